@@ -50,7 +50,7 @@ test-numeric: .venv/ready
 	$(TWO_THREADS) $(NUMERIC)
 
 test-s3: $(BIN)/versitygw
-	ALIGNSET_VERSITYGW=$(abspath $<) $(BIN)/python -m pytest tests/transforms/storage/test_object_stores.py tests/pipeline/runs/test_run_lock.py tests/runs/test_store_runs.py
+	ALIGNSET_VERSITYGW=$(abspath $<) $(BIN)/python -m pytest tests/transforms/storage/test_stores.py tests/pipeline/runs/test_run_lock.py tests/runs/test_store_runs.py
 
 $(BIN)/versitygw: .venv/ready
 	@command -v go >/dev/null || { echo "Go is needed to build versitygw, and is not on the PATH: install it (Debian: apt-get install golang), or leave it at make test" >&2; exit 1; }

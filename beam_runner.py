@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from alignset.extras import without_package
 from alignset.pipeline.command_line import log_plainly, plain_reason, print_end, was_interrupted
 from alignset.pipeline.errors import TooLittleKeptError, UsageError
-from alignset.pipeline.runs.beam_patches import find_sources, quick_imports
+from alignset.pipeline.runs.beam_patches import quick_imports, worker_environment
 from alignset.pipeline.shown_texts import on_one_line
 from alignset.signals import run_main
 
@@ -61,7 +61,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     """
     log_plainly(logging.ERROR)
     _keep_memory()
-    find_sources()
+    _LASTING.enter_context(worker_environment(argv))
     try:
         with quick_imports(argv):
             from alignset.pipeline.options import make_command, read_flags

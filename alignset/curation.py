@@ -25,7 +25,7 @@ Path = str | os.PathLike[str]
 Value = Path | float | bool | Limit | Iterable[Path | Limit] | Mapping[str, Path] | None
 
 _SETTINGS = {field.name: field for kind in GROUPS.values() for field in dataclasses.fields(kind)}
-# A run sets Beam's options of file systems and patches for its whole process.
+# A run sets variables of boto3, and patches of Beam, for its whole process.
 _ONE_AT_A_TIME = Lock()
 
 

@@ -37,9 +37,8 @@ from alignset.transforms.rules.catalogue import KEEP_MOST_SIMILAR
 from alignset.transforms.rules.columns import COLUMN_FLAGS
 from alignset.transforms.storage.blocks import BUCKET, Blocks, unpack
 from alignset.transforms.storage.files import is_local, match
-from alignset.transforms.storage.object_stores import remove_objects
+from alignset.transforms.storage.stores import remove_remote
 from alignset.transforms.workers.counts import Counts
-from alignset.transforms.workers.fencing import Fence
 
 
 def _names(settings: type) -> set[str]:
@@ -195,14 +194,13 @@ def _places(command: Command, folder: str = "") -> Places:
     blocklists = find_blocklists(
         command.job.blocklist, rules.min_blocked_phash_distance, rules.min_blocked_pdq_distance
     )
-    return Places(out, work, Blocks(), Fence(work.start, token), blocklists)
+    return Places(out, work, Blocks(), token, blocklists)
 
 
 def _begin(places: Places) -> Places:
     """Makes the work folder, and lets workers write there."""
     if is_local(places.work.path):
         LocalPath(places.work.path).mkdir(parents=True, exist_ok=True)
-    places.fence.take()
     blocklists = places.blocklists.moved(places.work.blocklists)
     return dataclasses.replace(places, blocklists=blocklists)
 
@@ -286,7 +284,7 @@ class _RemoveWork(beam.PTransform):
 
 def _remove(work: str) -> None:
     if not is_local(work):
-        remove_objects([path for path, _ in match(f"{work}/")])
+        remove_remote([path for path, _ in match(f"{work}/")])
         return
     shutil.rmtree(work, ignore_errors=True)
     with suppress(OSError):  # another step's is there

@@ -37,7 +37,6 @@ from alignset.transforms.images.examine import Image as Looked
 from alignset.transforms.images.examine import examine
 from alignset.transforms.shards.descriptors import LOOK, look_columns, looks_of, planes_of
 from alignset.transforms.storage.blocks import Blocks
-from alignset.transforms.workers.fencing import Fence
 from benchmarks.overlap.alterations import SINGLE
 
 SHARD_ROWS, ALTERED, SIDE_PX = 10_000, 150, 160
@@ -118,9 +117,7 @@ def measure_records(records: int, hot: int) -> None:
         out = Path(name)
         shards = [*made_shards(out, records, hot)]
         (out / "blocks").mkdir()
-        fence = Fence(f"{out}/start", "benchmark")
-        fence.take()
-        how = Blocks(f"{out}/blocks"), fence, bucket_count(records), cell_count(records)
+        how = Blocks(f"{out}/blocks"), bucket_count(records), cell_count(records)
         find = FindCopies(
             str(out), f"{out}/plan", str(out), CopyRules(1000, once=True, near=True), *how
         )

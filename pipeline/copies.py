@@ -44,6 +44,5 @@ def find_copies(rules: CopyRules, places: Places, pairs: int, descriptors: str =
       descriptors: a folder of the training images' descriptors; "" where held-out images are only
         compared by their bytes.
     """
-    work = f"{places.work.path}/copies-{places.fence.token}"
-    how = places.blocks, places.fence, bucket_count(pairs), cell_count(pairs), descriptors
-    return FindCopies(places.out, places.work.leaving, work, rules, *how)
+    how = places.blocks, bucket_count(pairs), cell_count(pairs), descriptors
+    return FindCopies(places.out, places.work.leaving, places.work.path, rules, *how)

@@ -43,7 +43,6 @@ from alignset.transforms.shards.shard_places import HOLDOUT
 from alignset.transforms.storage.blocks import Blocks
 from alignset.transforms.storage.broken_files import sum_up
 from alignset.transforms.workers.counts import add_counts
-from alignset.transforms.workers.fencing import Fence
 from alignset.transforms.workers.packages import CheckWorker, deciding
 from alignset.transforms.workers.summaries import WriteSummary
 
@@ -55,7 +54,7 @@ class Places:
     Args:
       out: the output folder. work: a folder in it, gone when the run ends.
       blocks: how blocks of hashes cross the shuffles.
-      fence: what keeps the workers of an earlier start out.
+      start: the token of this start of the command.
       blocklists: what must not be in the dataset. removed_before: the file of the keys of pairs
         that must not, "" where there are none.
     """
@@ -63,7 +62,7 @@ class Places:
     out: str
     work: WorkFolder
     blocks: Blocks
-    fence: Fence
+    start: str
     blocklists: Blocklists = NO_LISTS
     removed_before: str = ""
 

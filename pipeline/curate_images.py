@@ -14,8 +14,13 @@ from alignset.pipeline.copies import copy_rules, descriptors_folder, find_copies
 from alignset.pipeline.curate import Places
 from alignset.pipeline.inputs.find_evaluation import Evaluation, index_folder
 from alignset.pipeline.progress import ImageProgress, say
-from alignset.pipeline.runs.engine import Engine, WorkerDiedError, everywhere, gives_out_at_start
-from alignset.pipeline.runs.stores import is_dataflow
+from alignset.pipeline.runs.engine import (
+    Engine,
+    WorkerDiedError,
+    everywhere,
+    gives_out_at_start,
+    runner_of,
+)
 from alignset.pipeline.runs.work_folder import ImageSummary
 from alignset.pipeline.shown_texts import core_time, counted
 from alignset.transforms.decontamination.evaluation_files import parts_of
@@ -27,13 +32,11 @@ from alignset.transforms.decontamination.index_evaluation_images import (
 from alignset.transforms.fetching.fetcher import forget_hosts
 from alignset.transforms.safety.classifier import open_classifier
 from alignset.transforms.safety.model_files import UnsafeModel
-from alignset.transforms.shards.plan_shards import claim_path
-from alignset.transforms.shards.shard_progress import finished_shards
+from alignset.transforms.shards.shard_progress import shards_there
 from alignset.transforms.shards.shard_settings import ShardSettings
 from alignset.transforms.shards.shard_stats import ShardStats, add_copies
 from alignset.transforms.shards.write_shards import ShardWriter, WriteShards
-from alignset.transforms.storage.files import match
-from alignset.transforms.workers.claims import CLAIM, suspects
+from alignset.transforms.workers.attempts import end_killed
 from alignset.transforms.workers.counts import add_by_name
 from alignset.transforms.workers.packages import CheckWorker, deciding
 from alignset.transforms.workers.summaries import WriteSummary
@@ -99,10 +102,10 @@ def write_shards(
         | "SpreadShards" >> beam.Reshuffle()
         | "CheckWriter" >> beam.ParDo(CheckWorker(packages))
         | WriteShards(
-            ShardWriter(places.work.plan, places.out, settings, places.fence),
+            ShardWriter(places.work.plan, places.work.attempts, places.out, settings),
             evaluation=index["place"],
             given_out=numbers if gives_out_at_start(command.beam) else None,
-            min_ram=MIN_RAM if is_dataflow(command) else "",
+            min_ram=MIN_RAM if runner_of(command.beam) == "dataflowrunner" else "",
         )
     )
     return stats, index
@@ -116,7 +119,6 @@ def run_images(
     build: Callable[[beam.Pipeline], None],
     *,
     verb: str,
-    resumed: bool,
 ) -> None:
     """Runs the image stage and shows its progress; again where a worker process died, as long as
     each attempt leaves fewer shards.
@@ -125,7 +127,6 @@ def run_images(
       sizes: how many pairs each shard has, by its number.
       build: gives a pipeline its steps.
       verb: what becomes of the pairs, such as fetch.
-      resumed: whether an earlier start may have died of an image.
 
     Raises:
       WorkerDiedError: no shard was written before one died again.
@@ -134,33 +135,29 @@ def run_images(
         say(scoring_cost(unsafe_model, pairs))
     missing = len(sizes) + 1
     forget_hosts()
-    with ImageProgress(places.out, places.work.plan, places.fence, sizes, verb):
+    with ImageProgress(places.out, places.work.attempts, sizes, verb):
         while True:
-            if resumed:
-                _name_suspects(places, sizes)
+            _end_killed(places.work.attempts)
             try:
                 with engine.pipeline("images") as pipeline:
                     return build(pipeline)
             except WorkerDiedError:
-                before, missing = missing, len(sizes) - len(finished_shards(places.out, sizes))
+                before, missing = missing, len(sizes.keys() - shards_there(places.out).keys())
                 if missing >= before:
                     raise
                 message = "a worker process died: the %d shards that are left are begun again"
                 LOG.warning(message, missing)
-                resumed = True
 
 
-def _name_suspects(places: Places, sizes: Mapping[int, int]) -> None:
-    """Logs what was under way when an earlier start ended early: killed, or on a full disk."""
-    claims = {path for path, _ in match(places.work.path) if path.endswith(CLAIM)}
-    missing_shards = sizes.keys() - finished_shards(places.out, sizes)
-    shards = claims & {claim_path(places.work.plan, shard) for shard in missing_shards}
-    evaluation = {path for path in claims if path.startswith(f"{places.work.path}/{PLANES}")}
-    for names, kind, of in (
-        (shards, "shard", ""),
-        (evaluation, "part", " of the evaluation images"),
+def _end_killed(attempts: str) -> None:
+    """Ends what an earlier start, or a dead worker, was at, and logs it."""
+    works = end_killed(attempts)
+    parts = {work for work in works if work.startswith(PLANES)}
+    for count, kind, of in (
+        (len(works - parts), "shard", ""),
+        (len(parts), "part", " of the evaluation images"),
     ):
-        if count := len(suspects(names, places.fence)):
+        if count:
             LOG.warning(
                 "%s%s under way when the command ended early: the images are first decoded in a "
                 "process of their own, and one that crashes its decoder is dropped alone",
@@ -205,7 +202,7 @@ def evaluation_index(
     if evaluation.files:
         parts = pipeline | "EvaluationFiles" >> beam.Create(parts_of(evaluation.files))
         folder = everywhere(command.overlap.eval_index.rstrip("/") or index_folder(places.out))
-        return parts | IndexEvaluationImages(folder, places.work.path, places.fence)
+        return parts | IndexEvaluationImages(folder, places.work.path)
     place = pipeline | "EvaluationIndex" >> beam.Create([evaluation.index])
     return {"place": place, "sets": place | "Sets" >> beam.Map(sets_of)}
 

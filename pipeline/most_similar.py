@@ -77,7 +77,6 @@ def rank_pairs(shards: Sequence[int], places: Places, share: float) -> None:
         if len(first_gone):
             leaves |= (of_shard == least) & (key_hashes(keys) >= first_gone[0])
         new = leaving_of(keys[leaves], LESS_SIMILAR.reason)
-        places.fence.check()
         write_leaving(folder, name_of(shard), pa.concat_tables([before.rows, new]))
         total += len(new)
     write_document(places.work.ranking, Ranking(total))

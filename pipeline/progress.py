@@ -21,11 +21,10 @@ with warnings.catch_warnings(action="ignore"):  # in a notebook, that ipywidgets
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.shards.shard_places import ShardPlaces
-from alignset.transforms.shards.shard_progress import finished_shards, shards_under_way
+from alignset.transforms.shards.shard_progress import shards_there, shards_under_way
 from alignset.transforms.shards.shard_stats import ShardStats
 from alignset.transforms.storage.documents import DocumentError, read_document
 from alignset.transforms.storage.files import is_local
-from alignset.transforms.workers.fencing import Fence
 
 REDRAWN_S = 1.0  # between two looks
 LINE_S = 30.0  # between two lines where standard error is not a terminal, as a log
@@ -43,15 +42,15 @@ class Amount:
     machine have counted of the others. Never less than before, though an attempt may be lost.
 
     Args:
-      out: the output folder. plan: the folder of the plan. token: of this start of the command.
+      out: the output folder. attempts: the folder of all attempts at shards.
       sizes: how many pairs each planned shard has, by its number.
 
     Attributes:
       shards, pairs: that are done. earlier: pairs of shards that earlier starts have finished.
     """
 
-    def __init__(self, out: str, plan: str, token: str, sizes: Mapping[int, int]) -> None:
-        self._out, self._plan, self._token, self.sizes = out, plan, token, sizes
+    def __init__(self, out: str, attempts: str, sizes: Mapping[int, int]) -> None:
+        self._out, self._attempts, self.sizes = out, attempts, sizes
         self.total = sum(sizes.values())
         self.pairs = self.earlier = 0
         self._whole: set[int] = set()
@@ -75,7 +74,7 @@ class Amount:
           reading_s: that reading the stats of whole shards may take.
         """
         # Before they are listed: attempts go when a shard is whole.
-        attempts = shards_under_way(self._plan, self._token)
+        attempts = shards_under_way(self._attempts)
         if listing or now >= self._listed_again:
             self._list(now, reading_s)
         for shard in attempts.keys() & self.sizes.keys() - self._whole:
@@ -86,7 +85,7 @@ class Amount:
     def _list(self, now: float, reading_s: float) -> None:
         start = time.monotonic()
         with suppress(Exception):  # a store that does not answer: those who write there tell
-            new = finished_shards(self._out, self.sizes.keys()) - self._whole
+            new = self.sizes.keys() & shards_there(self._out).keys() - self._whole
             self._whole |= new
             for shard in new:
                 self._pairs_of_whole += self.sizes[shard]
@@ -157,7 +156,7 @@ class ImageProgress:
     that is drawn again and again, else a line now and then, and one at the end.
 
     Args:
-      out: the output folder. plan: the folder of the plan. fence: of this start of the command.
+      out: the output folder. attempts: the folder of all attempts at shards.
       sizes: how many pairs each planned shard has, by its number.
       verb: what becomes of the pairs, as in "40 shards, 4,000 pairs to fetch".
       line_s: between two lines.
@@ -166,13 +165,12 @@ class ImageProgress:
     def __init__(
         self,
         out: str,
-        plan: str,
-        fence: Fence,
+        attempts: str,
         sizes: Mapping[int, int],
         verb: str = "fetch",
         line_s: float = LINE_S,
     ) -> None:
-        self._amount = Amount(out, plan, fence.token, sizes)
+        self._amount = Amount(out, attempts, sizes)
         self._verb, self._line_s = verb, line_s
         self._over = Event()
 

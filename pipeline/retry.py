@@ -17,13 +17,13 @@ from msgspec import UNSET
 
 from alignset.pipeline.command import Command
 from alignset.pipeline.curate import Places
-from alignset.pipeline.datasets.numbers import count_pairs
+from alignset.pipeline.datasets.numbers import count_pairs, in_threads
 from alignset.pipeline.datasets.set_files import read_set
 from alignset.pipeline.datasets.steps_set import shard_entries
 from alignset.pipeline.documents.run_manifest import days_of, near_of
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.documents import Manifest, Retry
-from alignset.pipeline.runs.engine import Engine
+from alignset.pipeline.runs.engine import is_dry_run
 from alignset.pipeline.runs.run_folder import RunFolder
 from alignset.pipeline.runs.work_folder import Change, ImageSummary, TextSummary
 from alignset.transforms.fetching.fetch_settings import GONE
@@ -36,6 +36,16 @@ from alignset.transforms.storage.documents import write_document
 from alignset.transforms.storage.files import is_local, match
 from alignset.transforms.workers.counts import Counts
 from alignset.transforms.workers.summaries import WriteSummary
+
+
+def check_retry(command: Command) -> None:
+    """Raises UsageError where --retry_failed is to be run by what only makes a job's graph."""
+    template = command.beam.get_all_options().get("template_location")
+    if command.job.retry_failed and (template or is_dry_run(command.beam)):
+        raise UsageError(
+            "--retry_failed looks at what one job has done before it makes the next: "
+            "pass it to the command itself, without a template or --dry_run"
+        )
 
 
 def details_to_retry(choice: str, failures: Mapping[str, int]) -> list[str]:
@@ -118,13 +128,12 @@ def plan_retry(pipeline: beam.Pipeline, change: Change, command: Command, places
     )
 
 
-def forget_retried(change: Change, engine: Engine, places: Places) -> None:
+def forget_retried(change: Change, places: Places) -> None:
     """Takes what was tried again out of the old shards' `rejected/`."""
     scratch = places.work.path if is_local(places.work.path) else None
-    out, details, fence = places.out, details_of(change), places.fence
-    forget = partial(forget_failed, out=out, details=details, scratch=scratch, fence=fence)
-    with engine.pipeline("rejected") as pipeline:
-        pipeline | beam.Create(change.manifest.numbers) | beam.Reshuffle() | beam.Map(forget)
+    details = details_of(change)
+    forget = partial(forget_failed, out=places.out, details=details, scratch=scratch)
+    list(in_threads(forget, change.manifest.numbers))
 
 
 def manifest_of_retry(

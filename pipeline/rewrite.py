@@ -7,7 +7,6 @@ changes. The rest is the same: files are rewritten, and then the documents.
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -31,15 +30,13 @@ from alignset.transforms.rules.given import TAKEN_DOWN
 from alignset.transforms.shards.leaving_pairs import leaving_files, read_leaving, shard_of
 from alignset.transforms.shards.renumber_shards import renumber_shards
 from alignset.transforms.shards.rewrite_shards import rewrite_shard, rewrite_texts
-from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.storage.documents import write_document
 from alignset.transforms.storage.files import exists, is_local, remove, write_atomically
-from alignset.transforms.workers.fencing import Fence
 from alignset.transforms.workers.summaries import WriteSummary
 
 
 def rewrite(
-    out: str, work: WorkFolder, fence: Fence, engine: Engine | None = None, *, forget: bool = False
+    out: str, work: WorkFolder, engine: Engine | None = None, *, forget: bool = False
 ) -> bool:
     """Takes out what `leaving/` names, where that is not done; returns whether it then is. Done
     again after a kill, it does the rest.
@@ -54,14 +51,12 @@ def rewrite(
     scratch = work.path if is_local(work.path) else None
 
     def one(name: str) -> int:
-        leaving, shard = read_leaving(work.leaving, name), shard_of(name)
+        shard = shard_of(name)
         if shard is None:
-            fence.check()
-            pairs = f"{out}/pairs/{name.removeprefix('rejected/text-')}"
-            rewrite_texts(pairs, f"{out}/{name}", leaving, scratch, forget=forget)
+            pairs, leaving = name.removeprefix("rejected/text-"), read_leaving(work.leaving, name)
+            rewrite_texts(f"{out}/pairs/{pairs}", f"{out}/{name}", leaving, scratch, forget=forget)
         else:
-            with fence.publishing(ShardPlaces(out).stats(shard)):
-                rewrite_shard(out, shard, leaving, scratch, forget=forget)
+            rewrite_shard(out, shard, work.leaving, scratch, forget=forget)
         return 1
 
     if engine is None:
@@ -79,13 +74,14 @@ class HeldSet:
     """A finished dataset that no other command may change meanwhile.
 
     Attributes:
+      start: the token of this start of the command.
       change: what the same command had written down before it was stopped; None: nothing.
     """
 
     out: str
     work: WorkFolder
     lock: Lock
-    fence: Fence
+    start: str
     change: Change | None
 
     def finish(self, change: Change, engine: Engine | None = None, *, forget: bool = False) -> None:
@@ -96,7 +92,7 @@ class HeldSet:
         if self.change is None:
             write_document(work.change, change)
         rename_answers(out)
-        rewrite(everywhere(out), work, self.fence, engine, forget=forget)
+        rewrite(everywhere(out), work, engine, forget=forget)
         self.lock.check()
         self._tell_indexes()
         if exists(f"{out}/manifest.json"):
@@ -105,7 +101,7 @@ class HeldSet:
         else:  # of the steps, which write no documents; what is there shows what leaves
             remove(f"{out}/{REPORT}")
             drop_records(out)
-        clean_work(out, work.path)
+        remove(work.change)
 
     def _tell_indexes(self) -> None:
         """Adds the keys of what is taken down to those that an index of the dataset, and a dataset
@@ -133,21 +129,19 @@ def held_set(out: str, command: str, words: Sequence[str]) -> Iterator[HeldSet]:
       UsageError: another command holds it, or was stopped.
     """
     work = WorkFolder(everywhere(f"{out}/_temporary"))
-    lock = take_lock(work.path)
+    start = uuid.uuid4().hex[:12]
+    lock, done = take_lock(work.path, start), False
     try:
         change = work.find_change(out, command, words)
-        fence = Fence(work.start, uuid.uuid4().hex[:12])
-        fence.take()
         if change is None:
             work.forget_ended()
         try:
-            yield HeldSet(out, work, lock, fence, change)
+            yield HeldSet(out, work, lock, start, change)
         finally:
             if not exists(work.change):
                 with suppress(RuntimeError):  # another command has it by now
                     lock.check()
                     clean_work(out, work.path)
+                    done = True
     finally:
-        lock.release()
-        with suppress(OSError):
-            os.rmdir(work.path)
+        lock.release(done=done)

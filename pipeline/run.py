@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import apache_beam as beam
-from apache_beam.io.filesystems import FileSystems
 
 from alignset.pipeline.command import Command
 from alignset.pipeline.command_line import was_interrupted
@@ -30,22 +29,29 @@ from alignset.pipeline.inputs.splits import InputFile, Split
 from alignset.pipeline.inputs.whole_input import Input
 from alignset.pipeline.most_similar import rank_pairs
 from alignset.pipeline.progress import be_quiet, say, verb_of
-from alignset.pipeline.retry import begin_retry, forget_retried, manifest_of_retry, plan_retry
+from alignset.pipeline.retry import (
+    begin_retry,
+    check_retry,
+    forget_retried,
+    manifest_of_retry,
+    plan_retry,
+)
 from alignset.pipeline.rewrite import rewrite
 from alignset.pipeline.runs.documents import Connections, Funnel, Manifest
-from alignset.pipeline.runs.engine import Engine, check_engine, everywhere
+from alignset.pipeline.runs.engine import Engine, check_engine, everywhere, is_dry_run
 from alignset.pipeline.runs.run_folder import RunFolder, describe_run
-from alignset.pipeline.runs.stores import check_retry, check_stores, is_dry_run
+from alignset.pipeline.runs.stores import check_stores
 from alignset.pipeline.runs.work_folder import TextSummary, WorkFolder
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.columns.kernels import WERE_COMPILED
 from alignset.transforms.fetching.fetch_settings import GONE
 from alignset.transforms.rules.language_codes import weak_points
-from alignset.transforms.shards.renumber_shards import renumber_shards, shards_there, was_renumbered
+from alignset.transforms.shards.renumber_shards import renumber_shards
+from alignset.transforms.shards.shard_progress import shards_there
 from alignset.transforms.storage.blocks import Blocks
 from alignset.transforms.storage.documents import DocumentError
-from alignset.transforms.storage.files import carry_file, exists, write_atomically
-from alignset.transforms.workers.fencing import Fence
+from alignset.transforms.storage.files import carry_file, exists, is_local, write_atomically
+from alignset.transforms.workers.attempts import end_killed
 from alignset.transforms.workers.threads import stop_work
 
 BYTES_PER_BUCKET = 1 << 27  # of input; a bucket then holds about 2 million pairs, 72 MB, at most
@@ -64,7 +70,6 @@ def run(command: Command, show: Callable[[str], object]) -> None:
     """
     job = command.job
     be_quiet(job.quiet)
-    FileSystems.set_options(command.beam)  # Beam does it where a pipeline is made
     check_retry(command)
     check_stores(command)
     check_engine(command.beam)
@@ -77,7 +82,7 @@ def run(command: Command, show: Callable[[str], object]) -> None:
     if source.evaluation.files:
         check_index_folder(command.overlap.eval_index or index_folder(job.output.rstrip("/")))
     _tell_of_sets(command, source)
-    if is_dry_run(command):
+    if is_dry_run(command.beam):
         _translate(command, source)
         return
     folder = RunFolder(job.output, describe_run(command, source), retry=job.retry_failed)
@@ -146,7 +151,7 @@ class Run:
 
     def __init__(self, command: Command, folder: RunFolder, source: Input) -> None:
         self.command, self.folder, self.source = command, folder, source
-        self.engine = Engine(command.beam, folder.fence.token)
+        self.engine = Engine(command.beam, folder.start)
         blocks = Blocks(folder.blocks_folder() if self.engine.in_process else None)
         blocklists = source.blocklists.moved(folder.work.blocklists)
         removed = source.removed_before.astype("<u8").tobytes()
@@ -154,7 +159,7 @@ class Run:
         if removed:
             write_atomically(path, lambda sink: sink.write(removed))
         self.places = Places(
-            everywhere(folder.out), folder.work, blocks, folder.fence, blocklists, path
+            everywhere(folder.out), folder.work, blocks, folder.start, blocklists, path
         )
 
     def finish(self) -> Funnel | None:
@@ -163,18 +168,18 @@ class Run:
         try:
             if self.engine.in_process and not WERE_COMPILED:
                 say("compiling kernels for this machine: about 30 s, once")
-            self.engine.check()
-            for old_job in self.engine.cancel(folder.earlier):
-                say(f"{old_job}, left running by an earlier start of this command, is cancelled")
-            folder.fence.take()
+            for job in self.engine.cancel(folder.earlier):
+                say(f"{job}, left running by an earlier start of this command, is cancelled")
             if self.command.job.retry_failed:
                 with _timing("retry"):
                     return self._retried()
             return self._close(self._manifest()) if self._curate_all() else None
         except BaseException as error:
-            if was_interrupted(error):  # unnoted, it would seem to have died
+            if was_interrupted(error):  # no attempt has died of its images
+                stop_work()
                 with suppress(Exception):
-                    folder.fence.note_end()
+                    folder.check_lock()
+                    end_killed(folder.work.attempts, forget=True)
             raise
         finally:
             stop_work()
@@ -231,8 +236,8 @@ class Run:
                 say(describing_cost(change.manifest.pairs))
             self._images_curated(text, change.manifest.holding)
         folder.check_lock()
-        if not was_renumbered(places.work.path):  # or shards have other numbers by now
-            forget_retried(change, self.engine, places)
+        if not exists(places.work.renumbered):  # or shards have other numbers by now
+            forget_retried(change, places)
             self._copies_left()
         images = folder.work.find_images()
         assert images is not None, "the image stage has ended"
@@ -273,8 +278,7 @@ class Run:
         if text.stored and (rest := sum(text.shards.values()) - text.stored):
             stored = counted(text.stored, "pair")
             say(f"{stored} with an image in the input, {counted(rest, 'pair')} to fetch")
-        resumed = bool(self.folder.earlier)
-        run_images(self.engine, places, text.shards, model, build, verb=verb, resumed=resumed)
+        run_images(self.engine, places, text.shards, model, build, verb=verb)
         images = self.folder.work.find_images()
         if images and images.evaluation_index and not self.command.overlap.eval_index:
             folder = images.evaluation_index.rpartition("/")[0]
@@ -287,7 +291,7 @@ class Run:
         if (share := self.command.rules.keep_most_similar) < 1:
             holding = [number for number, holds in shards_there(places.out).items() if holds]
             rank_pairs(sorted(holding), places, share)
-        done = rewrite(places.out, places.work, places.fence, self.engine)
+        done = rewrite(places.out, places.work, self.engine)
         return done or self._handed_over("rewriting")
 
     def _pages_parsed(self) -> bool:
@@ -322,7 +326,10 @@ class Run:
     def _handed_over(self, whose: str) -> bool:
         """A flex template's launcher only leaves the job's graph, which is started after it."""
         if not self.command.beam.get_all_options().get("template_location"):
-            raise RuntimeError(f"the {whose} job ended without its summary")
+            out, end = self.folder.out, f"the {whose} job ended without its summary"
+            if is_local(out):
+                end += f" in {out}: --output must be a folder that all workers share, or in a store"
+            raise RuntimeError(end)
         say(f"the {whose} job begins; when it has ended, start the same command again")
         return False
 
@@ -336,8 +343,7 @@ class Run:
 def _translate(command: Command, source: Input) -> None:
     """Makes and checks the graphs of all jobs; starts and writes nothing."""
     out = command.job.output.rstrip("/")
-    work = WorkFolder(f"{out}/_temporary")
-    places = Places(out, work, Blocks(), Fence(work.start, "dry"), source.blocklists)
+    places = Places(out, WorkFolder(f"{out}/_temporary"), Blocks(), "dry", source.blocklists)
     engine = Engine(command.beam, "dry")
     splits, graphs = [*source.splits], 1
     if source.pages:

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 from alignset.pipeline.runs.documents import Manifest
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.storage.files import is_local, match, open_to_read
-from alignset.transforms.storage.object_stores import match_objects
 from alignset.transforms.storage.parquet_files import batches_of, schema_of
+from alignset.transforms.storage.stores import list_remote
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _MOST_SHARDS, _EXAMPLES = 16, 5
@@ -133,8 +133,8 @@ def files_in(folder: str) -> list[_File]:
         entries = [(entry.name, entry.stat()) for entry in os.scandir(folder)]
         return [_File(name, stat.st_size, stat.st_mtime) for name, stat in entries]
     return [
-        _File(file.path.rpartition("/")[2], file.size_in_bytes, file.last_updated_in_seconds)
-        for file in match_objects(f"{folder}/*")
+        _File(file.path.rpartition("/")[2], file.size, file.modified_s)
+        for file in list_remote(f"{folder}/*")
     ]
 
 

@@ -10,8 +10,8 @@ from alignset.pipeline.datasets.set_files import read_set
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.documents import Manifest, ShardEntry
 from alignset.transforms.corpus.corpus_documents import VocabularySummary
-from alignset.transforms.shards.renumber_shards import shards_there
 from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces, shard_name
+from alignset.transforms.shards.shard_progress import shards_there
 from alignset.transforms.shards.shard_stats import ShardStats
 from alignset.transforms.storage.documents import DocumentError, read_document
 from alignset.transforms.storage.files import exists, match

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ from alignset.transforms.rules.language_codes import ENGLISH, voter_of
 from alignset.transforms.shards.shard_stats import Copies, NearDuplicates
 from alignset.transforms.storage.broken_files import BrokenFiles
 from alignset.transforms.storage.files import is_local, move
-from alignset.transforms.storage.object_stores import match_objects
+from alignset.transforms.storage.stores import list_remote
 from alignset.transforms.workers.packages import ICU, deciding, package_versions
 from alignset.version import commit, version
 
@@ -96,7 +97,7 @@ def days_of(
             if is_local(path):
                 written_at = os.stat(path).st_mtime
             else:
-                written_at = match_objects(path)[0].last_updated_in_seconds
+                written_at = list_remote(path)[0].modified_s
             days.append(datetime.fromtimestamp(written_at, UTC).date().isoformat())
     return Days(min(days), max(days)) if days else UNSET
 
@@ -107,7 +108,8 @@ def _publish(folder: RunFolder, file: HashFile | None) -> VocabularyFile:
     path = file.path
     if folder.description.given_vocabulary is None:  # it is the run's own
         # By its name alone: the run may go on with its folder given in another way.
-        move(f"{folder.work.path}/{Path(path).name}", f"{folder.out}/{NAME}")
+        with suppress(FileNotFoundError):  # a run that was killed right after has moved it
+            move(f"{folder.work.path}/{Path(path).name}", f"{folder.out}/{NAME}")
         path = NAME
     rule = str(folder.description.rules["language"])
     hashing = HASHING if rule in ("", ENGLISH) else HASHING + BY_LANGUAGE

@@ -5,11 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import re
-import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
 
 import apache_beam as beam
 import grpc
@@ -31,17 +29,9 @@ from alignset.pipeline.runs.beam_patches import beam_patches
 from alignset.transforms.storage.files import is_local
 
 LOG = logging.getLogger("alignset")
-IN_PROCESS = ("", "directrunner", "fnapirunner")
-AT_START = ("flinkrunner", "portablerunner", "sparkrunner")
 CANCEL_S = 60.0
-ANSWER_S = 10.0
 # A line that names an exception, of Python or of Java.
 _NAMED = re.compile(r"^(?:Caused by: )?((?:[A-Za-z_][\w$]*\.)*[A-Z]\w*(?:Error|Exception)): (.+)$")
-# What gRPC says of a worker that is no more.
-_DIED = ("call already cancelled", "call is closed")
-_LOST = "Channel closed prematurely"  # what Beam says of a worker process on this machine
-_NO_MEMORY = "the system may have ended it for want of memory, which its log tells (dmesg)"
-_MISSING = re.compile(r"No module named '([\w.]+)'")
 
 
 def runner_of(options: PipelineOptions) -> str:
@@ -49,10 +39,15 @@ def runner_of(options: PipelineOptions) -> str:
     return (options.view_as(StandardOptions).runner or "").lower()
 
 
+def is_dry_run(options: PipelineOptions) -> bool:
+    """Whether Dataflow's graphs are only made and checked."""
+    return runner_of(options) == "dataflowrunner" and bool(options.get_all_options().get("dry_run"))
+
+
 def gives_out_at_start(options: PipelineOptions) -> bool:
-    """Whether the runner gives all elements of a step to its workers at once: Flink and Spark do,
-    as Beam runs batch jobs there; Dataflow, and the one in process, as workers ask."""
-    return runner_of(options) in AT_START
+    """Whether the runner gives all elements of a step to its workers at once, as Flink and Spark
+    do in batch jobs; Dataflow, and the one in process, as workers ask."""
+    return runner_of(options) in ("flinkrunner", "portablerunner", "sparkrunner")
 
 
 def check_engine(options: PipelineOptions) -> None:
@@ -89,8 +84,9 @@ class Engine:
 
     def __init__(self, options: PipelineOptions, start: str) -> None:
         self._options, self._start = options, start
-        self.in_process = runner_of(options) in IN_PROCESS
-        self._given_name = options.view_as(GoogleCloudOptions).job_name
+        self.in_process = runner_of(options) in ("", "directrunner", "fnapirunner")
+        self._name = options.view_as(GoogleCloudOptions).job_name or "alignset"
+        self._endpoint = options.view_as(PortableOptions).job_endpoint or ""
 
     @contextmanager
     def pipeline(self, plane: str) -> Iterator[beam.Pipeline]:
@@ -99,80 +95,61 @@ class Engine:
         Raises:
           EngineError: the job failed elsewhere; in process an error comes as it is.
         """
-        name = f"{self._given_name or 'alignset'}-{plane}-{self._start}"
+        name = f"{self._name}-{plane}-{self._start}"
         if not self.in_process:
             self._options.view_as(GoogleCloudOptions).job_name = name
-            LOG.info("%s", job_line(name, self._options))
+            flink = self._options.view_as(FlinkRunnerOptions).flink_master.replace("[auto]", "")
+            address = flink or self._endpoint or runner_of(self._options)
+            LOG.info("the job %s is sent to %s", name, address)
         # Named by itself, Beam's DirectRunner first tries to download another runner.
         runner = FnApiRunner() if self.in_process else None
         try:
-            with (
-                beam_patches(),
-                beam.Pipeline(runner=runner, options=self._options) as pipeline,
-            ):
+            with beam_patches(), beam.Pipeline(runner=runner, options=self._options) as pipeline:
                 yield pipeline
         except KeyboardInterrupt:
-            self.cancel(self._start)
+            with suppress(EngineError):
+                self.cancel([self._start])
             raise
         except Exception as error:
-            if self.in_process and _LOST in str(error):
-                raise WorkerDiedError(f"a worker process died, and again: {_NO_MEMORY}") from error
-            if self.in_process:
+            if not self.in_process:
+                raise EngineError(job_error(error)) from error
+            if "Channel closed prematurely" not in str(error):
                 raise
-            raise EngineError(job_error(error)) from error
-
-    def check(self) -> None:
-        """Raises EngineError where no job service answers: Beam would wait for it for minutes."""
-        endpoint = self._options.view_as(PortableOptions).job_endpoint or ""
-        host, _, port = endpoint.rpartition(":")
-        if not host or not port.isdigit():
-            return
-        try:
-            socket.create_connection((host, int(port)), ANSWER_S).close()
-        except OSError as error:
-            raise EngineError(
-                f"no job service answers at {endpoint} ({error.strerror or error}): is the cluster "
-                "up (make flink)?"
+            raise WorkerDiedError(
+                "a worker process died, and again: the system may have ended it for want of "
+                "memory, which its log tells (dmesg)"
             ) from error
 
-    def cancel(self, start: str) -> list[str]:
-        """Cancels what a job service still runs for a start of the command, and waits for its end.
+    def cancel(self, starts: Sequence[str]) -> list[str]:
+        """Cancels what a job service still runs for some starts of the command, and waits until
+        that has ended; returns the names of these jobs.
 
-        Returns:
-          The names of these jobs.
+        Raises:
+          EngineError: no job service answers. Beam would wait for it for minutes.
         """
-        endpoint = self._options.view_as(PortableOptions).job_endpoint
-        if self.in_process or not endpoint or not start:
+        if self.in_process or ":" not in self._endpoint:
             return []
-        names = []
-        with suppress(grpc.RpcError), grpc.insecure_channel(endpoint) as channel:
-            jobs = beam_job_api_pb2_grpc.JobServiceStub(channel)
-            for job in jobs.GetJobs(api.GetJobsRequest(), timeout=CANCEL_S).job_info:
-                if job.job_name.endswith(f"-{start}") and job.state not in TERMINAL_STATES:
+        names, endings = [], tuple(f"-{start}" for start in starts)
+        try:
+            with grpc.insecure_channel(self._endpoint) as channel:
+                jobs = beam_job_api_pb2_grpc.JobServiceStub(channel)
+                for job in jobs.GetJobs(api.GetJobsRequest(), timeout=CANCEL_S).job_info:
+                    state, until = job.state, time.monotonic() + CANCEL_S
+                    if state in TERMINAL_STATES or not job.job_name.endswith(endings):
+                        continue
                     names.append(job.job_name)
-                    _cancel(jobs, job.job_id)
+                    jobs.Cancel(api.CancelJobRequest(job_id=job.job_id), timeout=CANCEL_S)
+                    while state not in TERMINAL_STATES and time.monotonic() < until:
+                        time.sleep(0.2)
+                        request = api.GetJobStateRequest(job_id=job.job_id)
+                        state = jobs.GetState(request, timeout=CANCEL_S).state
+        except grpc.RpcError as error:
+            if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                raise EngineError(
+                    f"no job service answers at {self._endpoint} ({error.code().name.lower()}): "
+                    "is the cluster up (make flink)?"
+                ) from error
         return names
-
-
-def _cancel(jobs: Any, job_id: str) -> None:
-    jobs.Cancel(api.CancelJobRequest(job_id=job_id), timeout=CANCEL_S)
-    deadline = time.monotonic() + CANCEL_S
-    while time.monotonic() < deadline:
-        if (
-            jobs.GetState(api.GetJobStateRequest(job_id=job_id), timeout=CANCEL_S).state
-            in TERMINAL_STATES
-        ):
-            return
-        time.sleep(0.2)
-
-
-def job_line(name: str, options: PipelineOptions) -> str:
-    """As "the job alignset-texts-1a2b is sent to localhost:8099": what to look for on the cluster's
-    page, while the job itself says nothing here."""
-    flink, endpoint = options.view_as(FlinkRunnerOptions), options.view_as(PortableOptions)
-    master = "" if flink.flink_master == "[auto]" else flink.flink_master
-    address = master or endpoint.job_endpoint
-    return f"the job {name} is sent to {address or runner_of(options)}"
 
 
 def everywhere(path: str) -> str:
@@ -189,13 +166,13 @@ def job_error(error: BaseException) -> str:
     if not matches:
         return text.strip().splitlines()[-1] if text.strip() else repr(error)
     kind, reason = matches[-1].groups()
-    if missing := _MISSING.search(reason):
+    if missing := re.search(r"No module named '([\w.]+)'", reason):
         module = missing[1].partition(".")[0]
         return (
             f"the workers have no package {module}: install there what is installed here "
             f"(requirements/{extra_of(module) or 'base'}.txt, and this project)"
         )
-    if any(words in reason for words in _DIED):
+    if "call already cancelled" in reason or "call is closed" in reason:  # as gRPC says it
         return (
             "a Python worker died, and again: its log, or the kernel's, may tell why (no memory?)"
         )

@@ -44,7 +44,6 @@ from alignset.transforms.rules.custom import RuleFile, described, limits_in
 from alignset.transforms.safety.model_files import UnsafeModel, open_nsfw_path
 from alignset.transforms.storage.documents import DocumentError, read_document, write_document
 from alignset.transforms.storage.files import exists, is_local, match, shown_path
-from alignset.transforms.workers.fencing import Fence
 
 # What of fetching decides whether a URL can be had at all.
 FETCH_RULES = (
@@ -159,7 +158,7 @@ class RunFolder:
         "" where none is.
 
     Attributes:
-      earlier: the token of the start before this one, "" where there is none.
+      start: the token of this start. earlier: the tokens of the starts before it.
       change: the retry that was stopped and is resumed; None where there is none.
 
     Raises:
@@ -170,13 +169,13 @@ class RunFolder:
         self.out = out.rstrip("/")
         self.work = WorkFolder(everywhere(f"{self.out}/_temporary"))
         self.description, self.retry = description, retry
-        self.fence = Fence(self.work.start, uuid.uuid4().hex[:12])
-        self.earlier = ""
+        self.start, self.earlier = uuid.uuid4().hex[:12], list[str]()
         self.change: Change | None = None
         self._lock: Lock | None = None
         self.is_finished = self._check_finished()
         if retry or not self.is_finished:
-            self._lock = take_lock(self.work.path)
+            self._lock = take_lock(self.work.path, self.start)
+            self.earlier = self._lock.holder["earlier"]
             try:
                 self._begin()
             except BaseException:
@@ -185,7 +184,7 @@ class RunFolder:
 
     def _begin(self) -> None:
         """The work once the folder is locked: another run may just have ended in it, or begun."""
-        self.is_finished, self.earlier = self._check_finished(), self.fence.newest()
+        self.is_finished = self._check_finished()
         if self.is_finished and not self.change:
             self.work.forget_ended()
         if not self.is_finished and not exists(self.work.description):
@@ -274,23 +273,23 @@ class RunFolder:
         """The funnel of the finished run."""
         return read_document(f"{self.out}/funnel.json", Funnel)
 
-    def release(self) -> None:
+    def release(self, *, done: bool = False) -> None:
         """Lets other runs in."""
         if self._lock:
-            self._lock.release()
+            self._lock.release(done=done)
             self._lock = None
 
     def clean(self) -> None:
         """Takes away what the run worked with, and lets other runs in when that is done."""
         clean_work(self.out, self.work.path)
-        self.release()
+        self.release(done=True)
 
     def clean_finished(self) -> None:
         """Takes away what a run left that was killed in its last moment, unless another has it."""
         work = self.work.path
         if match(f"{work}/") if not is_local(work) else Path(work).exists():
             with suppress(UsageError):
-                self._lock = take_lock(self.work.path)
+                self._lock = take_lock(self.work.path, self.start)
                 self.clean()
 
 

@@ -1,198 +1,152 @@
-"""One run at a time on an output: a file lock on this machine, a lease in an object store."""
+"""One run at a time on an output: a file lock on this machine, a lease in an object store.
+
+Both hold the same JSON: `run`, `host`, `process` (0: it has let go) and its `namespace`, `since`,
+and `earlier`, the tokens of starts that did not end the work: they may have left jobs.
+"""
 
 from __future__ import annotations
 
+import _thread
 import fcntl
 import json
 import logging
 import os
+import signal
 import socket
 import threading
 import time
-import uuid
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from alignset.pipeline.errors import UsageError
 from alignset.transforms.storage.files import is_local
-from alignset.transforms.storage.object_stores import (
-    has_conditions,
-    put_if,
-    read_version,
-    remove_object,
-)
+from alignset.transforms.storage.stores import put_if, read_version, remove_remote
 
 LOG = logging.getLogger("alignset")
 LOCK = "_lock"  # in the working folder
 LEASE_S = 60.0  # a run that was not heard of for so long is dead
-# A process that was killed gives its memory back before its locks, and whoever killed it does not
-# wait for that.
-ENDING_S = 3.0
-_LIVE: set[str] = set()  # leases of this process
+ENDING_S = 3.0  # a killed process gives its memory back before its locks
 
 
 class Lock:
-    """A lock that is held. This base class keeps nobody out: it serves stores without conditional
-    writes."""
+    """A file that the operating system unlocks when this process ends."""
 
-    def check(self) -> None:
-        """Raises RuntimeError where another run has it now."""
-
-    def release(self) -> None:
-        """Lets other runs in."""
-
-
-def take_lock(work: str) -> Lock:
-    """Keeps other runs out of a working folder.
-
-    Raises:
-      UsageError: another run has it.
-    """
-    if is_local(work):
-        return FileLock(Path(work, LOCK))
-    if has_conditions(work):
-        return Lease(f"{work}/{LOCK}")
-    LOG.warning("%s cannot be locked: see to it that no other run writes there", work)
-    return Lock()
-
-
-class FileLock(Lock):
-    """The operating system lets go of it when the process ends."""
-
-    def __init__(self, path: Path) -> None:
-        until = time.monotonic() + ENDING_S
+    def __init__(self, path: str, run: str) -> None:
+        self._out, until = path.partition("/_temporary/")[0], time.monotonic() + ENDING_S
         while True:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(FileNotFoundError):  # the folder is gone again
-                self._file = path.open("w")
-                try:
-                    fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError), open(path, "a+b") as file:
+                with suppress(BlockingIOError):
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     # A run that ends takes its folder away, and the lock that others wait for.
-                    if os.path.samestat(os.fstat(self._file.fileno()), path.stat()):
+                    if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
+                        file.seek(0)
+                        self._begin(run, file.read())
+                        file.truncate(0)
+                        file.write(json.dumps(self.holder).encode())
+                        self._held = os.fdopen(os.dup(file.fileno()))
                         return
-                except BlockingIOError as error:
-                    if time.monotonic() > until:
-                        self._file.close()
-                        out = path.parent.parent
-                        raise UsageError(f"another run is writing to {out}; wait for it") from error
-                except BaseException:
-                    self._file.close()
-                    raise
-                self._file.close()
+                if time.monotonic() > until:
+                    raise self._refusal(Path(path).read_bytes())
             time.sleep(0.02)
 
-    def release(self) -> None:
-        self._file.close()
+    def check(self) -> None:
+        """Raises RuntimeError where another run has it by now."""
+
+    def release(self, *, done: bool = False) -> None:
+        """Lets others in; where the work is done, nothing is left of the lock."""
+        self._held.close()
+
+    def _begin(self, run: str, before: bytes) -> None:
+        last, since = _fields(before), time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+        earlier = [*last.get("earlier", []), last["run"]] if "run" in last else []
+        self.holder: dict[str, Any] = {"run": run, "process": os.getpid(), "since": since}
+        self.holder |= {"earlier": earlier, "host": socket.gethostname()}
+        self.holder["namespace"] = os.readlink("/proc/self/ns/pid")  # containers share hosts
+
+    def _refusal(self, body: bytes) -> UsageError:
+        fields = {"process": "?", "host": "?", "since": "?"} | _fields(body)
+        return UsageError(
+            "another run is writing to {out}: process {process} on {host}, since {since}; wait for "
+            "it or stop it. If it is gone, run this again: it takes over, after 60 s if that was "
+            "on another machine".format_map(fields | {"out": self._out})
+        )
 
 
 class Lease(Lock):
-    """An object that is written anew again and again; one that stays the same is taken over.
-
-    Every write has a condition, so of two runs one is refused; no clocks are compared.
-
-    Args:
-      path: of the object. lease_s: how long it may stay the same.
+    """An object that is written anew again and again; one that stays the same for `LEASE_S` is
+    taken over. Every write has a condition, so of two runs one is refused; no clocks are compared.
     """
 
-    def __init__(self, path: str, lease_s: float = LEASE_S) -> None:
-        self.path, self.lease_s = path, lease_s
-        self._run, self._renewals = uuid.uuid4().hex, 0
-        self._version: str | None = None
-        self._end, self._is_lost = threading.Event(), False
-        while not self._write(self._version):
-            self._version = self._version_of_the_dead()
-        _LIVE.add(self._run)
+    def __init__(self, path: str, run: str) -> None:
+        self._out, self._path = path.partition("/_temporary/")[0], path
+        self._version, self._renewals = None, 0
+        self._writing, self._end = threading.Lock(), threading.Event()
+        seen, until = set[str](), time.monotonic() + LEASE_S
+        self._begin(run, b"")
+        while not self._write():
+            there = read_version(path)
+            if there and not self._is_dead(_fields(there.body)):
+                if not seen:
+                    LOG.info("waiting %.0f s for a sign of life of the run there", LEASE_S)
+                seen.add(there.version)
+                if len(seen) > 1:
+                    raise self._refusal(there.body)
+                if time.monotonic() < until:
+                    time.sleep(LEASE_S / 12)
+                    continue
+            self._begin(run, there.body if there else b"")
+            self._version = there and there.version
         self._thread = threading.Thread(target=self._renew, daemon=True)
         self._thread.start()
 
     def check(self) -> None:
-        if self._is_lost:
-            raise RuntimeError(f"another run took {self.path.rpartition('/')[0]} over; let it end")
+        if not self._write():
+            raise RuntimeError(f"another run took {self._out} over: this one had stood still")
 
-    def release(self) -> None:
+    def release(self, *, done: bool = False) -> None:
         self._end.set()
         self._thread.join()
-        _LIVE.discard(self._run)
-        lease = read_version(self.path)
-        if lease and self._is_ours(lease.body):
-            remove_object(self.path)
+        if not done:
+            self.holder["process"] = 0
+        if self._write() and done:
+            remove_remote([self._path])
 
-    def _write(self, version: str | None) -> bool:
-        self._renewals += 1
-        body = {"run": self._run, "renewals": self._renewals, "pid": os.getpid()} | _here()
-        new_version = put_if(self.path, json.dumps(body).encode(), version)
-        if new_version is None:  # perhaps by ourselves, where the store wrote but did not say so
-            lease = read_version(self.path)
-            if lease and self._is_ours(lease.body):
-                new_version = lease.version
-        if new_version:
-            self._version = new_version
-        return new_version is not None
-
-    def _is_ours(self, body: bytes) -> bool:
-        return _holder(body).get("run") == self._run
-
-    def _version_of_the_dead(self) -> str | None:
-        """The version to write over; None where nobody has the lease any more."""
-        lease = read_version(self.path)
-        if lease is None:
-            return None
-        holder, version = _holder(lease.body), lease.version
-        if _has_ended(holder):
-            return version
-        where = f"{holder.get('host', 'another machine')}, process {holder.get('pid', '?')}"
-        message = "waiting up to %.0f s to see whether the run on %s is alive"
-        LOG.info(message, self.lease_s, where)
-        end = time.monotonic() + self.lease_s
-        while time.monotonic() < end:
-            time.sleep(self.lease_s / 12)
-            lease = read_version(self.path)
-            if lease is None:
-                return None
-            if _has_ended(holder):  # it was killed, and was on its way
-                return version
-            if lease.version != version:
-                out = self.path.partition("/_temporary/")[0]
-                raise UsageError(f"another run is writing to {out} ({where}); wait for it")
-        return version
+    def _write(self) -> bool:
+        """Writes over what was written last; False where another run did, or where it is gone."""
+        with self._writing:
+            body = json.dumps(self.holder | {"renewals": self._renewals}).encode()
+            if version := put_if(self._path, body, self._version):
+                self._version, self._renewals = version, self._renewals + 1
+            return version is not None
 
     def _renew(self) -> None:
-        while not self._end.wait(self.lease_s / 4):
-            try:
-                if not self._write(self._version):
-                    self._is_lost = True
-                    LOG.error("another run took %s over; this one will not end", self.path)
-                    return
-            except Exception as error:
-                LOG.warning("the lease was not renewed: %s", str(error).splitlines()[0])
+        while not self._end.wait(LEASE_S / 4):
+            with suppress(Exception):  # a store that does not answer may do so next time
+                if not self._write():
+                    LOG.error("another run took %s over: this one stops", self._out)
+                    return _thread.interrupt_main(signal.SIGTERM)  # `run_main` wakes it
+
+    def _is_dead(self, holder: dict[str, Any]) -> bool:
+        """Whether the holder let go, or was a process of this machine that is no more."""
+        process = holder.get("process")
+        if not process or any(holder.get(of) != self.holder[of] for of in ("host", "namespace")):
+            return process == 0
+        try:
+            os.kill(process, 0)
+            stat = Path(f"/proc/{process}/stat").read_bytes()
+        except OSError as error:
+            return isinstance(error, ProcessLookupError)  # else it is another user's
+        return stat.rpartition(b")")[2].split()[0] in (b"Z", b"X")  # nobody has taken note
 
 
-def _here() -> dict[str, Any]:
-    """This machine; a container is one of its own."""
-    try:
-        processes = os.readlink("/proc/self/ns/pid")
-    except OSError:
-        processes = ""
-    return {"host": socket.gethostname(), "processes": processes}
+def take_lock(work: str, run: str) -> Lock:
+    """Keeps other runs out of a working folder; raises a UsageError that says who has it."""
+    return (Lock if is_local(work) else Lease)(f"{work}/{LOCK}", run)
 
 
-def _holder(body: bytes) -> dict[str, Any]:
-    try:
-        fields = json.loads(body)
-    except ValueError:
-        return {}
-    return fields if isinstance(fields, dict) else {}
-
-
-def _has_ended(holder: dict[str, Any]) -> bool:
-    """Whether the holder was a process of this machine that is no more."""
-    if not holder or any(holder.get(name) != value for name, value in _here().items()):
-        return False
-    try:
-        os.kill(int(holder["pid"]), 0)
-    except (ProcessLookupError, KeyError, ValueError):
-        return True
-    except PermissionError:
-        return False
-    return int(holder["pid"]) == os.getpid() and holder.get("run") not in _LIVE
+def _fields(body: bytes) -> dict[str, Any]:
+    with suppress(ValueError, TypeError):
+        return dict(json.loads(body))
+    return {}

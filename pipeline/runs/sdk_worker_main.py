@@ -9,14 +9,14 @@ import importlib
 import os
 import sys
 
-from alignset.pipeline.runs.beam_patches import quick_imports, words_of_command
+from alignset.pipeline.runs.beam_patches import USES, quick_imports
 from alignset.signals import end_with_parent
 
 
 def main() -> None:
     """Runs bundles for Beam until the pipeline or the command ends."""
     end_with_parent(os.getppid())
-    with quick_imports(words_of_command()):
+    with quick_imports(os.environ.get(USES, "").split()):
         from apache_beam.runners.worker import sdk_worker_main
 
         # What it is sent is unpickled by these.

@@ -1,123 +1,94 @@
-"""Checks before a start of what a command needs for the object stores that it names."""
+"""Checks before a start of what a command needs for the places that it names."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import S3Options
 
 from alignset.extras import EXTRAS, how_to_install, is_installed
 from alignset.pipeline.command import Command
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.job import Job
-from alignset.pipeline.runs.engine import runner_of
-from alignset.transforms.storage.object_stores import scheme
-from alignset.transforms.storage.web_files import SCHEMES
+from alignset.pipeline.runs.engine import is_dry_run, runner_of
+from alignset.transforms.storage.stores import STORES, scheme
 
-# The modules that reading such paths needs, and what installs them.
-NEEDED = {
+# The modules that such paths need, and what installs them.
+_NEEDED = {
     "s3": (EXTRAS["aws"], how_to_install("aws")),
     "gs": (EXTRAS["gcp"], how_to_install("gcp")),
-    **dict.fromkeys(("http", "https"), (("fsspec", "aiohttp"), "pip install 'fsspec[http]'")),
-    "hf": (("fsspec", "huggingface_hub"), "pip install huggingface_hub"),
+    "hf": (("huggingface_hub",), "pip install huggingface_hub"),
+}
+# Beam's flags, and the variables in which boto3 finds the same, in worker processes too.
+_VARIABLES = {
+    "s3_access_key_id": "AWS_ACCESS_KEY_ID",
+    "s3_secret_access_key": "AWS_SECRET_ACCESS_KEY",
+    "s3_session_token": "AWS_SESSION_TOKEN",
+    "s3_endpoint_url": "AWS_ENDPOINT_URL_S3",
+    "s3_region_name": "AWS_DEFAULT_REGION",
+    "s3_verify": "AWS_CA_BUNDLE",
 }
 
 
-def _named_paths(job: Job) -> Iterator[tuple[str, str]]:
-    yield from (("input", path) for path in job.inputs)
-    yield "output", job.output
-    if job.vocabulary:
-        yield "vocabulary", job.vocabulary
-    for part in filter(None, job.eval_images.split(",")):
-        yield "eval_images", part.partition("=")[2]
-
-
 def check_stores(command: Command) -> None:
-    """Looks for packages and credentials, without which Beam would wait for minutes.
+    """Puts Beam's flags for S3 where boto3 finds them; checks places, packages and credentials.
 
     Raises:
-      UsageError: something is missing, or workers elsewhere are to read a file of this machine.
+      UsageError: something is missing, or a place cannot be reached; says what to do.
     """
-    paths = list(_named_paths(command.job))
+    job, flags = command.job, command.beam.view_as(S3Options)
+    if flags.s3_access_key_id:
+        os.environ.pop("AWS_SESSION_TOKEN", None)  # another key's
+    given = {variable: getattr(flags, flag) for flag, variable in _VARIABLES.items()}
+    os.environ.update({variable: value for variable, value in given.items() if value})
+    if flags.s3_disable_ssl or flags.s3_api_version:
+        raise UsageError("--s3_disable_ssl, --s3_api_version: no effect; pass --s3_endpoint_url")
+
+    named = {"input": job.inputs, "output": [job.output], "vocabulary": [job.vocabulary]}
+    named["eval_images"] = [exam.partition("=")[2] for exam in job.eval_images.split(",")]
+    paths = [(flag, path) for flag, of_flag in named.items() for path in of_flag if path]
+    is_dry = is_dry_run(command.beam)
     for flag, path in paths:
-        if is_dataflow(command) and not scheme(path) and not is_dry_run(command):
+        if runner_of(command.beam) == "dataflowrunner" and not is_dry and not scheme(path):
             raise UsageError(
                 f"Dataflow's workers do not see {flag} {path!r} of this machine; pass gs://…"
             )
-        _check_scheme(flag, path)
-    if any(scheme(path) == "s3" for _, path in paths):
-        _check_s3(command)
-    if any(scheme(path) == "gs" for _, path in paths) and not is_dry_run(command):
-        _check_gs()
-    for flag, path in paths:
-        if scheme(path) and not path.partition("://")[2].strip("/"):
-            raise UsageError(f"{flag} {path!r} has no bucket; give {scheme(path)}://BUCKET/FOLDER")
+        _check_place(flag, path)
+    schemes = {scheme(path) for _, path in paths}
+    if "s3" in schemes:
+        _check_credentials("s3", "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE")
+    if "gs" in schemes and not is_dry and "STORAGE_EMULATOR_HOST" not in os.environ:
+        how = "run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS"
+        _check_credentials("gs", how)
 
 
-def _check_scheme(flag: str, path: str) -> None:
+def _check_place(flag: str, path: str) -> None:
     kind = scheme(path)
-    modules, install = NEEDED.get(kind, ((), ""))
+    if kind and kind not in STORES:
+        raise UsageError(
+            f"{flag} {path!r}: {kind}:// cannot be read here; pass a path of this machine, s3://, "
+            "gs://, hf:// or https://"
+        )
+    modules, install = _NEEDED.get(kind, ((), ""))
     if not all(map(is_installed, modules)):
         raise UsageError(f"{kind}:// needs more packages: {install}")
-    if kind in SCHEMES:
-        if flag == "output":
-            raise UsageError(f"{kind}:// can only be read; pass --output=FOLDER, s3://… or gs://…")
-    elif kind:
-        try:
-            FileSystems.get_filesystem(path)
-        except ValueError as error:
-            raise UsageError(
-                f"{flag} {path!r}: {kind}:// cannot be read here; pass a path of this machine, "
-                "s3://, gs://, hf:// or https://"
-            ) from error
+    if flag == "output" and kind in ("http", "https", "hf"):
+        raise UsageError(f"{kind}:// can only be read; pass --output=FOLDER, s3://… or gs://…")
+    if kind and not path.partition("://")[2].strip("/"):
+        raise UsageError(f"{flag} {path!r} has no bucket; give {kind}://BUCKET/FOLDER")
 
 
-def _check_s3(command: Command) -> None:
-    import boto3
-
-    options = command.beam.view_as(S3Options)
+def _check_credentials(kind: str, how: str) -> None:
+    how += ", here and for the workers"
     try:
-        credentials = options.s3_access_key_id or boto3.session.Session().get_credentials()
+        if kind == "s3":
+            import boto3
+
+            found = boto3.session.Session().get_credentials()
+        else:
+            import google.auth
+
+            found = google.auth.default()
     except Exception as error:
-        raise UsageError(f"no credentials for s3://: {error}") from error
-    if not credentials:
-        raise UsageError(
-            "no credentials for s3://: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
-            "AWS_PROFILE, here and for the workers"
-        )
-
-
-def _check_gs() -> None:
-    import google.auth
-
-    if "STORAGE_EMULATOR_HOST" in os.environ:
-        return
-    try:
-        google.auth.default()
-    except Exception as error:
-        raise UsageError(
-            "no credentials for gs://: run `gcloud auth application-default login`, or set "
-            "GOOGLE_APPLICATION_CREDENTIALS, here and for the workers"
-        ) from error
-
-
-def check_retry(command: Command) -> None:
-    """Raises UsageError where --retry_failed is to be run by what only makes a job's graph."""
-    template = command.beam.get_all_options().get("template_location")
-    if command.job.retry_failed and (template or is_dry_run(command)):
-        raise UsageError(
-            "--retry_failed looks at what one job has done before it makes the next: "
-            "pass it to the command itself, without a template or --dry_run"
-        )
-
-
-def is_dry_run(command: Command) -> bool:
-    """Whether Dataflow's graphs are only made and checked."""
-    return is_dataflow(command) and bool(command.beam.get_all_options().get("dry_run"))
-
-
-def is_dataflow(command: Command) -> bool:
-    """Whether Dataflow runs it."""
-    return runner_of(command.beam) == "dataflowrunner"
+        raise UsageError(f"no credentials for {kind}:// ({error}): {how}") from error
+    if not found:
+        raise UsageError(f"no credentials for {kind}://: {how}")

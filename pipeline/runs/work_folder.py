@@ -16,12 +16,13 @@ from alignset.transforms.corpus.corpus_documents import HashFile, VocabularySumm
 from alignset.transforms.corpus.count_spread import CountSpread
 from alignset.transforms.decontamination.overlap_settings import EvaluationSet
 from alignset.transforms.pages.page_counts import PageCounts
-from alignset.transforms.shards.renumber_shards import forget_renumbering
+from alignset.transforms.shards.renumber_shards import RENUMBERED
 from alignset.transforms.shards.shard_stats import Copies
 from alignset.transforms.storage.broken_files import BrokenFiles
 from alignset.transforms.storage.documents import find_document, readable_document
 from alignset.transforms.storage.files import exists, is_local, match, remove, remove_leftovers
-from alignset.transforms.storage.object_stores import remove_objects
+from alignset.transforms.storage.stores import remove_remote
+from alignset.transforms.workers.attempts import ATTEMPTS, WINNERS
 from alignset.transforms.workers.counts import Counts
 
 LOG = logging.getLogger("alignset")
@@ -127,9 +128,9 @@ class WorkFolder:
     Attributes:
       plan, blocklists, pages: folders of the pairs of each shard, of the compiled blocklists, and
         of what pages were parsed to.
+      attempts: the folder of all attempts at shards and at parts of evaluation images.
       removed_before: the keys of the pairs that were taken down from datasets of the input.
       leaving: what leaves, as `leaving_pairs.py` has it.
-      start: what `Fence` keeps.
     """
 
     def __init__(self, path: str) -> None:
@@ -137,9 +138,9 @@ class WorkFolder:
         self.plan, self.blocklists, self.pages = (
             f"{path}/{name}" for name in ("plan", "blocklists", "pages")
         )
-        self.start, self.description = f"{path}/start", f"{path}/run.json"
-        self.change, self.leaving = f"{path}/{CHANGE}", f"{path}/leaving"
-        self.ranking = f"{path}/ranking.json"
+        self.description, self.change = f"{path}/run.json", f"{path}/{CHANGE}"
+        self.leaving, self.attempts = f"{path}/leaving", f"{path}/{ATTEMPTS}"
+        self.ranking, self.renumbered = f"{path}/ranking.json", f"{path}/{RENUMBERED}"
         self.removed_before = f"{path}/removed_before.u64"
         self.page_summary = f"{path}/pages.json"
         self.text_summary, self.image_summary = f"{path}/text.json", f"{path}/images.json"
@@ -199,17 +200,19 @@ class WorkFolder:
 
     def forget_ended(self) -> None:
         """Removes what a command that has ended worked with, where its end was killed."""
-        forget_renumbering(self.path)
+        files = match(self.leaving) + match(self.attempts)
         summaries = self.text_summary, self.image_summary, self.ranking, self.rewritten
-        for path in (*summaries, *(path for path, _ in match(self.leaving))):
+        for path in (self.renumbered, *summaries, *(path for path, _ in files)):
             remove(path)
 
 
 def clean_work(out: str, work: str) -> None:
     """Takes the work folder of an output away: first the file that a command would resume from,
-    and the lock last, on which other commands wait."""
+    attempts before what says which of them are published, and the lock last, on which other
+    commands wait; in a store it stays."""
     if is_local(work):
-        files = Path(work).glob("*")
+        remove_leftovers(out)
+        files = (*Path(work).glob("*/*-*"), *Path(work).glob("*"))
         for path in sorted(files, key=lambda path: (path.name == LOCK, path.name != CHANGE)):
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
@@ -217,8 +220,9 @@ def clean_work(out: str, work: str) -> None:
                 path.unlink(missing_ok=True)
         with suppress(OSError):  # not there, or another run's by now
             Path(work).rmdir()
-        remove_leftovers(out)
         return
     remove(f"{work}/{CHANGE}")
     # A folder's own list leaves out what begins in _, as the lock does.
-    remove_objects([path for path, _ in match(f"{work}/")])
+    paths = [path for path, _ in match(f"{work}/")]
+    for is_last in (False, True):
+        remove_remote([path for path in paths if (f"/{WINNERS}/" in path) is is_last])

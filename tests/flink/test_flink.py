@@ -1,14 +1,9 @@
-"""The whole command on a real Flink cluster: the same bytes, and the same after a kill."""
+"""The whole command on a real Flink cluster: the same bytes, whatever dies or hangs meanwhile."""
 
-import contextlib
-import json
 import os
 import re
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,120 +13,95 @@ import pytest
 from flink.cluster import PARTS, Cluster
 from flink.runs import cluster
 from tests.support.command import ROOT, digests, succeed
-from tests.support.golden_run import Golden
-from tests.support.small_web import PATIENT, SmallWeb
+from tests.support.disturbances import (
+    Disturbances,
+    DisturbedPairs,
+    command,
+    disturbed_pairs,
+    run_to_the_end,
+    wait_until,
+    wake,
+)
+from tests.support.small_web import SmallWeb
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")
-def flink() -> Iterator[Cluster]:
+def disturbances(tmp_path_factory: pytest.TempPathFactory) -> Disturbances:
+    return Disturbances(tmp_path_factory.mktemp("disturbances"))
+
+
+@pytest.fixture(scope="module")
+def flink(disturbances: Disturbances) -> Iterator[Cluster]:
     assert (PARTS / "ready").exists(), "Flink is not here: make .flink/ready"
-    with cluster("test") as started:
-        yield started
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in disturbances.environment().items():
+            patch.setenv(name, value)
+        with cluster("test") as started:
+            yield started
 
 
-@contextlib.contextmanager
-def command(
-    plain: Golden, output: Path, flink: Cluster, log: Path, *more: str
-) -> Iterator[subprocess.Popen]:
-    flags = [*plain.flags, *flink.flags(), "--parallelism=2", *more]
-    args = ["beam_runner.py", f"--input={plain.pairs}", *flags]
-    args.append(f"--output={os.path.relpath(output, ROOT)}")  # workers are in another folder
-    with log.open("a") as sink:
-        started = subprocess.Popen([sys.executable, *args], cwd=ROOT, stdout=sink, stderr=sink)
-    try:
-        yield started
-    finally:
-        started.kill()
-        started.wait()
+@pytest.fixture(scope="module")
+def pairs(web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> DisturbedPairs:
+    return disturbed_pairs(web, tmp_path_factory.mktemp("disturbed"))
 
 
-def wait_for_images(web: SmallWeb, begun: int, process: subprocess.Popen) -> None:
-    while len(web.requests) < begun + 5:
-        assert process.poll() is None, "it ended before it fetched"
-        time.sleep(0.02)
+def arguments(flink: Cluster, output: Path, *flags: str) -> tuple[str, ...]:
+    """Of the command; workers are in another folder, hence the relative path."""
+    return (*flags, *flink.flags(), "--parallelism=2", f"--output={os.path.relpath(output, ROOT)}")
 
 
-def wait_until(true: Callable[[], bool], process: subprocess.Popen) -> None:
-    while not true():
-        assert process.poll() is None, "it ended before"
-        time.sleep(0.02)
-
-
-def writing(flink: Cluster) -> list[int]:
-    """The Python workers that have a shard's images open."""
-    processes = []
-    for pid in flink.pids("workers")[1:]:
-        with contextlib.suppress(OSError):
-            links = [os.readlink(file) for file in Path(f"/proc/{pid}/fd").iterdir()]
-            if any("/shard-" in link for link in links):
-                processes.append(pid)
-    return processes
-
-
-def test_the_same_bytes_though_workers_and_the_command_are_killed(
-    plain: Golden, web: SmallWeb, flink: Cluster, tmp_path: Path
+def test_the_same_bytes_though_workers_and_the_command_die_or_are_paused(
+    flink: Cluster, pairs: DisturbedPairs, disturbances: Disturbances, tmp_path: Path
 ):
-    """The command dies while images are fetched; started again, it cancels the job that it left,
-    and then a Python worker, that runs a shard, dies."""
-    output, log = tmp_path / "set", tmp_path / "log"
-    flags = (plain, output, flink, log, "--sdk_worker_parallelism=1", *PATIENT)
-    with command(*flags) as first, web.holding_after(5):
-        wait_for_images(web, len(web.requests), first)
+    """Two workers are paused in an attempt, and the command and the TaskManagers die. In the second
+    start two more are killed. The first two wake up after the end."""
+    log = tmp_path / "log"
+    args = arguments(flink, tmp_path / "set", *pairs.flags, "--sdk_worker_parallelism=1")
+    pause, kill = signal.SIGSTOP, signal.SIGKILL
+    disturbances.plan(("finished", pause), ("publishing", pause))
+    with command(args, log, {}) as first:
+        wait_until(lambda: not disturbances.to_come(), first, log)
         first.kill()
-    with command(*flags) as second:
-        with web.holding_after(5):
-            wait_for_images(web, len(web.requests), second)
-            victims = flink.pids("workers")[1:]
-            assert victims
-            for victim in victims:
-                os.kill(victim, signal.SIGKILL)
-        status = second.wait()
-    said = log.read_text()
-    assert status == 0, said
-    assert "left running by an earlier start of this command, is cancelled" in said
-    assert digests(output) == digests(plain.output)
+    paused = disturbances.paused()
+    for number in range(1, flink.task_managers + 1):  # or their job would wait for those that hang
+        os.kill(flink.pids(f"taskmanager-{number}")[0], signal.SIGKILL)
+    disturbances.plan(("fetching", kill), ("won", kill))
+    run_to_the_end(args, log, disturbances, 3)
+    pairs.check(tmp_path / "set")
+    for process in paused:
+        wake(process)
+    pairs.check(tmp_path / "set")
+    assert "left running by an earlier start of this command, is cancelled" in log.read_text()
 
 
-def test_near_duplicates_leave_as_in_process(
-    plain: Golden, web: SmallWeb, flink: Cluster, tmp_path: Path
+def test_an_image_that_crashes_its_decoder_costs_only_itself(
+    flink: Cluster, web: SmallWeb, tmp_path: Path
 ):
-    output, expected, log = tmp_path / "set", tmp_path / "expected", tmp_path / "log"
-    flags = ("--duplicates=near", "--holdout=0.2")
-    succeed(plain.pairs, expected, *plain.flags, *flags)
-    steps = json.loads((expected / "funnel.json").read_text())["steps"]
-    assert {s["step"]: s["dropped"] for s in steps}["copies"]["duplicate_image"] > 0
-    with command(plain, output, flink, log, *flags, *PATIENT) as started:
+    """The job begins again, and ends by itself."""
+    crashing, log = disturbed_pairs(web, tmp_path, crash=True), tmp_path / "log"
+    with command(arguments(flink, tmp_path / "set", *crashing.flags), log, {}) as started:
         assert started.wait() == 0, log.read_text()
-    assert digests(output) == digests(expected)
+    crashing.check(tmp_path / "set")
+    workers = (flink.folder / "workers.log").read_text()
+    assert f"a decoder crashes at {crashing.url}: please report it" in workers
 
 
 def test_the_shards_of_a_worker_that_hangs_are_taken_over(
-    plain: Golden, web: SmallWeb, flink: Cluster, tmp_path: Path
+    flink: Cluster, pairs: DisturbedPairs, disturbances: Disturbances, tmp_path: Path
 ):
     """All shards are written while it hangs; then it finds that its own are."""
-    output, expected, log = tmp_path / "set", tmp_path / "expected", tmp_path / "log"
-    small = ("--samples_per_shard=4", "--holdout=0.2")
-    succeed(plain.pairs, expected, *plain.flags, *small)
-    assert list(expected.glob("holdout/*.tar"))
-    shards = len(list(expected.glob("*/*_stats.json")))
-    with command(plain, output, flink, log, *small, *PATIENT) as started:
-        with web.holding(lambda _: True):
-            wait_until(lambda: len(writing(flink)) == 2, started)
-            victim = writing(flink)[0]
-            os.kill(victim, signal.SIGSTOP)
-        try:
-            written = output.glob
-            wait_until(lambda: len([*written("*/*_stats.json")]) == shards, started)
-            assert shards > 8
-        finally:
-            os.kill(victim, signal.SIGCONT)
+    output, log = tmp_path / "set", tmp_path / "log"
+    shards = len(list(pairs.expected.glob("*/*_stats.json")))
+    disturbances.plan(("fetching", signal.SIGSTOP))
+    with command(arguments(flink, output, *pairs.flags), log, {}) as started:
+        wait_until(lambda: len([*output.glob("*/*_stats.json")]) == shards, started, log)
+        os.kill(disturbances.paused()[0], signal.SIGCONT)
         assert started.wait() == 0, log.read_text()
-    assert digests(output) == digests(expected)
+    pairs.check(output)
     # The live view counts what the stats of all shards say, whichever worker wrote them.
-    pairs = json.loads((expected / "funnel.json").read_text())["fetch"]["tried"]
-    line = rf"image stage: {shards} of {shards} shards, {pairs} of {pairs} pairs, .* kept"
+    line = rf"image stage: {shards} of {shards} shards, (\d+) of \1 pairs, .* kept"
     assert re.search(line, log.read_text()), log.read_text()[-3000:]
 
 
@@ -148,12 +118,9 @@ def test_texts_in_many_languages_have_the_same_bytes(flink: Cluster, tmp_path: P
     pq.write_table(pa.table({"url": urls, "text": texts}), tmp_path / "pairs.parquet")
     flags = ("--text_only", "--language=all", "--like=en", "--max_pairs_per_concept=3")
     succeed(tmp_path / "pairs.parquet", tmp_path / "expected", *flags)
-    log = tmp_path / "log"
-    args = ["beam_runner.py", f"--input={tmp_path / 'pairs.parquet'}", *flags, *flink.flags()]
-    args.append(f"--output={os.path.relpath(tmp_path / 'set', ROOT)}")
-    with log.open("w") as sink:
-        ended = subprocess.run([sys.executable, *args], cwd=ROOT, stdout=sink, stderr=sink)
-    assert ended.returncode == 0, log.read_text()
+    args = (f"--input={tmp_path / 'pairs.parquet'}", *flags)
+    with command(arguments(flink, tmp_path / "set", *args), tmp_path / "log", {}) as started:
+        assert started.wait() == 0, (tmp_path / "log").read_text()
     assert digests(tmp_path / "set") == digests(tmp_path / "expected")
     dropped = pq.read_table(tmp_path / "set" / "rejected")["reason"].to_pylist()
     assert {"beyond_language_size", "frequent_concepts"} <= {*dropped}

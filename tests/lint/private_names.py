@@ -23,9 +23,6 @@ OF_OTHERS = {
     "_dynamo": "of torch: how many graphs were compiled",
     "_subclasses": "of torch: tensors of a GPU that is not there, documented as FakeTensorMode",
     "_safe_read": "of Pillow: how much it reads of a file",
-    "_pipeline_options": "of Beam: the options of file systems, to be set back",
-    "_Credentials": "of google.auth's use by Beam: whether it has looked for credentials",
-    "_credentials_init": "the same",
     "_get_lines": "of clip_benchmark: the lines of a URL that it downloads",
 }
 BY_NAME = {"setattr", "getattr", "delattr", "hasattr", "patch", "object"}

@@ -13,10 +13,8 @@ from alignset.pipeline.runs.engine import WorkerDiedError
 from alignset.pipeline.runs.work_folder import WorkFolder
 from alignset.transforms.safety.classifier import Classifier
 from alignset.transforms.safety.model_files import describe_model
-from alignset.transforms.shards.plan_shards import claim_path
 from alignset.transforms.storage.blocks import Blocks
-from alignset.transforms.workers.claims import Claim
-from alignset.transforms.workers.fencing import Fence
+from alignset.transforms.workers.attempts import Attempt
 from tests.support.onnx_files import write_model
 
 PLANNED = {0: 10, 1: 10, 2: 10}
@@ -38,50 +36,39 @@ class Engine:
             raise WorkerDiedError("a worker process died, and again")
 
 
-def run(folder: Path, *written: int, resumed: bool = False) -> int:
-    """How often the steps are built."""
-    (folder / "shards").mkdir()
-    work = WorkFolder(str(folder / "_temporary"))
-    places = Places(str(folder), work, Blocks(), Fence(work.start, "second"))
-    Claim(claim_path(work.plan, 2), Fence(work.start, "first"))
-    Claim(f"{work.path}/evaluation-ab.rows.claim", Fence(work.start, "first"))
-    built: list[None] = []
-    how = {"verb": "fetch", "resumed": resumed}
-    run_images(Engine(folder, *written), places, PLANNED, None, built.append, **how)
-    return len(built)
-
-
-@pytest.mark.parametrize("written", [(3,), (0, 1, 2)])
-def test_until_all_are_written(tmp_path: Path, written: tuple[int, ...]):
-    assert run(tmp_path, *written) == len(written)
-
-
-@pytest.mark.parametrize("written", [(0, 0), (1, 1, 0)])
-def test_where_no_shard_more_is_written_it_ends(tmp_path: Path, written: tuple[int, ...]):
-    with pytest.raises(WorkerDiedError):
-        run(tmp_path, *written)
-
-
-def test_what_an_earlier_start_may_have_died_of_is_named(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("written", "helps"),
+    [((3,), True), ((0, 1, 2), True), ((0, 0), False), ((1, 1, 0), False)],
+)
+def test_it_is_run_again_while_shards_are_written(
+    tmp_path: Path, written: tuple[int, ...], helps: bool, caplog: pytest.LogCaptureFixture
 ):
-    run(tmp_path, 3, resumed=True)
-    named = [message.partition(" under way ")[0] for message in caplog.messages]
-    assert named == ["1 shard", "1 part of the evaluation images"]
-
-
-def test_a_first_start_looks_for_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture):
-    run(tmp_path, 3)
-    assert caplog.messages == []
+    """What an earlier start may have died of is named, once."""
+    (tmp_path / "shards").mkdir()
+    work = WorkFolder(str(tmp_path / "_temporary"))
+    Path(work.path).mkdir()
+    for name in ("00001", "00002", "evaluation-ab"):
+        Attempt(work.attempts, name, {})
+    places = Places(str(tmp_path), work, Blocks(), "second")
+    built: list[None] = []
+    try:
+        run_images(Engine(tmp_path, *written), places, PLANNED, None, built.append, verb="fetch")
+        assert helps
+    except WorkerDiedError:
+        assert not helps
+    assert len(built) == len(written)
+    named = [line.partition(" under way ")[0] for line in caplog.messages if "under way" in line]
+    assert named == ["2 shards", "1 part of the evaluation images"]
 
 
 @pytest.mark.parametrize(
     ("pairs", "shown"),
     [
-        (1_001, "about 17 core-minutes;"),
-        (3_600, "about 1.0 core-hours;"),
-        (5_040, "about 1.4 core-hours;"),
-        (126_720_000, "about 35,200 core-hours;"),
+        (1_000, "images get NSFW scores; "),  # for few, no time is measured
+        (1_001, "images get NSFW scores: about 17 core-minutes; "),
+        (3_600, "images get NSFW scores: about 1.0 core-hours; "),
+        (5_040, "images get NSFW scores: about 1.4 core-hours; "),
+        (126_720_000, "images get NSFW scores: about 35,200 core-hours; "),
     ],
 )
 def test_the_time_in_a_unit_of_its_size(
@@ -89,16 +76,7 @@ def test_the_time_in_a_unit_of_its_size(
 ) -> None:
     monkeypatch.setattr(Classifier, "cpu_s_an_image", lambda self: 1.0 - DECODE_S)
     model = describe_model(str(write_model(tmp_path)))
-    line = scoring_cost(model, pairs)
-    assert line.startswith("images get NSFW scores: ")
-    assert shown in line
-    assert line.endswith("; --unsafe_model= turns it off")
-
-
-def test_for_few_images_no_time_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.delattr(Classifier, "cpu_s_an_image")
-    model = describe_model(str(write_model(tmp_path)))
-    assert scoring_cost(model, 1_000) == "images get NSFW scores; --unsafe_model= turns it off"
+    assert scoring_cost(model, pairs) == f"{shown}--unsafe_model= turns it off"
 
 
 def test_on_a_gpu_no_time_is_promised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

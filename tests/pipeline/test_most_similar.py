@@ -16,7 +16,6 @@ from alignset.transforms.columns.records import key_hashes
 from alignset.transforms.shards.leaving_pairs import leaving_files, read_leaving
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.storage.blocks import Blocks
-from alignset.transforms.workers.fencing import Fence
 
 NOTHING = (None, math.nan)  # as similarities
 
@@ -31,10 +30,7 @@ def ranked(folder: Path, values: Sequence[float | None], share: float) -> set[in
         path.parent.mkdir(exist_ok=True)
         pq.write_table(pa.table(rows), path)
     work = WorkFolder(str(folder / "_temporary"))
-    Path(work.path).mkdir()
-    fence = Fence(work.start, "token")
-    fence.take()
-    places = Places(str(folder), work, Blocks(), fence)
+    places = Places(str(folder), work, Blocks(), "start")
     found = []
     for again in (False, True):  # as by an attempt that was killed before it ended
         rank_pairs([0, 1], places, share)

@@ -2,6 +2,7 @@
 a store that does not answer; and that it costs next to nothing."""
 
 import re
+import shutil
 import sys
 import tempfile
 import time
@@ -15,7 +16,6 @@ from hypothesis import strategies as st
 
 from alignset.pipeline.progress import Amount, ImageProgress, be_quiet, is_redrawn, what_is_left
 from alignset.transforms.shards.shard_stats import shard_stats
-from alignset.transforms.workers.fencing import Fence
 
 SIZES = {0: 100, 1: 90, 5: 110}
 
@@ -25,14 +25,14 @@ def finish(out: Path, shard: int) -> None:
     (out / "shards" / f"{shard:05d}_stats.json").write_text("{}")
 
 
-def count(out: Path, attempt: str, shard: int, done: int, token: str = "now") -> None:
-    folder = out / "_temporary" / f"shard-{attempt}"
+def count(out: Path, attempt: str, shard: int, done: int) -> None:
+    folder = out / "_temporary" / "attempts" / f"{shard:05d}-{attempt}"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "done").write_text(f"{token} {shard} {done}\n")
+    (folder / "count").write_text(str(done))
 
 
 def amount_of(out: Path) -> Amount:
-    return Amount(str(out), f"{out}/_temporary/plan", "now", SIZES)
+    return Amount(str(out), f"{out}/_temporary/attempts", SIZES)
 
 
 def done(amount: Amount, now: float, *, listing: bool = True) -> tuple[int, int]:
@@ -51,7 +51,7 @@ def test_no_pair_is_counted_twice_and_none_is_lost(tmp_path: Path):
     assert done(amount, 3.0) == (0, 100)
     finish(tmp_path, 0)  # whole, and its attempt still there
     assert done(amount, 4.0) == (1, 100)
-    (tmp_path / "_temporary" / "shard-a" / "done").unlink()
+    shutil.rmtree(tmp_path / "_temporary" / "attempts" / "00000-a")
     finish(tmp_path, 1)
     assert done(amount, 5.0) == (2, 190)
 
@@ -59,18 +59,17 @@ def test_no_pair_is_counted_twice_and_none_is_lost(tmp_path: Path):
 def test_a_store_that_does_not_answer_ends_no_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ):
-    def unavailable(*_: object) -> set[int]:
+    def unavailable(_: str) -> dict[int, bool]:
         raise OSError("503")
 
-    monkeypatch.setattr("alignset.pipeline.progress.finished_shards", unavailable)
+    monkeypatch.setattr("alignset.pipeline.progress.shards_there", unavailable)
     with progress_of(tmp_path):
         pass
     assert capsys.readouterr().err == "3 shards, 300 pairs to fetch\n"
 
 
 def progress_of(out: Path, **how: float) -> ImageProgress:
-    fence = Fence(f"{out}/_temporary/start", "now")
-    return ImageProgress(str(out), f"{out}/_temporary/plan", fence, SIZES, **how)
+    return ImageProgress(str(out), f"{out}/_temporary/attempts", SIZES, **how)
 
 
 def test_lines_where_there_is_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture):
@@ -153,14 +152,10 @@ def test_what_earlier_starts_have_done_is_no_speed_of_this_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Also where a store tells of it only later."""
-    amount, listed = amount_of(tmp_path), [OSError("503"), {0, 1}, {0, 1, 5}]
-
-    def answer(*_: object) -> set[int]:
-        if isinstance(listed[0], OSError):
-            raise listed.pop(0)
-        return listed.pop(0)
-
-    monkeypatch.setattr("alignset.pipeline.progress.finished_shards", answer)
+    amount, listed = amount_of(tmp_path), iter([None, [0, 1], [0, 1, 5]])
+    monkeypatch.setattr(  # which raises at first
+        "alignset.pipeline.progress.shards_there", lambda _: dict.fromkeys(next(listed), True)
+    )
     assert (done(amount, 1.0), amount.earlier) == ((0, 0), 0)
     assert (done(amount, 31.0), amount.earlier) == ((2, 190), 190)
     assert (done(amount, 61.0), amount.earlier) == ((3, 300), 190)

@@ -84,26 +84,6 @@ def test_nothing_fetched_and_then_all(web: SmallWeb, source: Path, tmp_path: Pat
         assert "is finished: nothing to do" in succeed(source, out, *RULES, SMALL, *fetching).err
 
 
-def test_what_a_killed_attempt_left_of_a_shard_that_is_empty_now_goes(
-    web: SmallWeb, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    out, bodies = tmp_path / "set", dict(web.files)
-
-    def killed(*_: object) -> None:
-        raise RuntimeError("killed here")
-
-    with monkeypatch.context() as patched:  # when a tar is there and its stats are not
-        patched.setattr("alignset.transforms.shards.write_shards.write_atomically", killed)
-        assert run(source, out, *FLAGS).status == 1
-    assert tars(out) != []
-    web.files.clear()
-    try:
-        keep_too_little(source, out, *FLAGS)
-    finally:
-        web.files |= bodies
-    assert tars(out) == [] == list(out.glob("shards/*.parquet"))
-
-
 def test_an_outage_in_the_midst_of_a_run(
     web: SmallWeb, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -1,4 +1,4 @@
-"""Whole runs that a signal ends while they wait: the same command resumes."""
+"""Whole runs that a signal ends: the same command resumes."""
 
 import signal
 import socket
@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import digests, run
+from tests.support.command import digests, run, run_fork
 from tests.support.forks import Forked, start
 from tests.support.golden_run import Golden
+from tests.support.small_web import PATIENT, SmallWeb
+from tests.support.stopped_command import stop
 
-pytestmark = pytest.mark.slow
 LONG_S = 120  # for what takes some seconds and, where it does not end, takes for ever
 SAID = "beam_runner.py: stopped; run the same command again\n"
 
@@ -30,6 +31,7 @@ def started() -> Iterator[Callable[..., Forked]]:
         process.communicate()
 
 
+@pytest.mark.slow
 def test_a_job_service_that_says_nothing_holds_no_command_up(
     plain: Golden, started: Callable, tmp_path: Path
 ):
@@ -39,11 +41,38 @@ def test_a_job_service_that_says_nothing_holds_no_command_up(
         args = (f"--input={plain.pairs}", f"--output={tmp_path}/set", *plain.flags)
         more = ("--runner=PortableRunner", f"--job_endpoint=127.0.0.1:{port}")
         process = started("alignset.beam_runner:main", *args, *more, "--environment_type=LOOPBACK")
-        connections = [silent.accept()[0] for _ in range(2)]  # one to see whether it is there
+        connection = silent.accept()[0]
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=LONG_S)
-        for connection in connections:
-            connection.close()
+        connection.close()
     assert (process.returncode, err.endswith(SAID)) == (1, True), err
     assert run(plain.pairs, tmp_path / "set", *plain.flags).status == 0
     assert digests(tmp_path / "set") == digests(plain.output)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_with_one_line_and_the_same_command_goes_on(
+    plain: Golden, web: SmallWeb, tmp_path: Path, signum: signal.Signals
+):
+    output, begun = tmp_path / "set", len(web.requests)
+    args = (
+        f"--input={plain.pairs}",
+        f"--output={output}",
+        *plain.flags,
+        "--connections=4",
+        *PATIENT,
+    )
+    with web.holding_after(10):
+        status = stop(args, tmp_path, lambda: len(web.requests) > begun + 10, signum)
+    said = (tmp_path / "said").read_text()
+    assert status == 1
+    assert "Traceback" not in said
+    assert said.endswith(
+        "beam_runner.py: stopped; the same command resumes from the last finished shard\n"
+    )
+    resumed = run_fork(*args)
+    assert resumed.status == 0, resumed.err
+    assert "text stage: " in said
+    assert "text stage: " not in resumed.err  # its texts are judged once
+    assert "under way when the command ended early" not in resumed.err
+    assert digests(output) == digests(plain.output)

@@ -1,33 +1,18 @@
-"""Whole runs on object stores: the same bytes as on this machine, killed, and where they fail."""
+"""Whole runs on object stores: the same bytes as on this machine, also where a store fails."""
 
-import hashlib
-import os
 import shutil
-import signal
-import threading
 import time
 from pathlib import Path
 from typing import NamedTuple
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from alignset.pipeline.takedown.__main__ import main as take_down
-from alignset.transforms.fetching.fetch_settings import FetchSettings
-from alignset.transforms.images.resize_settings import ResizeSettings
-from alignset.transforms.shards.plan_shards import plan_path, write_plan
-from alignset.transforms.shards.shard_settings import ShardSettings
-from alignset.transforms.shards.write_shards import ShardDoFn, ShardWriter
-from alignset.transforms.storage.files import open_to_read
-from alignset.transforms.workers.fencing import Fence
-from tests.support.command import digests, manifest, run, run_args, succeed
+from tests.support.command import digests, manifest, run, succeed
 from tests.support.golden_run import Golden
-from tests.support.picture_files import encoded, photograph
-from tests.support.rules import run_rules
 from tests.support.small_web import SmallWeb
-from tests.support.stopped_command import stop
-from tests.support.stores import Store, chosen_store, faulty_proxy, options_of
+from tests.support.stores import Store, chosen_store, faulty_proxy
 
 pytestmark = pytest.mark.slow
 DIFFERENT = ("manifest.json",)  # it names the input
@@ -125,36 +110,6 @@ def test_nothing_is_listed_in_a_loop(s3: Store, local: Local):
     assert listings[0] == listings[1] <= 30, listings
 
 
-def test_killed_and_started_again(s3: Store, plain: Golden, web: SmallWeb, tmp_path: Path):
-    out = f"{s3.root}/killed"
-    args = (f"--input={plain.pairs}", f"--output={out}", *plain.flags, *s3.flags)
-
-    def text_plane() -> bool:
-        return any(key.endswith("run.json") for key in s3.keys(out))
-
-    def one_shard() -> bool:
-        return any(key.endswith("_stats.json") for key in s3.keys(out))
-
-    web.delay_s = 0.05
-    try:
-        for moment in (text_plane, one_shard):
-            killed = stop((*args, "--connections=4"), tmp_path, moment, signal.SIGKILL)
-            assert killed == -signal.SIGKILL
-            assert "manifest.json" not in s3.keys(out)
-        other = run_args(*args, "--min_words=4")
-        assert (other.status, other.err.count("\n")) == (2, 1)
-        assert "min_words 3 there, 4 here" in other.err
-    finally:
-        web.delay_s = 0
-    shards = [key for key in s3.keys(out) if key.endswith("_stats.json")]
-    before = len(web.requests)
-    ended = run_args(*args)
-    assert ended.status == 0, ended.err
-    assert len(web.requests) - before < 150 * (1 - len(shards) / 3) + 10  # 50 URLs a shard
-    got = s3.download(out, tmp_path / "got")
-    assert digests(got) == digests(plain.output)
-
-
 def test_a_store_that_fails_for_a_while(s3: Store, plain: Golden, tmp_path: Path):
     """In both stages, and once for longer than boto3 tries."""
     out = f"{s3.root}/failing"
@@ -197,59 +152,3 @@ def test_a_store_that_stays_down_ends_with_one_line(
 def quickly(sleep):
     """Minutes of waiting for a store, in moments."""
     return lambda seconds: sleep(min(seconds, 0.01))
-
-
-def test_a_slow_upload_does_not_end_over_what_another_has_published(s3: Store, web: SmallWeb):
-    """A worker uploads so slowly that its shard is taken over, and the web has changed by then."""
-    out, path = f"{s3.root}/slow", "/slow/1"
-    stalled, published = threading.Event(), threading.Event()
-    key = pa.array([1], pa.uint64())
-    pairs = pa.table({"key": key, "url": [web.url + path], "caption": ["a garden in the rain"]})
-    fence = Fence(f"{out}/_temporary/start", "start")
-    fetch = FetchSettings(allow_private_addresses=True)
-
-    settings = ShardSettings(
-        run_rules(min_image_side=100, max_unsafe_score=1.0), fetch, ResizeSettings()
-    )
-
-    def worker() -> ShardDoFn:
-        made = ShardDoFn(ShardWriter(f"{out}/_temporary/plan", out, settings, fence))
-        made.start_bundle()
-        return made
-
-    def fault(method: str, name: str) -> None:
-        if method == "PUT" and ".tar" in name and not stalled.is_set():
-            stalled.set()
-            assert published.wait(60)
-
-    with faulty_proxy(s3) as (proxy, store), options_of(store):
-        proxy.fault = fault
-        fence.take()
-        write_plan(pairs, plan_path(f"{out}/_temporary/plan", 0))
-        slow, other = worker(), worker()
-        web.files[path] = encoded(photograph(1), "JPEG")
-        slow_attempt = threading.Thread(target=lambda: [*slow.process(0, "", [0])])
-        slow_attempt.start()
-        assert stalled.wait(60)
-        web.files[path] = encoded(photograph(2), "JPEG")
-        assert [*other.process(0, "", [0])] == []  # somebody is at it
-        other.writer.attempt(0)
-        published.set()
-        slow_attempt.join(60)
-        assert slow.writer.left_of([0, 1]) == {1}
-        (own,), (other_own,) = slow.finish_bundle(), other.finish_bundle()
-        with open_to_read(f"{out}/shards/00000.tar") as tar:
-            assert hashlib.sha256(tar.read()).hexdigest() == own.value.sha256
-        assert own.value == other_own.value
-        assert slow.writer.slowest_s > 0
-
-
-def test_without_credentials_it_is_said_at_once(plain: Golden, monkeypatch: pytest.MonkeyPatch):
-    for name in list(os.environ):
-        if name.startswith("AWS_"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
-    ended = run(plain.pairs, "s3://bucket/set", "--text_only")
-    assert (ended.status, ended.err.count("\n")) == (2, 1)
-    assert "no credentials for s3://: set AWS_ACCESS_KEY_ID" in ended.err

@@ -253,16 +253,25 @@ def test_a_shard_that_is_not_written_as_it_should_be_is_not_published(
         def finish(self) -> str:
             return super().finish()[::-1]
 
+    class Late(TarWriter):
+        """Of a worker that is paused until the command has ended."""
+
+        def finish(self) -> str:
+            shutil.rmtree(out / "_temporary" / "leaving")
+            return super().finish()
+
     def data_of(out: Path) -> dict[str, str]:
         return {name: digest for name, digest in digests(out).items() if "_temporary" not in name}
 
-    out = finished.copy(tmp_path)
-    before, entry = data_of(out), f"url:{finished.url(in_company(out))}"
-    with monkeypatch.context() as patched:
-        patched.setattr(rewrite_shards, "TarWriter", Damaged)
-        assert taken(out, tmp_path, entry) == 1
-    assert "was not written as it should be" in capsys.readouterr().err
-    assert data_of(out) == before
+    why = {Late: "for a command that has ended meanwhile", Damaged: "was not written as it should"}
+    for writer, said in why.items():
+        out = finished.copy(tmp_path)
+        before, entry = data_of(out), f"url:{finished.url(in_company(out))}"
+        with monkeypatch.context() as patched:
+            patched.setattr(rewrite_shards, "TarWriter", writer)
+            assert taken(out, tmp_path, entry) == 1
+        assert said in capsys.readouterr().err
+        assert data_of(out) == before
     assert taken(out, tmp_path, f"url:{finished.url(41)}") == 2
     said = capsys.readouterr().err
     assert "by other entries of take.txt was stopped; resume it with the lists as they were" in said

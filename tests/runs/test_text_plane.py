@@ -34,7 +34,6 @@ from alignset.transforms.pairs.measure_pairs import measure
 from alignset.transforms.rules.catalogue import PRODUCT
 from alignset.transforms.rules.verdicts import faults, first_of
 from alignset.transforms.storage.blocks import Blocks
-from alignset.transforms.workers.fencing import Fence
 from tests.support.languages_by_eldc import mistaken_for
 from tests.support.made_batches import Rows, language_rule, ngram_hash, pair_batch, run_in_beam
 from tests.support.nasty_texts import captions, urls
@@ -251,7 +250,7 @@ def curate(folder: Path, rows: Rows, numbers: Numbers, way: Way) -> list[Found]:
     flags += [f"--batch_rows={way.batch_rows}", f"--text_only={way.text_only}"]
     command = parse([f"--input={folder / 'in'}", f"--output={folder / 'out'}", *flags])
     blocks = Blocks(str(folder / "blocks") if way.by_reference else None)
-    places = Places(str(folder / "out"), WorkFolder(str(folder / "work")), blocks, Fence("", ""))
+    places = Places(str(folder / "out"), WorkFolder(str(folder / "work")), blocks, "start")
     splits = find_splits(command.job, find_files(command.job))
     run_in_beam(lambda pipeline: curate_texts(pipeline, splits, command, places, way.buckets))
     kept = folder.glob("out/pairs/*.parquet" if way.text_only else "work/plan/*.parquet")

@@ -1,89 +1,55 @@
-"""Files in this process's memory under `mem://`, as Beam sees an object store."""
+"""Files in this process's memory under `mem://`, as an object store has them."""
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
-
-from apache_beam.io.filesystem import BeamIOError, FileMetadata, FileSystem
+from typing import BinaryIO
 
 from alignset.transforms.storage.files import open_to_read
+from alignset.transforms.storage.stores import STORES, Answer, Remote, RemoteError
 
 FILES: dict[str, bytes] = {}
 
 
-class _Written(io.BytesIO):
-    """Appears when it is closed, as an object does."""
+class MemoryStore:
+    """A store whose objects have no versions but their bytes."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__()
-        self.path = path
+    def stat(self, path: str) -> Remote:
+        return Remote(path, len(self._body(path)), 0.0)
 
-    def close(self) -> None:
-        if not self.closed:
-            FILES[self.path] = self.getvalue()
-        super().close()
+    def open_at(self, path: str, start: int = 0) -> Answer:
+        body = self._body(path)
+        stream = io.BytesIO(body[start:])
+        return Answer(stream.read, stream.close, len(body), body.hex())
 
+    def list_all(self, prefix: str) -> list[Remote]:
+        return [self.stat(path) for path in sorted(FILES) if path.startswith(prefix)]
 
-class MemoryFiles(FileSystem):
-    """Found by Beam as the subclass for its scheme."""
+    def put(self, path: str, file: BinaryIO) -> None:
+        file.seek(0)
+        FILES[path] = file.read()
 
-    @classmethod
-    def scheme(cls) -> str:
-        return "mem"
+    def copy(self, source: str, path: str) -> None:
+        FILES[path] = self._body(source)
 
-    def join(self, basepath: str, *paths: str) -> str:
-        return "/".join([basepath.rstrip("/"), *paths])
-
-    def split(self, path: str) -> tuple[str, str]:
-        folder, _, name = path.rpartition("/")
-        return folder, name
-
-    def mkdirs(self, path: str) -> None:
-        pass
-
-    def has_dirs(self) -> bool:
-        return False
-
-    def _list(self, dir_or_prefix: str) -> Iterator[FileMetadata]:
-        for path, body in sorted(FILES.items()):
-            if path.startswith(dir_or_prefix):
-                yield FileMetadata(path, len(body))
-
-    def create(self, path: str, *_: object, **__: object) -> io.BytesIO:
-        return _Written(path)
-
-    def open(self, path: str, *_: object, **__: object) -> io.BytesIO:
-        if path not in FILES:
-            raise BeamIOError(f"no such object: {path}")
-        return io.BytesIO(FILES[path])
-
-    def copy(self, sources: list[str], destinations: list[str]) -> None:
-        for source, destination in zip(sources, destinations, strict=True):
-            FILES[destination] = FILES[source]
-
-    def rename(self, sources: list[str], destinations: list[str]) -> None:
-        self.copy(sources, destinations)
-        self.delete(sources)
-
-    def exists(self, path: str) -> bool:
-        return path in FILES
-
-    def size(self, path: str) -> int:
-        return len(FILES[path])
-
-    def last_updated(self, path: str) -> float:
-        return 0.0
-
-    def checksum(self, path: str) -> str:
-        return str(hash(FILES[path]))
-
-    def metadata(self, path: str) -> FileMetadata:
-        return FileMetadata(path, len(FILES[path]))
-
-    def delete(self, paths: list[str]) -> None:
+    def remove(self, paths: list[str]) -> None:
         for path in paths:
-            for name in [p for p in FILES if p == path or (path[-1] == "/" and p.startswith(path))]:
-                del FILES[name]
+            FILES.pop(path, None)
+
+    def put_if(self, path: str, body: bytes, version: str | None) -> str:
+        there = FILES[path].hex() if path in FILES else None
+        if there != version:
+            raise RemoteError("it is another", 412)
+        FILES[path] = body
+        return body.hex()
+
+    @staticmethod
+    def _body(path: str) -> bytes:
+        if path not in FILES:
+            raise FileNotFoundError(path)
+        return FILES[path]
+
+
+STORES["mem"] = MemoryStore()
 
 
 def read(path: str) -> bytes:

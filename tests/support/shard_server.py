@@ -37,12 +37,11 @@ class _Answer(BaseHTTPRequestHandler):
         if server.status != 200 or not (server.folder / self.path[1:]).exists():
             return self.send_error(404 if server.status == 200 else server.status)
         body = (server.folder / self.path[1:]).read_bytes()
-        start = 0
+        start = int(re.match(r"bytes=(\d+)-", asked)[1]) if server.ranges and asked else 0
+        self.send_response(206 if server.ranges and asked else 200)
         if server.ranges and asked:
-            start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1])
-        self.send_response(206 if start else 200)
-        if server.ranges:
-            self.send_header("Accept-Ranges", "bytes")
+            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+        self.send_header("ETag", f'"{len(body)}"')
         self.send_header("Content-Length", str(len(body) - start))
         self.end_headers()
         body = body[start:]

@@ -23,9 +23,6 @@ from urllib.parse import parse_qs, quote, urlsplit
 import boto3
 import botocore.config
 import pytest
-from apache_beam.internal.gcp import auth
-from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions
 
 from alignset.transforms.storage.files import match, open_to_read, publish
 from tests.support.serving import serving
@@ -171,6 +168,10 @@ class FaultyProxy(ThreadingHTTPServer):
         """The status of a request whose condition does not hold."""
         return None
 
+    def generation(self, path: str) -> str | None:
+        """What an answer says of an object's version."""
+        return None
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}"
@@ -186,7 +187,8 @@ class FaultyProxy(ThreadingHTTPServer):
 
 class Conditions(FaultyProxy):
     """Google's `ifGenerationMatch` before a store that ignores it: an object's generation must be
-    the one that is named, 0 where there must be none, or the answer is 412."""
+    the one that is named, 0 where there must be none, or the answer is 412. Its answers with an
+    object's bytes say the generation too."""
 
     def __init__(self, store_url: str) -> None:
         super().__init__(store_url)
@@ -200,11 +202,18 @@ class Conditions(FaultyProxy):
         _, _, name = asked.path.partition("/o/")
         if not name:  # an upload's name is in its first part
             name = quote(json.loads(body.split(b"\r\n\r\n")[1].partition(b"\r\n")[0])["name"], "")
+        return None if wanted == [self._look(name)] else 412
+
+    def generation(self, path: str) -> str | None:
+        asked = urlsplit(path)
+        return self._look(asked.path.partition("/o/")[2]) if "alt=media" in asked.query else None
+
+    def _look(self, name: str) -> str:
         store = http.client.HTTPConnection(self.store, timeout=30)
         store.request("GET", f"/storage/v1/b/{BUCKET}/o/{name}")
         metadata = json.loads(store.getresponse().read() or b"{}")
         store.close()
-        return None if wanted == [metadata.get("generation", "0")] else 412
+        return metadata.get("generation", "0")
 
 
 class _Proxied(BaseHTTPRequestHandler):
@@ -215,18 +224,21 @@ class _Proxied(BaseHTTPRequestHandler):
     def _handle(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         with self.server.turn:
-            self._hand_on(body)
+            answer = self._hand_on(body)
+        if answer:
+            self._answer(*answer)
 
-    def _hand_on(self, body: bytes) -> None:
+    def _hand_on(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes] | None:
         asked = self.command, self.path
         self.server.requests.append(asked)
         fault = self.server.fault(*asked) or self.server.condition(self.path, body)
         if fault:
             self.server.failed.append(asked)
         if isinstance(fault, int):
-            return self._answer(fault, [], b"" if self.command == "HEAD" else _refusal(fault))
+            return fault, [], b"" if self.command == "HEAD" else _refusal(fault)
         # The Host that was signed goes with it.
         headers = {name: value for name, value in self.headers.items() if name != "Expect"}
+        generation = self.server.generation(self.path)
         store = http.client.HTTPConnection(self.server.store, timeout=30)
         try:
             if fault == "cut":
@@ -238,14 +250,15 @@ class _Proxied(BaseHTTPRequestHandler):
                 return None
             store.request(self.command, self.path, body, headers)
             answer = store.getresponse()
+            if generation:
+                answer.headers["X-Goog-Generation"] = generation
             if self.server.lose_answer(*asked):
                 answer.read()
                 self.server.failed.append(asked)
-                return self._answer(500, [], _refusal(500))
-            self._answer(answer.status, answer.getheaders(), answer.read())
+                return 500, [], _refusal(500)
+            return answer.status, answer.getheaders(), answer.read()
         finally:
             store.close()
-        return None
 
     def _answer(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
         self.send_response_only(status)
@@ -288,15 +301,15 @@ def chosen_store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     store = request.getfixturevalue(name)
     if name == "gs":
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", store.url)
-        monkeypatch.setattr(auth._Credentials, "_credentials_init", True)  # it looks for 24 s
     return store
 
 
 @contextlib.contextmanager
 def options_of(store: Store) -> Iterator[None]:
-    before = FileSystems._pipeline_options
-    FileSystems.set_options(PipelineOptions(list(store.flags)))
-    try:
+    """The variables in which boto3 finds a store, as the command sets them for its flags."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL_S3", store.url)
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        for name, value in KEYS.items():
+            patch.setenv(name.upper(), value)
         yield
-    finally:
-        FileSystems.set_options(before)

@@ -9,11 +9,14 @@ from pathlib import Path
 # Its stubs lack the error.
 from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]
 
-from alignset.train.data.shard_sources import PIPE, file_system
+from alignset.extras import missing_extra
+from alignset.train.data.shard_streams import PIPE
 from alignset.train.errors import SettingsError
+from alignset.transforms.storage.stores import STORES, list_remote, scheme
 
 _WEIGHT = re.compile(r"(.+)::([^:/,]*)")
 _EXAMPLE = "name a folder with .tar files, such as OUT/shards"
+_EXTRAS = {"s3": "aws", "gs": "gcp"}  # that bring what reads them
 _NUMBERED = "name its shards by numbers, as {00000..00099}.tar"
 
 
@@ -101,23 +104,26 @@ def _find_local(name: str) -> list[str]:
 
 def _find_remote(url: str) -> list[str]:
     # Whether a file is there, its first opening tells.
-    if url.startswith(("http://", "https://")):
+    kind = scheme(url)
+    if kind in ("http", "https"):
         _, _, path = url.partition("?")[0].partition("://")
         if "*" in path or path.endswith("/") or "/" not in path:
             raise SettingsError(
                 f"{url} can't be listed, as a web server lists nothing: {_NUMBERED}"
             )
         return [url]
+    if kind not in STORES:
+        raise SettingsError(
+            f"{url}: {kind}:// cannot be read here; name a path of this machine, s3://, gs://, "
+            "hf://, https:// or pipe:COMMAND"
+        )
+    if kind in _EXTRAS and (missing := missing_extra(_EXTRAS[kind], f"{kind}://")):
+        raise SettingsError(missing)
     if url.endswith(".tar") and not glob.has_magic(url):
         return [url]
-    files, path = file_system(url)
-    pattern = path if glob.has_magic(path) else path.rstrip("/") + "/*.tar"
+    pattern = url if glob.has_magic(url) else url.rstrip("/") + "/*.tar"
     try:
-        # Under the scheme that was given: Arrow's own for gs:// is gcs://.
-        urls = sorted(f"{url.partition('://')[0]}://{path}" for path in files.glob(pattern))
-        if not urls:
-            files.ls(pattern.rpartition("/")[0])  # glob is silent where this says what is wrong
-        return urls
+        return sorted(file.path for file in list_remote(pattern))
     except Exception as error:  # drivers raise many kinds
         raise SettingsError(f"{url} cannot be listed ({error!r:.200}): {_NUMBERED}") from error
 

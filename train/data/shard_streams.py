@@ -1,30 +1,27 @@
 """The bytes of a shard, wherever it lies, as one stream that outlives failures on the way."""
 
 import hashlib
+import io
 import logging
 import os
+import subprocess
+import tempfile
 import time
+from typing import Any
 
-from alignset.train.data.shard_sources import (
-    PIPE,
-    Source,
-    has_ranges,
-    is_final,
-    open_source,
-    reason_of,
-)
-from alignset.train.errors import SettingsError, TrainingError
+from alignset.train.errors import TrainingError
+from alignset.transforms.storage.stores import RemoteFile, begin_remote
 
-TRIES = 5  # of one read, each a second or more after the last: 1 + 2 + 4 + 8 = 15 s
-_BLOCK = 1 << 20
+LOG = logging.getLogger(__name__)
+PIPE = "pipe:"
+_BLOCK, _END_BYTES = 1 << 20, 1 << 16
 
 
 class ShardStream:
     """A shard's bytes in order.
 
     Where its source fails, it is opened again and read on from the same byte, so that nothing
-    comes twice: by seeking, by HTTP's Range, and where neither goes (a command, a plain web server)
-    by reading over what was had.
+    comes twice; a command, or a web server without ranges, by reading over what was had.
 
     Attributes:
       at: the next byte.
@@ -36,74 +33,107 @@ class ShardStream:
         self.shard, self.at = shard, at
         self.size: int | None = None
         self.seeks = not shard.startswith(PIPE)
-        self._file: Source | None = None
+        self._file: Any = None
 
     def __enter__(self) -> "ShardStream":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._close()
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
     def read(self, count: int) -> bytes:
         """The next `count` bytes; fewer only where the shard ends.
 
         Raises:
-          TrainingError: it failed TRIES times on end, or is not there.
+          TrainingError: it failed five times on end, or is not there.
         """
-        for attempt in range(1, TRIES + 1):
+        waits_s = [1, 2, 4, 8]
+        while True:
             try:
                 data = self._read(count)
-            except (SettingsError, TrainingError):
-                raise
-            except Exception as error:  # drivers raise many kinds
-                self._close()
-                if attempt == TRIES or is_final(error):
-                    raise TrainingError(
-                        f"{self.shard} cannot be read at byte {self.at} ({reason_of(error)}), "
-                        f"tried {attempt} times: put it right; the same command resumes"
-                    ) from error
-                logging.getLogger(__name__).warning(
-                    "%s failed at byte %d (%s): trying again", self.shard, self.at, reason_of(error)
-                )
-                time.sleep(2 ** (attempt - 1))
-            else:
                 self.at += len(data)
                 return data
-        raise AssertionError("the last try returns or raises")
+            except TrainingError:
+                raise
+            except Exception as error:  # drivers raise many kinds
+                self.__exit__()
+                why = f"at byte {self.at} ({type(error).__name__}: {error}"[:200].replace("\n", " ")
+                final = isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError)
+                was_tried = "://" in self.shard and self.seeks  # for 4 minutes
+                if final or was_tried or not waits_s:
+                    why += "): put it right; the same command resumes"
+                    raise TrainingError(f"{self.shard} cannot be read {why}") from error
+                LOG.warning("%s failed %s): trying again", self.shard, why)
+                time.sleep(waits_s.pop(0))
 
     def skip(self, count: int) -> None:
-        """Leaves out the next `count` bytes, without reading them where the source can seek."""
-        if self._file is not None and self._file.seekable():
+        """Leaves out the next `count` bytes; in a local file they are not read."""
+        if self._file is not None and self.seeks and "://" not in self.shard:
             self._file.seek(count, os.SEEK_CUR)
             self.at += count
             return
-        end = self.at + count
-        while self.at < end and self.read(min(_BLOCK, end - self.at)):
-            pass
+        while count and (piece := self.read(min(_BLOCK, count))):
+            count -= len(piece)
 
     def _read(self, count: int) -> bytes:
         if self.size is not None and self.at >= self.size:
             return b""
         if self._file is None:
-            self._file, size = open_source(self.shard, self.at)
-            if self.size not in (None, size):
-                raise TrainingError(
-                    f"{self.shard} had {self.size} bytes and now has {size}: it was changed while "
-                    "it was read; put the old one back, or train in a new --run"
-                )
-            self.size, self.seeks = size, has_ranges(self._file)
-        data = self._file.read(count)
+            self._open()
+        data: bytes = self._file.read(count)
+        while len(data) < count and (more := self._file.read(count - len(data))):
+            data += more
         if len(data) < count and self.size is not None and self.at + len(data) < self.size:
             raise OSError(f"ended after {self.at + len(data)} of {self.size} bytes")
         return data
 
-    def _close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+    def _open(self) -> None:
+        size = None
+        if self.shard.startswith(PIPE):
+            self._file = _Command(self.shard.removeprefix(PIPE))
+        elif "://" in self.shard:
+            self._file = answer = begin_remote(self.shard, self.at)
+            size, self.seeks = answer.size, answer.has_ranges
+            if self.seeks:
+                self._file = io.BufferedReader(RemoteFile(self.shard, answer, self.at), _BLOCK)
+        else:
+            self._file = open(self.shard, "rb", buffering=_BLOCK)  # noqa: SIM115 (read on later)
+            self._file.seek(self.at)
+            size = os.fstat(self._file.fileno()).st_size
+        if self.size not in (None, size):
+            raise TrainingError(
+                f"{self.shard} had {self.size} bytes and now has {size}: it was changed while "
+                "it was read; put the old one back, or train in a new --run"
+            )
+        self.size, over = size, 0 if self.seeks else self.at
+        while over and (piece := self._file.read(min(_BLOCK, over))):
+            over -= len(piece)
+        if over:
+            raise OSError(f"ended {over} bytes before the place that was reached before")
 
 
-_END_BYTES = 1 << 16
+class _Command(subprocess.Popen[bytes]):
+    """A shell command that prints a shard; its failure is an error at its end."""
+
+    def __init__(self, command: str):
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (close() closes it)
+        output = subprocess.PIPE
+        super().__init__(command, shell=True, stdout=output, stderr=self._errors, bufsize=_BLOCK)
+
+    def read(self, count: int) -> bytes:
+        data = self.stdout.read(count) if self.stdout else b""
+        if len(data) < count and (code := self.wait()):
+            self._errors.seek(0)
+            lines = self._errors.read().decode("utf-8", "replace").strip().splitlines()
+            raise OSError(f"exit status {code}" + (f", {lines[-1]:.100}" if lines else ""))
+        return data
+
+    def close(self) -> None:
+        self.terminate()
+        self.__exit__(None, None, None)
+        self._errors.close()
 
 
 def fingerprint(shard: str) -> str:
@@ -116,9 +146,8 @@ def fingerprint(shard: str) -> str:
         return "command"
     with ShardStream(shard) as stream:
         digest = hashlib.sha256(stream.read(_END_BYTES))
-    size = stream.size
-    if size is None or not stream.seeks:
-        return f"{size}:{digest.hexdigest()[:16]}:first"
-    with ShardStream(shard, max(0, size - _END_BYTES)) as stream:
+    if stream.size is None or not stream.seeks:
+        return f"{stream.size}:{digest.hexdigest()[:16]}:first"
+    with ShardStream(shard, max(0, stream.size - _END_BYTES)) as stream:
         digest.update(stream.read(_END_BYTES))
-    return f"{size}:{digest.hexdigest()[:16]}"
+    return f"{stream.size}:{digest.hexdigest()[:16]}"

@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 
 from alignset.train.data.find_shards import ShardSet
-from alignset.train.data.shard_sources import PIPE
+from alignset.train.data.shard_streams import PIPE
 from alignset.train.errors import counted
 from alignset.train.model.tokenizer import read_unknown
 from alignset.train.runs.curve import CURVE, CURVES, draw_curve, read_points

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from alignset.train.data.find_shards import ShardSet
-from alignset.train.data.shard_sources import PIPE
-from alignset.train.data.shard_streams import fingerprint
+from alignset.train.data.shard_streams import PIPE, fingerprint
 from alignset.train.data.whole_files import aside_of, write_whole
 from alignset.train.errors import SettingsError
 from alignset.train.peer_flags import EARLIER

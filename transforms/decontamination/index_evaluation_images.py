@@ -7,8 +7,7 @@ import logging
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -41,22 +40,23 @@ from alignset.transforms.decontamination.overlap_settings import (
     EvaluationSet,
 )
 from alignset.transforms.images.examine import CRASHED_DECODER, Image, Unusable, examine
+from alignset.transforms.images.resize_settings import ResizeSettings
+from alignset.transforms.images.try_decoders import crashes
 from alignset.transforms.storage.documents import write_document
 from alignset.transforms.storage.files import (
     local_copy,
     open_to_read,
-    remove,
+    publish,
     shown_path,
     write_atomically,
 )
 from alignset.transforms.storage.tar_members import BrokenTar
-from alignset.transforms.workers.claims import CLAIM, Claim
-from alignset.transforms.workers.fencing import Fence
+from alignset.transforms.workers.attempts import ATTEMPTS, Attempt
+from alignset.transforms.workers.limited_process import CHECKED
 from alignset.transforms.workers.threads import in_threads
-from alignset.transforms.workers.trial_process import TrialProcess, trial_process
 
 LOG = logging.getLogger("alignset")
-PLANES = "evaluation-"  # how the names of files of thumbnails begin
+PLANES = "evaluation-"  # how the names of files of thumbnails begin, and of attempts at them
 BYTES_AT_ONCE = 1 << 24  # of the files of images described together, about
 _DESCRIBED_AT_ONCE, READ_AT_ONCE = 64, 1024
 _NAMED = 100  # unreadable images that the description names
@@ -106,13 +106,11 @@ def index_path(folder: str, files: Iterable[tuple[str, str, str]]) -> str:
     return f"{folder}/{INDEX_SETTINGS['measure']}-{hashlib.sha256(whole.encode()).hexdigest()[:16]}"
 
 
-def describe_part(
-    files: tuple[EvaluationFile, ...], place: str, work: str, fence: Fence
-) -> DescribedPart:
+def describe_part(files: tuple[EvaluationFile, ...], place: str, work: str) -> DescribedPart:
     """The thumbnails of the images in some files; nothing is read where the index is there already.
 
     Args:
-      place: of the index. work: a folder for thumbnails. fence: of this start of the command.
+      place: of the index. work: the run's folder, for thumbnails and attempts.
 
     Raises:
       RuntimeError: a file cannot be read to its end.
@@ -120,27 +118,29 @@ def describe_part(
     part = DescribedPart(files[0], "", [], [])
     if find_index(place) is not None:
         return part
-    names = "\n".join(shown_path(file.path) for file in files)
-    path = f"{work}/{PLANES}{hashlib.sha256(names.encode()).hexdigest()[:16]}.rows"
-    claim = Claim(f"{path}{CLAIM}", fence)
-    with ExitStack() as stack:
-        trial = None
-        if claim.mark.suspect:
-            trial = stack.enter_context(trial_process(_decode_alone))
-        write_atomically(path, lambda sink: _write_planes(files, part, sink, trial))
-    remove(claim.path)
+    names = "\n".join([place, *(shown_path(file.path) for file in files)])
+    name = f"{PLANES}{hashlib.sha256(names.encode()).hexdigest()[:16]}"
+    path = f"{work}/{name}.rows"
+    with Attempt(f"{work}/{ATTEMPTS}", name, {}) as attempt:
+        rows = attempt.folder / "rows"
+        try:
+            with rows.open("wb") as sink:
+                _write_planes(files, part, sink, attempt.is_suspect)
+        finally:
+            CHECKED.end_idle()
+        publish(rows, path)  # another attempt's are the same
     return part._replace(path=path)
 
 
 def _write_planes(
-    files: Iterable[EvaluationFile], part: DescribedPart, sink: BinaryIO, trial: TrialProcess | None
+    files: Iterable[EvaluationFile], part: DescribedPart, sink: BinaryIO, is_suspect: bool
 ) -> None:
     """Writes the thumbnails of all images, and notes in the part what each of them is."""
     for file in files:
         looks: list[Image] = []
         bytes_held = 0
         path = shown_path(file.path)
-        for named, image in _looked_at(file, trial):
+        for named, image in _looked_at(file, is_suspect):
             if not isinstance(image, Image):
                 part.unreadable.append((file.name, shown_name(path, named.name)))
                 continue
@@ -153,19 +153,11 @@ def _write_planes(
         sink.write(image_planes(looks).tobytes())
 
 
-def _decode_alone(bodies: Sequence[bytes]) -> None:
-    """Decodes evaluation images as `_write_planes` does."""
-    for body in bodies:
-        image = examine(body, in_full=True, keep_grey=True)
-        if isinstance(image, Image):
-            image_planes([image])
-
-
 def _looked_at(
-    file: EvaluationFile, trial: TrialProcess | None
+    file: EvaluationFile, is_suspect: bool
 ) -> Iterator[tuple[NamedImage, Image | Unusable]]:
     def look(named: NamedImage) -> tuple[NamedImage, Image | Unusable]:
-        if trial and trial.lethal([named.body]):
+        if is_suspect and crashes(named.body, ResizeSettings()):
             return named, Unusable("undecodable", CRASHED_DECODER)
         return named, examine(named.body, in_full=True, keep_grey=True)
 
@@ -250,18 +242,16 @@ class IndexEvaluationImages(beam.PTransform):
     """Parts of evaluation files (`parts_of`) to one index of their images, if it is not there.
 
     Args:
-      folder: of indexes. work: a folder for thumbnails on the way. fence: of this start of the
-        command.
+      folder: of indexes. work: the run's folder, for thumbnails on the way.
 
     Outputs, singletons: `place` of the index; and `sets`, a dict of `EvaluationSet` by name.
     """
 
     folder: str
     work: str
-    fence: Fence
 
     def expand(self, parts: beam.PCollection) -> dict[str, beam.PCollection]:
-        folder, work, fence = self.folder, self.work, self.fence
+        folder, work = self.folder, self.work
         spread = parts | beam.Reshuffle()
         digests = spread | "Digest" >> beam.FlatMap(digested)
         start = parts.pipeline | "Once" >> beam.Create([None])
@@ -269,7 +259,7 @@ class IndexEvaluationImages(beam.PTransform):
             lambda _, digests: index_path(folder, digests), beam.pvalue.AsIter(digests)
         )
         described = spread | "Describe" >> beam.Map(
-            describe_part, beam.pvalue.AsSingleton(place), work, fence
+            describe_part, beam.pvalue.AsSingleton(place), work
         )
         written = place | "WriteIndex" >> beam.Map(write_index, beam.pvalue.AsIter(described))
         return {"place": written, "sets": written | "Sets" >> beam.Map(sets_of)}

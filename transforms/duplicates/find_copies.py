@@ -24,7 +24,6 @@ from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.shards.shard_stats import Copies
 from alignset.transforms.storage.blocks import BUCKET, Blocks, Bucket, unpacked
 from alignset.transforms.storage.parquet_files import read_rows
-from alignset.transforms.workers.fencing import Fence
 
 GROUPS = 1024  # of shards: what the buckets say of each is one block
 ROWS_PER_BUCKET = 1 << 21  # of 48 bytes
@@ -41,7 +40,8 @@ class FindCopies(beam.PTransform):
     """Numbers of shards that hold something to parts of their `Copies`.
 
     Args:
-      out: the output. folder: for what leaves, as `leaving_pairs.py` has it. work: for an index.
+      out: the output. folder: for what leaves, as `leaving_pairs.py` has it.
+      work: a run's folder, for an index of held-out images and what it is made of.
       buckets: a power of two. cells: for near-duplicates, where these are asked for.
       descriptors: a folder of training images' descriptors, where near-duplicates of held-out
         images are looked for; else "".
@@ -52,7 +52,6 @@ class FindCopies(beam.PTransform):
     work: str
     rules: CopyRules
     blocks: Blocks
-    fence: Fence
     buckets: int = 64
     cells: int = 1
     descriptors: str = ""
@@ -63,7 +62,7 @@ class FindCopies(beam.PTransform):
         contents = [shards | "ReadContents" >> read.with_output_types(BUCKET)]
         copies = []
         if self.descriptors:
-            find = self.descriptors, self.blocks, self.fence, self.buckets
+            find = self.descriptors, self.blocks, self.buckets
             contents.append(shards | FindHeldOutCopies(self.out, self.work, *find))
         if self.rules.near:
             find_near = FindNear(self.out, self.rules.max_texts, *how, self.cells)
@@ -77,7 +76,7 @@ class FindCopies(beam.PTransform):
             | "ByContent" >> beam.GroupByKey()
             | "JudgeContents" >> judge.with_output_types(BUCKET)
             | "ByShards" >> beam.GroupByKey()
-            | "PlanLeaving" >> beam.FlatMap(_plan_leaving, places, self.folder, self.fence)
+            | "PlanLeaving" >> beam.FlatMap(_plan_leaving, places, self.folder)
         )
         return [leaving, *copies] | "Copies" >> beam.Flatten()
 
@@ -99,11 +98,10 @@ def _judge(element, rules, blocks):  # type: ignore[no-untyped-def]  # Beam woul
     yield from zip(numbers, blocks.pack(parts), strict=True)
 
 
-def _plan_leaving(element, places, folder, fence):  # type: ignore[no-untyped-def]  # as above
+def _plan_leaving(element, places, folder):  # type: ignore[no-untyped-def]  # as above
     verdicts = unpacked(element[1])
     for shard in sorted({*verdicts["shard"].to_pylist()}):
         rows = read_rows(places.sidecar(shard), ["key", "url", "sha256"])
         leaving = leaving_pairs(rows, verdicts.filter(pc.equal(verdicts["shard"], shard)))
-        fence.check()
         write_leaving(folder, name_of(shard), leaving)
         yield Copies(dict(Counter(leaving["reason"].to_pylist())))

@@ -28,7 +28,6 @@ from alignset.transforms.shards.listed_pairs import stored_images
 from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
 from alignset.transforms.storage.blocks import BUCKET, Blocks, Bucket
 from alignset.transforms.storage.parquet_files import read_rows
-from alignset.transforms.workers.fencing import Fence
 
 LEAST_COSINE = 0.8  # of what is compared place by place
 _AT_ONCE = 8  # images in memory, of 20 MB each at most by default
@@ -79,7 +78,6 @@ class FindHeldOutCopies(beam.PTransform):
     work: str
     descriptors: str
     blocks: Blocks
-    fence: Fence
     buckets: int
 
     def expand(self, shards: beam.PCollection) -> beam.PCollection:
@@ -92,7 +90,7 @@ class FindHeldOutCopies(beam.PTransform):
         index = (
             held_out
             | "Part" >> beam.Map(part)
-            | IndexEvaluationImages(f"{self.work}/holdout-index", self.work, self.fence)
+            | IndexEvaluationImages(f"{self.work}/holdout-index", self.work)
         )
         search = beam.ParDo(_Search(self), beam.pvalue.AsSingleton(index["place"]))
         return (

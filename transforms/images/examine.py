@@ -34,7 +34,7 @@ from alignset.transforms.workers.unexpected import tell_once
 _SMALLEST_PLANE_PX = 96
 _LARGE_PX, _SMALLEST_PLANE_OF_LARGE_PX = 480, 60
 # The detail of an image whose decoding ends the process, found where that is tried in another
-# (transforms/workers/trial_process.py).
+# (transforms/images/try_decoders.py).
 CRASHED_DECODER = "crashed_decoder"
 MOST_SHOWN = 1 << 22  # pixels; it takes 17 bytes for each to make a PNG of them
 

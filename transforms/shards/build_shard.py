@@ -30,7 +30,7 @@ from alignset.transforms.rules.custom import computed
 from alignset.transforms.rules.rule import Limit, Rows, Stage
 from alignset.transforms.rules.verdicts import faults, first_of
 from alignset.transforms.shards.arrivals import Arrivals
-from alignset.transforms.shards.descriptors import write_descriptors
+from alignset.transforms.shards.descriptors import descriptors_path, write_descriptors
 from alignset.transforms.shards.dropped_thumbnails import dropped_thumbnails
 from alignset.transforms.shards.image_places import stored_bodies
 from alignset.transforms.shards.score_images import FAILED_RULE
@@ -42,7 +42,7 @@ from alignset.transforms.shards.shard_pairs import (
     shared_images,
     stored_rows,
 )
-from alignset.transforms.shards.shard_places import HOLDOUT
+from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
 from alignset.transforms.shards.shard_samples import add_samples, write_responses, write_sidecar
 from alignset.transforms.shards.shard_settings import ShardSettings
 from alignset.transforms.shards.shard_stats import ShardStats, shard_stats
@@ -50,9 +50,21 @@ from alignset.transforms.shards.stated_opt_outs import reported_opt_outs
 from alignset.transforms.shards.stored_evidence import stored_evidence
 from alignset.transforms.storage.files import PieceFile
 from alignset.transforms.storage.parquet_files import parquet_file
+from alignset.transforms.workers.attempts import DONE
 
 TAR, SIDECAR, REJECTS = "shard.tar", "shard.parquet", "rejected.parquet"
 RESPONSES_FILE, DESCRIPTORS = "responses.parquet", "descriptors.parquet"
+
+
+def places_of(number: int, out: str, settings: ShardSettings) -> dict[str, str]:
+    """Where each file belongs that `build_shard` may write; rejects first, so that no pair is ever
+    lost, and the stats last."""
+    to = ShardPlaces(out)
+    places = {REJECTS: to.rejected(number), SIDECAR: to.sidecar(number), TAR: to.tar(number)}
+    places[RESPONSES_FILE] = to.responses(number)
+    if settings.descriptors:
+        places[DESCRIPTORS] = descriptors_path(settings.descriptors, number)
+    return places | {DONE: to.stats(number)}
 
 
 def build_shard(
@@ -65,8 +77,8 @@ def build_shard(
     nearly_taken: Event,
 ) -> ShardStats:
     """Fetches, measures, judges and encodes the images of a shard; writes its tar, its sidecar and
-    its rejects to a folder, and the answers by which kept images came. Where nothing is kept, only
-    the rejects are to be published.
+    its rejects to a folder, and the answers by which kept images came; where nothing is kept, only
+    its rejects.
 
     Args:
       number: of the shard.
@@ -100,8 +112,11 @@ def build_shard(
         tar = TarWriter(sink)
         samples = add_samples(tar, pairs)
         sha256_of_tar = tar.finish()
-    write_sidecar(samples, folder / SIDECAR, pairs)
-    write_responses(pairs, folder / RESPONSES_FILE)
+    if samples:
+        write_sidecar(samples, folder / SIDECAR, pairs)
+        write_responses(pairs, folder / RESPONSES_FILE)
+    else:
+        (folder / TAR).unlink()
     if settings.descriptors and number < HOLDOUT:
         write_descriptors(pairs, folder / DESCRIPTORS)
     _write_rejects(pairs, folder)

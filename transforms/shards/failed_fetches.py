@@ -13,7 +13,6 @@ from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.shards.listed_pairs import keys_of
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.storage.parquet_files import read_rows, write_batches
-from alignset.transforms.workers.fencing import Fence
 
 # The others say why a pair was dropped.
 OF_PAIRS = ("key", "url", "caption", PAGE_URL, *LANGUAGE_COLUMNS)
@@ -41,14 +40,11 @@ def read_failed(
     yield from failures.set_column(0, "key", pa.array(keys_of(failures["key"]))).to_batches()
 
 
-def forget_failed(
-    shard: int, out: str, details: Sequence[str], scratch: str | None, fence: Fence
-) -> None:
+def forget_failed(shard: int, out: str, details: Sequence[str], scratch: str | None) -> None:
     """Takes these pairs out of a shard's `rejected/`: they stand in another's. Done again it does
     nothing."""
     path = ShardPlaces(out).rejected(shard)
     rejects = read_rows(path)
     others = rejects.filter(pc.invert(_failed_with(rejects, details)))
     if len(others) < len(rejects):
-        with fence.publishing(path):
-            write_batches(path, rejects.schema, others.combine_chunks().to_batches(), scratch)
+        write_batches(path, rejects.schema, others.combine_chunks().to_batches(), scratch)

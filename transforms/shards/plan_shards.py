@@ -21,7 +21,6 @@ from alignset.transforms.shards.shard_pairs import stored_rows
 from alignset.transforms.shards.shard_places import HOLDOUT, shard_name
 from alignset.transforms.storage.blocks import BUCKET, Blocks, Bucket, unpack
 from alignset.transforms.storage.files import write_atomically
-from alignset.transforms.workers.claims import CLAIM
 
 MAX_GROUPS = 1024  # blocks that a batch is sent out in; a group holds neighbouring shards
 MAX_PAIRS_PER_GROUP = 1_500_000  # 200 MB, of which the sorting needs three times as much
@@ -94,11 +93,6 @@ class _WritePlan(beam.DoFn):
 def plan_path(folder: str, shard: int) -> str:
     """Where the pairs of a shard are listed until it is written."""
     return f"{folder}/{'holdout-' * (shard >= HOLDOUT)}{shard_name(shard)}.parquet"
-
-
-def claim_path(folder: str, shard: int) -> str:
-    """Where the worker that began a shard last leaves its mark."""
-    return f"{plan_path(folder, shard)}{CLAIM}"
 
 
 def write_plan(rows: pa.Table, path: str) -> None:

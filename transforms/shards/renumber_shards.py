@@ -8,23 +8,18 @@ none of those before the first gap.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
+from alignset.transforms.shards.shard_progress import shards_there
 from alignset.transforms.shards.shard_stats import ShardStats
 from alignset.transforms.storage.documents import find_document, read_document, write_document
-from alignset.transforms.storage.files import (
-    copy_file,
-    exists,
-    match,
-    move,
-    remove,
-    write_atomically,
-)
+from alignset.transforms.storage.files import copy_file, exists, move, remove, write_atomically
 
-_THREADS = 16  # since a store answers slowly
+RENUMBERED = "renumbered.json"  # in the work folder: shards may have other numbers than planned
 
 
 @dataclass(frozen=True)
@@ -40,14 +35,11 @@ def renumbering(shards: Mapping[int, bool]) -> Renumbering:
     Args:
       shards: whether each shard holds something, by its number.
     """
-    nonempty = sorted(shard for shard, holds in shards.items() if holds)
     down: list[tuple[int, int]] = []
-    for first, of_kind in (
-        (0, [shard for shard in nonempty if shard < HOLDOUT]),
-        (HOLDOUT, [shard for shard in nonempty if shard >= HOLDOUT]),
-    ):
-        gaps = sorted(set(range(first, first + len(of_kind))).difference(of_kind))
-        down += zip(of_kind[len(of_kind) - len(gaps) :], gaps, strict=True)
+    for first, end in ((0, HOLDOUT), (HOLDOUT, 2 * HOLDOUT)):
+        holding = sorted(shard for shard, holds in shards.items() if holds and first <= shard < end)
+        gaps = sorted(set(range(first, first + len(holding))).difference(holding))
+        down += zip(holding[len(holding) - len(gaps) :], gaps, strict=True)
     return Renumbering(down + [(gap, shard) for shard, gap in down if gap in shards])
 
 
@@ -64,79 +56,36 @@ def renumber_shards(out: str, work: str) -> dict[int, int]:
     Returns:
       the new number of each shard that takes another.
     """
-    marker, places, aside = _marker(work), ShardPlaces(out), ShardPlaces(f"{work}/renumbered")
-    plan = find_document(marker, Renumbering)
-    if plan is None:
-        plan = renumbering(shards_there(out))
-        if not plan.moves:
-            return {}
-        _for_all(plan, lambda old, new: _put_aside(places, aside, old, new))
-        write_document(marker, plan)
-    _for_all(plan, lambda old, new: _bring(places, aside, old, new))
+    places, aside = ShardPlaces(out), ShardPlaces(f"{work}/renumbered")
+
+    def put_aside(old: int, new: int) -> None:
+        if exists(places.rejected(old)):
+            copy_file(places.rejected(old), aside.rejected(new))
+        stats = read_document(places.stats(old), ShardStats)
+        body = dataclasses.replace(stats, shard=new % HOLDOUT).encode()
+        write_atomically(aside.stats(new), lambda sink: sink.write(body))
+
+    def bring(old: int, new: int) -> None:
+        of_samples = places.sidecar, places.tar, places.responses, places.moved
+        for of in of_samples if new < old else ():  # an empty one has none
+            with suppress(FileNotFoundError):  # there is none, or it was moved before
+                move(of(old), of(new))
+        if exists(aside.rejected(new)):
+            copy_file(aside.rejected(new), places.rejected(new))
+        elif exists(aside.stats(new)):  # else the run has ended; a download has no rejects
+            remove(places.rejected(new))
+        copy_file(aside.stats(new), places.stats(new))
+
+    with ThreadPoolExecutor(16) as pool:  # since a store answers slowly
+        plan = find_document(f"{work}/{RENUMBERED}", Renumbering)
+        if plan is None:
+            plan = renumbering(shards_there(out))
+            if not plan.moves:
+                return {}
+            list(pool.map(put_aside, *zip(*plan.moves, strict=True)))  # raises what one did
+            write_document(f"{work}/{RENUMBERED}", plan)
+        list(pool.map(bring, *zip(*plan.moves, strict=True)))
     for gap in {old for old, _ in plan.moves} - {new for _, new in plan.moves}:
         remove(places.rejected(gap))
         remove(places.stats(gap))
     return dict(plan.moves)
-
-
-def shards_there(out: str) -> dict[int, bool]:
-    """Whether each finished shard holds something, by its number."""
-    shards = {}
-    for first, folder in zip((0, HOLDOUT), ShardPlaces(out).folders, strict=True):
-        names = {path.rpartition("/")[2] for path, _ in match(folder)}
-        for name in names:
-            number, _, ending = name.partition("_")
-            if ending == "stats.json" and number.isdecimal():
-                shards[first + int(number)] = f"{number}.tar" in names
-    return shards
-
-
-def was_renumbered(work: str) -> bool:
-    """Whether shards may have other numbers by now than those that they were planned with.
-
-    Args:
-      work: the folder that `renumber_shards` was given.
-    """
-    return exists(_marker(work))
-
-
-def forget_renumbering(work: str) -> None:
-    """Has the shards be numbered anew by the next run that works in this folder."""
-    remove(_marker(work))
-
-
-def _marker(work: str) -> str:
-    return f"{work}/renumbered.json"
-
-
-def _for_all(plan: Renumbering, work: Callable[[int, int], None]) -> None:
-    with ThreadPoolExecutor(_THREADS) as pool:
-        list(pool.map(lambda item: work(*item), plan.moves))  # raises what one did
-
-
-def _copy_rejects(source: ShardPlaces, target: ShardPlaces, old: int, new: int) -> None:
-    if exists(source.rejected(old)):
-        copy_file(source.rejected(old), target.rejected(new))
-    else:  # a dataset that was downloaded has none
-        remove(target.rejected(new))
-
-
-def _put_aside(places: ShardPlaces, aside: ShardPlaces, old: int, new: int) -> None:
-    _copy_rejects(places, aside, old, new)
-    there = read_document(places.stats(old), ShardStats)
-    stats = dataclasses.replace(there, shard=new % HOLDOUT)
-    write_atomically(aside.stats(new), lambda sink: sink.write(stats.encode()))
-
-
-def _bring(places: ShardPlaces, aside: ShardPlaces, old: int, new: int) -> None:
-    if new < old:  # it holds something
-        move(places.sidecar(old), places.sidecar(new))
-        move(places.tar(old), places.tar(new))
-        for of in (places.responses, places.moved):
-            if exists(of(old)):
-                move(of(old), of(new))
-                remove(of(old))
-        remove(places.sidecar(old))
-        remove(places.tar(old))
-    _copy_rejects(aside, places, new, new)
-    copy_file(aside.stats(new), places.stats(new))

@@ -29,7 +29,7 @@ from alignset.transforms.columns.rejects import (
 )
 from alignset.transforms.rules.catalogue import STEP_OF_TAKEDOWNS, STEPS_OF_COPIES
 from alignset.transforms.rules.given import OPTED_OUT, TAKEN_DOWN
-from alignset.transforms.shards.leaving_pairs import Leaving, may_be_taken
+from alignset.transforms.shards.leaving_pairs import Leaving, may_be_taken, name_of, read_leaving
 from alignset.transforms.shards.listed_pairs import keys_of, stored_images
 from alignset.transforms.shards.shard_files import LOOK_SCHEMA, SHARD_SCHEMA, TarWriter
 from alignset.transforms.shards.shard_places import ShardPlaces
@@ -61,19 +61,21 @@ _STEPS = STEP_OF_TAKEDOWNS | STEPS_OF_COPIES  # by reason
 
 
 def rewrite_shard(
-    out: str, shard: int, leaving: Leaving, scratch: str | None, *, forget: bool = False
+    out: str, shard: int, folder: str, scratch: str | None, *, forget: bool = False
 ) -> None:
     """Takes pairs out of a shard.
 
     Args:
-      out: the dataset. scratch: a folder for what is written aside, on the disk of a local dataset;
-        None for the system's own.
+      out: the dataset. folder: names the pairs that leave, as `leaving_pairs.py` has it.
+      scratch: a folder for what is written aside, on the disk of a local dataset; None for the
+        system's own.
       forget: whether rows of what is taken down hold neither URL nor text any more.
 
     Raises:
-      RuntimeError: what was written aside is not as it should be; the shard is as it was.
+      RuntimeError: what was written aside is not as it should be, or the command has ended
+        meanwhile; the shard is as it was.
     """
-    places = ShardPlaces(out)
+    places, leaving = ShardPlaces(out), read_leaving(folder, name_of(shard))
     old = read_document(places.stats(shard), ShardStats)
     sidecar, tar, rejects = places.sidecar(shard), places.tar(shard), places.rejected(shard)
     rows = SHARD_SCHEMA.empty_table()  # none: by an attempt that was killed
@@ -87,6 +89,8 @@ def rewrite_shard(
         aside = Path(name)
         if is_changed:
             sha256 = _write_aside(rest, tar, aside) if len(rest) else None
+        if not exists(f"{folder}/{name_of(shard)}"):  # shards may have other numbers by now
+            raise RuntimeError(f"{tar} was to be rewritten for a command that has ended meanwhile")
         kept = rows.combine_chunks().to_batches()
         _rewrite_rejects(rejects, rows.schema, kept, leaving, scratch, forget=forget, tar=tar)
         for path, new in ((sidecar, aside / "sidecar"), (tar, aside / "tar")) if is_changed else ():

@@ -14,14 +14,12 @@ from threading import Event, Lock
 from weakref import WeakSet
 
 from alignset.transforms.shards.shard_stats import ShardStats
-from alignset.transforms.workers.claims import ClaimLostError
-from alignset.transforms.workers.threads import Results, leave_stopped
+from alignset.transforms.workers.threads import Results, leave_stopped, stop_work
 
 # Of a process so many always, and more while these have few pairs: a shard of 1,000 is taken in a
 # second, and its last answer may come half a minute later.
 FEW_SHARDS, MOST_SHARDS, MOST_PAIRS = 4, 24, 40_000
 _LOOK_S = 0.02
-
 
 _ALL: WeakSet[ShardsUnderWay] = WeakSet()  # of this process
 _LOCK = Lock()
@@ -51,8 +49,7 @@ class ShardsUnderWay:
     def __init__(self, write: Callable[[int, Beginning], ShardStats]) -> None:
         self._write = write
         self._pool = ThreadPoolExecutor(MOST_SHARDS, thread_name_prefix="shard")
-        self._running: dict[int, tuple[Beginning, Results[ShardStats | None]]] = {}
-        self.lost_shards: list[int] = []  # which another worker has begun since
+        self._running: dict[int, tuple[Beginning, Results[ShardStats]]] = {}
         self._is_stopped = False
         with _LOCK:
             _ALL.add(self)
@@ -60,16 +57,8 @@ class ShardsUnderWay:
     def begin(self, shard: int) -> None:
         """Begins a shard."""
         beginning = Beginning()
-
-        def work() -> Iterator[ShardStats | None]:
-            try:
-                yield self._write(shard, beginning)
-            except ClaimLostError:
-                yield None
-            finally:
-                beginning.nearly_taken.set()
-
-        self._running[shard] = beginning, Results(self._pool, work)
+        results = Results(self._pool, lambda: [self._write(shard, beginning)])
+        self._running[shard] = beginning, results
 
     @property
     def has_room(self) -> bool:
@@ -81,8 +70,8 @@ class ShardsUnderWay:
             bundles = list(_ALL)
         running = [beginning for bundle in bundles for beginning in bundle._not_done()]
         pairs = sum(beginning.pairs for beginning in running)
-        few = len(running) < (MOST_SHARDS if pairs < MOST_PAIRS else FEW_SHARDS)
-        return few and own[-1].nearly_taken.is_set()
+        most = MOST_SHARDS if pairs < MOST_PAIRS else FEW_SHARDS
+        return len(running) < most and own[-1].nearly_taken.is_set()
 
     def _not_done(self) -> list[Beginning]:
         running = list(self._running.values())  # another bundle's thread may look
@@ -97,39 +86,28 @@ class ShardsUnderWay:
         """
         for shard, (_, results) in list(self._running.items()):
             is_done = results.done
-            if (
-                self._is_stopped
-            ):  # looked at after `is_done`: of what was stopped no result may come
+            if self._is_stopped:  # looked at after `is_done`: a stopped one may give no result
                 leave_stopped()
-            if not is_done:
-                continue
-            del self._running[shard]
-            for stats in results:
-                if stats is None:
-                    self.lost_shards.append(shard)
-                else:
-                    yield stats
+            if is_done:
+                del self._running[shard]
+                yield from results
 
     def until_room(self) -> Iterator[ShardStats]:
         """Waits until another may begin; gives those that are written meanwhile."""
-        yield from self.new_stats()
-        while not self.has_room:
-            time.sleep(_LOOK_S)
+        while True:
             yield from self.new_stats()
+            if self.has_room:
+                return
+            time.sleep(_LOOK_S)
 
     def finish(self) -> Iterator[ShardStats]:
         """Waits for all."""
         while self._running:
             yield from self.new_stats()
             time.sleep(_LOOK_S)
-        self._pool.shutdown()
 
     def stop(self) -> None:
         """Ends all that is under way, and waits for it."""
         self._is_stopped = True
-        running = [results for _, results in self._running.values()]
-        for results in running:
-            results.stop()
-        for results in running:
-            results.wait()
+        stop_work(results for _, results in self._running.values())
         self._pool.shutdown()

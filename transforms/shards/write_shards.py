@@ -6,9 +6,8 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
 
 import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindows
@@ -16,27 +15,18 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from alignset.transforms.decontamination.evaluation_index import EvaluationIndex, open_index
 from alignset.transforms.fetching.fetcher import connections_open
-from alignset.transforms.shards.build_shard import (
-    DESCRIPTORS,
-    REJECTS,
-    RESPONSES_FILE,
-    SIDECAR,
-    TAR,
-    build_shard,
-)
-from alignset.transforms.shards.descriptors import descriptors_path
-from alignset.transforms.shards.plan_shards import claim_path, plan_path
+from alignset.transforms.shards.build_shard import build_shard, places_of
+from alignset.transforms.shards.plan_shards import plan_path
 from alignset.transforms.shards.shard_places import ShardPlaces, shard_name
-from alignset.transforms.shards.shard_progress import ShardCount, attempt_folder, finished_shards
+from alignset.transforms.shards.shard_progress import ShardCount, shards_there
 from alignset.transforms.shards.shard_settings import ShardSettings
 from alignset.transforms.shards.shard_stats import ShardStats
 from alignset.transforms.shards.shards_under_way import Beginning, ShardsUnderWay
 from alignset.transforms.shards.suspect_images import suspecting
 from alignset.transforms.storage.documents import read_document
-from alignset.transforms.storage.files import exists, is_local, remove, write_atomically
+from alignset.transforms.storage.files import exists
 from alignset.transforms.storage.parquet_files import read_rows
-from alignset.transforms.workers.claims import Claim, ClaimLostError, Mark, current_mark
-from alignset.transforms.workers.fencing import Fence
+from alignset.transforms.workers.attempts import Attempt, PublishedError, attempts_at
 
 LOG = logging.getLogger("alignset.shards")
 POLL_S = 1.0
@@ -48,106 +38,56 @@ class ShardWriter:
 
     Args:
       plan: the folder in which `PlanShards` listed the pairs of each shard.
+      attempts: the folder of all attempts at shards, beside it.
       out: the output folder.
       settings: how images are fetched, judged and stored.
-      fence: of this start of the command.
     """
 
-    def __init__(self, plan: str, out: str, settings: ShardSettings, fence: Fence) -> None:
-        self.plan, self.out, self.settings, self.fence = plan, out, settings, fence
+    def __init__(self, plan: str, attempts: str, out: str, settings: ShardSettings) -> None:
+        self.plan, self.attempts, self.out, self.settings = plan, attempts, out, settings
         self.places = ShardPlaces(out)
-        self.evaluation: EvaluationIndex | None = None
-        self.index = ""
+        self.evaluation: EvaluationIndex | None = None  # of a bundle
         self.slowest_s = 0.0
-
-    def open(self, index: str) -> None:
-        """Opens the index of evaluation images at a place; "" where there is none."""
-        self.index = index
-        self.evaluation = open_index(index)
-
-    def check(self) -> None:
-        """Raises where this worker may no more write."""
-        self.fence.check()
 
     def is_finished(self, shard: int) -> bool:
         """Whether a shard is whole: its stats are written last."""
         return exists(self.places.stats(shard))
 
-    def newest_mark(self, shard: int) -> Mark | None:
-        """The mark of the attempt that was begun last, None where there is none."""
-        return current_mark(claim_path(self.plan, shard), self.fence.token)
-
-    def attempt(self, shard: int) -> None:
-        """Takes a shard over from another worker, unless that one is faster."""
-        LOG.info("shard %s: taken over", shard_name(shard))
-        with suppress(ClaimLostError):
-            self.write(shard, Beginning())
+    def under_way(self, shard: int) -> tuple[str, ...]:
+        """The attempts at a shard that run, or died since the command started."""
+        found = attempts_at(self.attempts, f"{shard:05d}")
+        return tuple(sorted(name for name, size in found.items() if size is None))
 
     def stats_of(self, shard: int) -> ShardStats:
         """The stats of a finished shard."""
         return read_document(self.places.stats(shard), ShardStats)
 
     def write(self, shard: int, beginning: Beginning) -> ShardStats:
-        """Builds a shard and publishes it; what another attempt has published by then stays.
+        """Builds a shard and publishes it, unless another attempt is faster; gives the stats of
+        what is published.
 
         Args:
           beginning: told of how far it is begun.
-
-        Raises:
-          ClaimLostError: another attempt began later.
         """
-        self.check()
-        start_s, plan = time.monotonic(), plan_path(self.plan, shard)
-        claim = Claim(claim_path(self.plan, shard), self.fence)
+        start_s, is_published = time.monotonic(), partial(self.is_finished, shard)
+        places = places_of(shard, self.out, self.settings)
         try:
-            return self._write(shard, plan, claim, beginning)
+            with Attempt(self.attempts, f"{shard:05d}", places) as attempt:
+                pairs = read_rows(plan_path(self.plan, shard))  # gone where the run has ended
+                beginning.pairs = len(pairs)
+                settings = suspecting(self.settings) if attempt.is_suspect else self.settings
+                count = ShardCount(
+                    attempt.folder, shard, len(pairs), is_published, connections_open
+                )
+                how = settings, self.evaluation, attempt.folder, count, beginning.nearly_taken
+                stats = build_shard(shard, pairs, *how)
+                attempt.publish(stats.encode())
+        except PublishedError:
+            return self.stats_of(shard)
         finally:  # in vain, too
             self.slowest_s = max(self.slowest_s, time.monotonic() - start_s)
-
-    def left_of(self, shards: Sequence[int]) -> set[int]:
-        """Which of these are not finished."""
-        return set(shards) - finished_shards(self.out, shards)
-
-    def _write(self, shard: int, plan: str, claim: Claim, beginning: Beginning) -> ShardStats:
-        pairs = read_rows(plan)
-        beginning.pairs = len(pairs)
-        with ExitStack() as stack:
-            folder = Path(stack.enter_context(attempt_folder(self.plan)))
-            settings = self.settings
-            if claim.mark.suspect:
-                settings = stack.enter_context(suspecting(settings, self.index))
-            token, nearly_taken = self.fence.token, beginning.nearly_taken
-            count = ShardCount(folder, token, shard, len(pairs), load=connections_open)
-            stats = build_shard(
-                shard, pairs, settings, self.evaluation, folder, count, nearly_taken
-            )
-            # Another attempt may have been as far; the web may have given it other images, so the
-            # files of two must not be mixed.
-            with self.fence.publishing(plan):
-                if self.is_finished(shard):
-                    return self.stats_of(shard)
-                self._publish(stats, folder, claim)
-        return replace(stats, connections=count.most, limited_by=connections_open()[1])
-
-    def _publish(self, stats: ShardStats, folder: Path, claim: Claim) -> None:
-        shard, places = stats.number, self.places
-        claim.publish(folder / REJECTS, places.rejected(shard))
-        if stats.successes:
-            claim.publish(folder / SIDECAR, places.sidecar(shard))
-            claim.publish(folder / TAR, places.tar(shard))
-        if (folder / RESPONSES_FILE).exists():
-            claim.publish(folder / RESPONSES_FILE, places.responses(shard))
-        if (folder / DESCRIPTORS).exists():
-            path = descriptors_path(self.settings.descriptors, shard)
-            claim.publish(folder / DESCRIPTORS, path)
-        if not is_local(self.out):
-            claim.check()
-        if not stats.successes:  # a killed attempt may have been given images
-            remove(places.sidecar(shard))
-            remove(places.tar(shard))
-            remove(places.responses(shard))
-        write_atomically(places.stats(shard), lambda sink: sink.write(stats.encode()))
         LOG.info("shard %s: kept %d of %d", shard_name(shard), stats.successes, stats.count)
+        return replace(stats, connections=count.most, limited_by=connections_open()[1])
 
 
 def take_over(
@@ -157,28 +97,26 @@ def take_over(
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
     """Returns when all are written: by this worker what nobody has begun, in any order, and then
-    what an attempt elsewhere has taken half as long again for as this worker ever took.
+    what attempts elsewhere have taken half as long again for as this worker ever took.
 
     Flink gives all shards out at the start, so a worker that is slow would hold its part to the end
-    (docs/scale.md). Each further attempt is given twice the time of the one before. In an object
-    store the one that began last is to publish, so workers who know no better would else stop each
-    other without end.
+    (docs/scale.md). With each attempt at a shard, the next waits twice as long.
 
     Source: backup tasks, Dean and Ghemawat (2004), section 3.6.
     """
     waiting = set(shards)
-    first_seen: dict[tuple[int, Mark | None], float] = {}
+    first_seen: dict[tuple[int, tuple[str, ...]], float] = {}
     while waiting:
-        writer.check()
         for shard in random.sample(sorted(waiting), len(waiting)):
             if writer.is_finished(shard):
                 waiting.discard(shard)
                 continue
-            mark, now = writer.newest_mark(shard), clock()
-            waited_s = now - first_seen.setdefault((shard, mark), now)
+            attempts, now = writer.under_way(shard), clock()
+            waited_s = now - first_seen.setdefault((shard, attempts), now)
             patience_s = max(PATIENCE_S, 1.5 * writer.slowest_s)
-            if not mark or waited_s >= patience_s * 2 ** (mark.attempt - 1):
-                writer.attempt(shard)
+            if not attempts or waited_s >= patience_s * 2 ** (len(attempts) - 1):
+                LOG.info("shard %s: taken over", shard_name(shard))
+                writer.write(shard, Beginning())
         if waiting:
             sleep(POLL_S)
 
@@ -202,24 +140,21 @@ class ShardDoFn(beam.DoFn):
         self, shard: int, evaluation: str, given_out: Sequence[int] = ()
     ) -> Iterator[ShardStats]:
         writer, self.given_out = self.writer, given_out
-        writer.open(evaluation)
+        writer.evaluation = open_index(evaluation)
         if writer.is_finished(shard):
             yield writer.stats_of(shard)
             return
         yield from self.under_way.until_room()
-        if given_out and writer.newest_mark(shard):
+        if given_out and writer.under_way(shard):
             self.elsewhere.append(shard)
         else:
             self.under_way.begin(shard)
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         yield from map(GlobalWindows.windowed_value, self.under_way.finish())
-        lost_shards = self.under_way.lost_shards
-        if lost_shards and not self.given_out:
-            raise ClaimLostError(f"another worker has begun shard {lost_shards[0]}; left to it")
         if self.given_out:
-            take_over(self.writer.left_of(self.given_out), self.writer)
-        for shard in (*self.elsewhere, *lost_shards):
+            take_over({*self.given_out} - shards_there(self.writer.out).keys(), self.writer)
+        for shard in self.elsewhere:
             yield GlobalWindows.windowed_value(self.writer.stats_of(shard))
 
     def teardown(self) -> None:

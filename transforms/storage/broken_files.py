@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from alignset.transforms.storage.object_stores import http_status, is_beams, may_pass
+from alignset.transforms.storage.stores import RemoteError, may_pass
 
 CUT_SHORT, DAMAGED, WRONG_FORMAT = "cut_short", "damaged", "wrong_format"
 NO_ACCESS, GONE, UNFINISHED = "no_access", "gone", "unfinished"
@@ -103,11 +103,11 @@ def _detail(error: BaseException) -> str | None:
         return error.detail
     if may_pass(error) or isinstance(error, pa.ArrowCancelled):
         return None
-    if isinstance(error, FileNotFoundError) or http_status(error) == 404:
+    if isinstance(error, FileNotFoundError):
         return GONE
     if isinstance(error, PermissionError):
         return NO_ACCESS
-    if is_beams(error):
+    if isinstance(error, RemoteError):
         return None  # a store that refuses may refuse all, as when a run's credentials end
     if isinstance(error, EOFError):
         return CUT_SHORT

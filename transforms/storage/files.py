@@ -1,7 +1,8 @@
-"""Files that appear whole or not at all, on any file system that Beam writes."""
+"""Files that appear whole or not at all, on this machine and in stores."""
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import io
@@ -18,14 +19,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from alignset.transforms.storage.object_stores import (
-    copy_object,
-    match_objects,
-    object_exists,
-    open_object,
-    remove_object,
+from alignset.transforms.storage.stores import (
+    copy_remote,
+    list_remote,
+    open_remote,
+    put_file,
+    put_if,
+    remote_exists,
+    remove_remote,
     scheme,
-    upload,
 )
 
 LOG = logging.getLogger("alignset")
@@ -60,7 +62,7 @@ def shown_path(path: str) -> str:
 
 def open_to_read(path: str) -> BinaryIO:
     """Opens a file as it is: its bytes are never decompressed on the way."""
-    return Path(path).open("rb") if is_local(path) else open_object(path)
+    return Path(path).open("rb") if is_local(path) else open_remote(path)
 
 
 def _to_disk(file: BinaryIO) -> None:
@@ -69,77 +71,94 @@ def _to_disk(file: BinaryIO) -> None:
     os.fsync(file.fileno())
 
 
-def write_atomically(path: str, write: Callable[[BinaryIO], object]) -> None:
-    """Writes a file aside and renames it, so that a killed run leaves no half of it.
+def _aside(path: str) -> Path:
+    return Path(path).with_name(f".{Path(path).name}.{uuid.uuid4().hex}")
 
-    An object store publishes an object when it is closed, even by an error, so there the file is
-    written here first.
-    """
+
+def write_atomically(path: str, write: Callable[[BinaryIO], object]) -> None:
+    """Writes a file aside and renames it, or uploads it, so that a killed run leaves no half."""
     if not is_local(path):
         with tempfile.TemporaryFile() as whole:
             write(whole)
-            upload(whole, path)
+            put_file(whole, path)
         return
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    aside = _aside(path)
     try:
         with io.BufferedWriter(PieceFile(aside, "wb")) as sink:
             write(sink)
             _to_disk(sink)
-        os.replace(aside, target)
+        os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def create(path: str, body: bytes) -> bool:
+    """Writes a small file, no other writer's, where there is none, and returns whether it did.
+
+    Makes no folder.
+    """
+    if not is_local(path):
+        return put_if(path, body, None) is not None
+    aside = _aside(path)
+    try:
+        with aside.open("wb") as sink:
+            sink.write(body)
+            _to_disk(sink)
+        try:
+            os.link(aside, path)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+                raise
+            with open(path, "xb") as sink:  # some mounts have no links: not whole for a moment
+                sink.write(body)
+    except FileExistsError:
+        return False
+    finally:
+        aside.unlink(missing_ok=True)
+    return True
 
 
 def remove_leftovers(folder: str) -> None:
     """Removes what killed runs were writing aside in a local folder and those in it."""
     for aside in Path(folder).rglob(".*"):
-        if is_aside(str(aside)) and aside.is_file():
+        if re.fullmatch(r"\..+\.[0-9a-f]{32}", aside.name) and aside.is_file():
             aside.unlink()
-
-
-def is_aside(path: str) -> bool:
-    """Whether a file is named as one that `write_atomically` was writing when it was killed."""
-    return re.fullmatch(r"\..+\.[0-9a-f]{32}", path.rpartition("/")[2]) is not None
 
 
 def publish(local: Path, path: str) -> None:
     """Moves a finished file of this machine to its place, whole or not at all."""
-    if is_local(path):
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        with local.open("rb") as source:
-            _to_disk(source)
-        os.replace(local, path)  # both are in the output folder
-        return
-    with local.open("rb") as source:
-        upload(source, path)
+    with local.open("rb") as source:  # where there is none, no folder is made for it
+        if not is_local(path):
+            put_file(source, path)
+            return
+        _to_disk(source)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    os.replace(local, path)  # both are in the output folder
 
 
 def move(source: str, path: str) -> None:
-    """Puts a finished file in another place of its file system; once done, does nothing again.
-
-    An object store keeps the source: some cannot rename.
+    """Puts a file in another place of its file system.
 
     Raises:
-      FileNotFoundError: there is no such file, and none at the other place.
+      FileNotFoundError: there is no such file.
     """
-    if not exists(source):
-        if not exists(path):
-            raise FileNotFoundError(f"{source} is gone, and {path} is not there yet")
-    elif is_local(source):
-        os.replace(source, path)
-    else:
-        copy_object(source, path)
+    if not is_local(source):
+        copy_remote(source, path)
+        remove_remote([source])
+        return
+    os.stat(source)  # where there is none, no folder is made for it
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    os.replace(source, path)
 
 
 def copy_file(source: str, path: str) -> None:
-    """Copies a file within its file system, whole or not at all."""
-    if is_local(path):
-        with open_to_read(source) as file:
-            write_atomically(path, lambda sink: shutil.copyfileobj(file, sink, PIECE))
-    else:
-        copy_object(source, path)
+    """Copies a file, whole or not at all."""
+    if scheme(source) == scheme(path) != "":
+        copy_remote(source, path)
+        return
+    with open_to_read(source) as file:
+        write_atomically(path, lambda sink: shutil.copyfileobj(file, sink, PIECE))
 
 
 def carry_file(source: str, path: str) -> None:
@@ -154,11 +173,7 @@ def carry_file(source: str, path: str) -> None:
         with suppress(OSError):
             os.link(source, path)
             return
-    if scheme(source) == scheme(path):
-        copy_file(source, path)
-        return
-    with open_to_read(source) as file:
-        write_atomically(path, lambda sink: shutil.copyfileobj(file, sink, PIECE))
+    copy_file(source, path)
 
 
 def remove(path: str) -> None:
@@ -166,12 +181,12 @@ def remove(path: str) -> None:
     if is_local(path):
         Path(path).unlink(missing_ok=True)
     else:
-        remove_object(path)
+        remove_remote([path])
 
 
 def exists(path: str) -> bool:
     """Whether there is a file at this path."""
-    return Path(path).exists() if is_local(path) else object_exists(path)
+    return Path(path).exists() if is_local(path) else remote_exists(path)
 
 
 @lru_cache
@@ -186,18 +201,8 @@ def local_copy(path: str) -> str:
         return path
     copy = Path(_copies(os.getpid()).name) / hashlib.sha256(path.encode()).hexdigest()
     if not copy.exists():
-        with open_to_read(path) as source:
-            write_atomically(str(copy), lambda sink: shutil.copyfileobj(source, sink, PIECE))
+        copy_file(path, str(copy))
     return str(copy)
-
-
-def _size(path: str) -> int | None:
-    """Bytes of a file; None where there is none, or none any more: a run may resume here."""
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 @lru_cache
@@ -253,6 +258,7 @@ def match(pattern: str, *, links: bool = False, hidden: bool = False) -> list[tu
         in a folder, or behind a `**`.
       hidden: whether files under a folder whose names begin with `.` or `_` count too.
     """
+    files = list[tuple[str, int]]()
     if is_local(pattern):
         folder = Path(pattern).is_dir()
         root = pattern.rstrip("/") or "/"
@@ -263,13 +269,16 @@ def match(pattern: str, *, links: bool = False, hidden: bool = False) -> list[tu
         if not links and (linked := {name for name in names if os.path.islink(name.rstrip("/"))}):
             tell_links(pattern, len(linked))
             names = [name for name in names if name not in linked]
-        files = [(name, size) for name in names if (size := _size(name)) is not None]
+        for name in names:
+            with suppress(OSError):  # it may be gone again: a run may resume here
+                status = os.stat(name)
+                files += [(name, status.st_size)] if stat.S_ISREG(status.st_mode) else []
     else:
-        objects = [] if pattern.endswith("/") else match_objects(pattern)
+        objects = [] if pattern.endswith("/") else list_remote(pattern)
         folder = not objects and "*" not in pattern
         if folder:
-            objects = match_objects(f"{pattern.rstrip('/')}/**")
-        files = [(item.path, item.size_in_bytes) for item in objects]
+            objects = list_remote(f"{pattern.rstrip('/')}/**")
+        files = [(file.path, file.size) for file in objects]
     if folder and not hidden:
         files = [item for item in files if not Path(item[0]).name.startswith((".", "_"))]
     return sorted(files)

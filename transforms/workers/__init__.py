@@ -1,2 +1,2 @@
-"""A worker's own state: its threads, fences and claims, the versions it runs, its counts. Not what
-it works on."""
+"""A worker's own state: its threads, its attempts, the versions it runs, its counts. Not what it
+works on."""

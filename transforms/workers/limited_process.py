@@ -17,7 +17,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from threading import Lock, Semaphore
 from typing import IO, NamedTuple
@@ -35,6 +35,10 @@ _LIMIT_S = 300.0  # a decoder that waits for itself takes no CPU time
 # glibc's allocator keeps blocks below 32 MiB for the next image. Else it returns each one to the
 # system, and new pages take half as long as a decode.
 _HEAP = {"MALLOC_MMAP_THRESHOLD_": str(1 << 25), "MALLOC_TRIM_THRESHOLD_": str(1 << 26)}
+# glibc's allocator for debugging, which has no caches and checks what is freed: what was written
+# behind a block is otherwise found later, in another call, or not here at all. Other systems
+# ignore it.
+_CHECKS = {"LD_PRELOAD": "libc_malloc_debug.so.0", "MALLOC_CHECK_": "3"}
 _LOOK_S = 0.5  # between two looks whether the caller is to stop
 
 
@@ -68,16 +72,6 @@ class Limits(NamedTuple):
     memory: int
 
 
-def child_command(module: str) -> list[str]:
-    """A Python that runs a module and takes none out of the folder in which the user is."""
-    return [sys.executable, "-P", "-m", module]
-
-
-def child_path() -> dict[str, str]:
-    """The environment by which a child finds what this process imports."""
-    return {"PYTHONPATH": os.pathsep.join(folder or os.getcwd() for folder in sys.path)}
-
-
 class _DeadError(Exception):
     """The process ended by this signal, or with this status as a negative number."""
 
@@ -89,15 +83,17 @@ class _DeadError(Exception):
 class _Child:
     """A process that calls functions, one at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        # It finds what this process imports, and takes no module out of the folder of the user.
+        path = {"PYTHONPATH": os.pathsep.join(folder or os.getcwd() for folder in sys.path)}
         try:
             self.process = subprocess.Popen(
-                child_command("alignset.transforms.workers.limited_process"),
+                [sys.executable, "-P", "-m", "alignset.transforms.workers.limited_process"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 bufsize=0,
-                env=os.environ | _HEAP | child_path(),
+                env={**os.environ, **variables, **path},
             )
         except OSError as error:
             raise ChildError(f"no child process can be started: {error}") from error
@@ -167,9 +163,14 @@ class _Child:
 
 
 class Children:
-    """The idle children of this process. As many work at once as it has threads for images."""
+    """The idle children of this process. As many work at once as it has threads for images.
 
-    def __init__(self) -> None:
+    Args:
+      variables: added to this process's environment for them.
+    """
+
+    def __init__(self, variables: Mapping[str, str] = _HEAP) -> None:
+        self._variables = variables
         self._renew()
         os.register_at_fork(after_in_child=self._leave)
 
@@ -190,7 +191,7 @@ class Children:
         with self._slots:
             with self._lock:
                 child = self._idle.pop() if self._idle and not fresh else None
-            child = child or _Child()
+            child = child or _Child(self._variables)
             try:
                 yield child
             except RaisedError:
@@ -205,15 +206,26 @@ class Children:
         with self._lock:
             self._idle.append(child)
 
+    def end_idle(self) -> None:
+        """Ends those that do nothing; the next call may start another."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for child in idle:
+            child.end()
+
 
 CHILDREN = Children()
+CHECKED = Children(_CHECKS)  # they die of what would be found later elsewhere, and are slower
 
 
-def call_limited(function: Function, body: bytes, limits: Limits) -> list[bytearray]:
+def call_limited(
+    function: Function, body: bytes, limits: Limits, children: Children | None = None
+) -> list[bytearray]:
     """Calls a function in a child process. For all threads.
 
     Args:
       function: of a module; its parts are handed back.
+      children: CHILDREN if None.
 
     Raises:
       CostlyError: it passed a limit.
@@ -225,7 +237,7 @@ def call_limited(function: Function, body: bytes, limits: Limits) -> list[bytear
     name = f"{function.__module__}:{function.__qualname__}".encode()
     for is_last in (False, True):
         try:
-            with CHILDREN.one(fresh=is_last) as child:
+            with (children or CHILDREN).one(fresh=is_last) as child:
                 return child.call(name, body, limits)
         except _DeadError as dead:
             if dead.number == signal.SIGPROF:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
@@ -43,26 +43,14 @@ def package_versions(names: tuple[str, ...] = DECIDING) -> dict[str, str]:
     a hash of its sources. A package that is not there is not named."""
     versions = {"python": ".".join(platform.python_version_tuple()[:2])}  # its Unicode tables
     for name in names:
-        try:
+        with suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     with suppress(ImportError):
         from icu4py import icu_version
 
         versions[ICU] = icu_version  # which the package may have been built with
     digest = sources_digest("pipeline", "transforms")
     return versions | {"alignset": f"sources {digest[:12]}"}
-
-
-def version_difference(run_versions: Mapping[str, str], here: Mapping[str, str]) -> str:
-    """The first package that a worker has not in the version of the run, in words; or empty."""
-    for name, version in run_versions.items():
-        if name not in here:
-            return f"a worker has no package {name}, and {version} is wanted"
-        if here[name] != version:
-            return f"a worker has {name} {here[name]}, and the command was started with {version}"
-    return ""
 
 
 class CheckWorker(beam.DoFn):
@@ -75,10 +63,16 @@ class CheckWorker(beam.DoFn):
         self.names, self.versions = names, package_versions(names)
 
     def setup(self) -> None:
-        if difference := version_difference(self.versions, package_versions(self.names)):
+        here = package_versions(self.names)
+        for name, version in self.versions.items():
+            if (found := here.get(name)) == version:
+                continue
+            fault = f"no package {name}, and {version} is wanted"
+            if found:
+                fault = f"{name} {found}, and the command was started with {version}"
             raise RuntimeError(
-                f"{difference}: install requirements/base.txt, the file of each extra that the "
-                "run uses, and this very project on the workers"
+                f"a worker has {fault}: install requirements/base.txt, the file of each extra that "
+                "the run uses, and this very project on the workers"
             )
 
     def process(self, element: Any) -> Iterator[Any]:

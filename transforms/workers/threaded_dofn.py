@@ -8,10 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
-from alignset.transforms.workers.threads import THREADS, Results
+from alignset.transforms.workers.threads import THREADS, Results, stop_work
 
 
 class ThreadedDoFn(beam.DoFn):
@@ -43,20 +44,13 @@ class ThreadedDoFn(beam.DoFn):
 
     def finish_bundle(self) -> Iterator[Any]:
         while self._running:
-            yield from map(_windowed, self._running[0])
+            for value in self._running[0]:  # a bundle's end gives their window, inside the tag
+                tag = value.tag if isinstance(value, TaggedOutput) else None
+                end = GlobalWindow()
+                windowed = WindowedValue(value.value if tag else value, end.max_timestamp(), (end,))
+                yield TaggedOutput(tag, windowed) if tag else windowed
             self._running.popleft()
         self._pool.shutdown()
 
     def teardown(self) -> None:
-        running = list(getattr(self, "_running", ()))
-        for results in running:
-            results.stop()
-        for results in running:
-            results.wait()
-
-
-def _windowed(value: Any) -> Any:
-    """Results of a bundle's end carry their window, inside the tag."""
-    if isinstance(value, beam.pvalue.TaggedOutput):
-        return beam.pvalue.TaggedOutput(value.tag, _windowed(value.value))
-    return WindowedValue(value, GlobalWindow().max_timestamp(), (GlobalWindow(),))
+        stop_work(getattr(self, "_running", ()))

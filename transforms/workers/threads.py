@@ -196,10 +196,10 @@ class Results(Generic[Out]):
         wait([self._future])
 
 
-def stop_work() -> None:
-    """Stops all that is under way in this process, and waits for it: before others may write
-    where it writes, or when the interpreter would wait for it in vain."""
-    running = list(_ALL)
+def stop_work(some: Iterable[Results[Any]] | None = None) -> None:
+    """Stops what is under way, all of this process if not `some`, and waits for it: before others
+    may write where it writes, or when the interpreter would wait for it in vain."""
+    running = list(_ALL if some is None else some)
     for results in running:
         results.stop()
     for results in running:

@@ -1,14 +1,13 @@
 """What a runner says of a failed job, in one line; and jobs that a dead start left."""
 
-import socket
-
+import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability.api import beam_job_api_pb2 as api
 from apache_beam.runners.portability.local_job_service import LocalJobServicer
 
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.runs.engine import Engine, EngineError, check_engine, job_error, job_line
+from alignset.pipeline.runs.engine import Engine, EngineError, check_engine, job_error
 
 
 @pytest.mark.parametrize(
@@ -19,9 +18,18 @@ from alignset.pipeline.runs.engine import Engine, EngineError, check_engine, job
         (["--runner=DataflowRunner"], "dataflowrunner"),
     ],
 )
-def test_where_a_job_runs_is_said(flags: list[str], address: str) -> None:
-    line = job_line("alignset-texts-1a2b", PipelineOptions(flags))
-    assert line == f"the job alignset-texts-1a2b is sent to {address}"
+def test_where_a_job_runs_is_said(
+    flags: list[str], address: str, monkeypatch: pytest.MonkeyPatch, caplog
+) -> None:
+    def not_here(**_: object) -> None:
+        raise ConnectionError("not in a test")
+
+    monkeypatch.setattr(beam, "Pipeline", not_here)
+    engine = Engine(PipelineOptions(flags), "1a2b")
+    assert not engine.in_process
+    with caplog.at_level("INFO"), pytest.raises(EngineError, match="not in a test"):
+        engine.pipeline("texts").__enter__()
+    assert caplog.messages == [f"the job alignset-texts-1a2b is sent to {address}"]
 
 
 FROM_WORKER = """Pipeline job_1 failed in state FAILED: java.lang.RuntimeException: Error received \
@@ -80,17 +88,9 @@ def test_why_a_job_failed(text: str, said: str | None):
     assert job_error(RuntimeError(text)) == (said or text)
 
 
-@pytest.mark.parametrize(
-    ("flags", "in_process"),
-    [
-        ([], True),
-        (["--runner=DirectRunner"], True),
-        (["--runner=FlinkRunner"], False),
-        (["--runner=PortableRunner", "--job_endpoint=localhost:1"], False),
-    ],
-)
-def test_which_runners_are_in_process(flags: list[str], in_process: bool):
-    assert Engine(PipelineOptions(flags), "a").in_process == in_process
+def test_which_runners_are_in_process():
+    for flags in ([], ["--runner=DirectRunner"]):
+        assert Engine(PipelineOptions(flags), "a").in_process
 
 
 @pytest.mark.parametrize(
@@ -104,18 +104,6 @@ def test_which_runners_are_in_process(flags: list[str], in_process: bool):
 def test_flags_that_name_no_engine(flags: list[str], said: str):
     with pytest.raises(UsageError, match=said):
         check_engine(PipelineOptions(flags))
-
-
-def test_a_job_service_that_is_not_there():
-    with socket.create_server(("localhost", 0)) as server:
-        flags = [f"--job_endpoint=localhost:{server.getsockname()[1]}", "--runner=FlinkRunner"]
-        engine = Engine(PipelineOptions(flags), "a")
-        engine.check()
-    with pytest.raises(
-        EngineError, match=r"at localhost:\d+ \(.*\): is the cluster up \(make flink"
-    ):
-        engine.check()
-    Engine(PipelineOptions(["--runner=FlinkRunner", "--flink_master=localhost:1"]), "a").check()
 
 
 @pytest.mark.parametrize("more", [[], ["--parallelism=1"], ["--parallelism=-1"]])
@@ -148,21 +136,21 @@ class Jobs(LocalJobServicer):
         return api.JobStateEvent(state=self.states[request.job_id])
 
 
-def test_only_the_jobs_of_that_start_are_cancelled():
-    jobs = Jobs({"1": "alignset-texts-abc", "2": "alignset-texts-def", "3": "other"})
+def test_only_the_jobs_of_some_starts_are_cancelled():
+    jobs = Jobs({"1": "alignset-texts-abc", "2": "alignset-texts-def", "3": "other", "5": "a-old"})
     jobs.states["4"], jobs.names["4"] = api.JobState.DONE, "alignset-images-abc"
     port = jobs.start_grpc_server()
     flags = ["--runner=PortableRunner", f"--job_endpoint=localhost:{port}"]
     try:
         engine = Engine(PipelineOptions(flags), "new")
-        assert engine.cancel("abc") == ["alignset-texts-abc"]
-        assert [job_id for job_id, s in jobs.states.items() if s == api.JobState.CANCELLED] == ["1"]
-        assert engine.cancel("abc") == []
-        assert engine.cancel("") == []
+        assert engine.cancel(["old", "abc"]) == ["alignset-texts-abc", "a-old"]
+        ended = {job_id for job_id, s in jobs.states.items() if s == api.JobState.CANCELLED}
+        assert ended == {"1", "5"}
+        assert engine.cancel(["old", "abc"]) == []
+        assert engine.cancel([]) == []
     finally:
         jobs.stop()
-
-
-def test_without_a_job_service_nothing_is_left():
-    flags = ["--runner=PortableRunner", "--job_endpoint=localhost:1"]
-    assert Engine(PipelineOptions(flags), "new").cancel("abc") == []
+    with pytest.raises(EngineError, match=rf"at localhost:{port} \(una\w+\): is the cluster up"):
+        engine.cancel([])
+    for elsewhere in ("--flink_master=localhost:1", "--flink_job_server_jar=a.jar"):
+        assert Engine(PipelineOptions(["--runner=FlinkRunner", elsewhere]), "a").cancel([]) == []

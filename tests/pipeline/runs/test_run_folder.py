@@ -1,10 +1,13 @@
 """The output folder: whose run it is; a finished one is left alone, another's is refused."""
 
+import contextlib
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,6 +16,7 @@ from alignset.pipeline.datasets.set_files import read_set
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs import run_folder
 from alignset.pipeline.runs.documents import RunDescription
+from alignset.pipeline.runs.engine import Engine
 from alignset.pipeline.runs.run_folder import RunFolder
 from alignset.pipeline.runs.run_lock import LOCK, Lock, take_lock
 from alignset.pipeline.runs.work_folder import Change, WorkFolder
@@ -101,31 +105,27 @@ def test_another_run_is_refused_and_nothing_is_touched(
     assert state(finished.output) == before
 
 
-def test_a_folder_that_is_not_empty_is_refused(finished: Finished, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("name", "body", "output", "says"),
+    [
+        ("set/thesis.tex", "years of work", "set", "no run of ours; pass another --output"),
+        ("set/thesis.tex", "years of work", "set/thesis.tex", "no run of ours; pass another"),
+        ("set/manifest.json", "{}", "set", "is not a file of ours"),
+        ("set/manifest.json", "[]", "set", "is not a file of ours"),
+        ("set/manifest.json", "no JSON", "set", "is not a file of ours"),
+        ("set/file", "", "set/file/set", "set/file"),  # which cannot be a folder
+    ],
+)
+def test_a_folder_with_something_else_is_refused(
+    finished: Finished, tmp_path: Path, name: str, body: str, output: str, says: str
+):
     (tmp_path / "set").mkdir()
-    (tmp_path / "set" / "thesis.tex").write_text("years of work")
-    for path in (tmp_path / "set", tmp_path / "set" / "thesis.tex"):
-        ended = run(finished.source, path, "--text_only")
-        assert (ended.status, ended.err.count("\n")) == (2, 1)
-        assert "no run of ours; pass another --output" in ended.err
-    assert list(digests(tmp_path)) == ["set/thesis.tex"]
-    assert (tmp_path / "set" / "thesis.tex").read_text() == "years of work"
-
-
-def test_a_manifest_that_is_none_of_ours_is_refused(finished: Finished, tmp_path: Path):
-    for body in ("{}", "[]", "no JSON"):
-        (tmp_path / "manifest.json").write_text(body)
-        ended = run(finished.source, tmp_path, "--text_only")
-        assert (ended.status, ended.err.count("\n")) == (2, 1), ended.err
-        assert (tmp_path / "manifest.json").read_text() == body
-
-
-def test_a_folder_that_cannot_be_written_is_one_line(finished: Finished, tmp_path: Path):
-    (tmp_path / "file").write_text("")
-    ended = run(finished.source, tmp_path / "file" / "set", "--text_only")
-    assert ended.status in (1, 2)
-    assert ended.err.count("\n") == 1
-    assert str(tmp_path / "file") in ended.err
+    (tmp_path / name).write_text(body)
+    ended = run(finished.source, tmp_path / output, "--text_only")
+    assert (ended.status in (1, 2), ended.err.count("\n")) == (True, 1), ended.err
+    assert says in ended.err
+    assert list(digests(tmp_path)) == [name]
+    assert (tmp_path / name).read_text() == body
 
 
 def test_one_run_at_once_and_what_a_killed_attempt_left_is_taken_away(tmp_path: Path):
@@ -135,7 +135,9 @@ def test_one_run_at_once_and_what_a_killed_attempt_left_is_taken_away(tmp_path: 
     folder.release()
     stale = tmp_path / "out" / "_temporary" / "blocks-x"
     stale.mkdir()
-    RunFolder(str(tmp_path / "out"), DESCRIPTION).release()
+    again = RunFolder(str(tmp_path / "out"), DESCRIPTION)
+    assert again.earlier == [folder.start], "its jobs may still run"
+    again.release()
     assert not stale.exists()
     with pytest.raises(UsageError, match="another version of alignset began the run"):
         RunFolder(str(tmp_path / "out"), replace(DESCRIPTION, layout="0.4"))
@@ -154,14 +156,34 @@ def test_only_the_same_command_resumes_a_change(finished: Finished, tmp_path: Pa
             work.find_change("set", command, words)
 
 
+def test_a_job_that_wrote_on_another_machine_is_told(tmp_path: Path, monkeypatch):
+    elsewhere = contextlib.contextmanager(lambda *_: iter([beam.Pipeline()]))
+    monkeypatch.setattr(Engine, "pipeline", elsewhere)
+    ended = run(write(tmp_path / "pairs.parquet"), tmp_path / "set", "--text_only")
+    assert ended.status == 1
+    why = f"the text stage's job ended without its summary in {tmp_path}/set: --output must be a "
+    assert f"failed: {why}folder that all workers share, or in a store\n" in ended.err
+
+
+def test_jobs_of_dead_starts_are_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "set" / "_temporary").mkdir(parents=True)
+    left = {"run": "dead", "host": "elsewhere", "process": 7, "earlier": ["older"]}
+    (tmp_path / "set" / "_temporary" / LOCK).write_text(json.dumps(left))
+    monkeypatch.setattr(Engine, "cancel", lambda _, starts: [f"job-{start}" for start in starts])
+    ended = succeed(write(tmp_path / "pairs.parquet"), tmp_path / "set", "--text_only")
+    for start in ("older", "dead"):
+        assert f"job-{start}, left running by an earlier start of this command, is" in ended.err
+    assert not (tmp_path / "set" / "_temporary").exists()
+
+
 def test_a_finished_run_that_another_works_on_is_left_alone(finished: Finished, tmp_path: Path):
     """A retry holds the folder before anything else of it is there."""
     out = tmp_path / "set"
     shutil.copytree(finished.output, out)
-    lock = take_lock(f"{out}/_temporary")
-    (out / "_temporary" / "start").write_text("a retry's")
+    lock = take_lock(f"{out}/_temporary", "a retry")
+    (out / "_temporary" / "text.json").write_text("a retry's")
     succeed(finished.source, out, "--text_only", "--min_words=4")
-    assert (out / "_temporary" / "start").read_text() == "a retry's"
+    assert (out / "_temporary" / "text.json").read_text() == "a retry's"
     lock.release()
     succeed(finished.source, out, "--text_only", "--min_words=4")
     assert not (out / "_temporary").exists()
@@ -183,7 +205,7 @@ def test_nobody_gets_in_before_all_is_taken_away(finished: Finished, tmp_path: P
             gone.append(path.name)
             if path.name != LOCK:
                 with pytest.raises(UsageError):
-                    take_lock(folder.work.path)
+                    take_lock(folder.work.path, "another")
         unlink(path, **flags)
 
     monkeypatch.setattr(Path, "unlink", watched)
@@ -195,15 +217,14 @@ def test_nobody_gets_in_before_all_is_taken_away(finished: Finished, tmp_path: P
 
 def test_what_is_refused_is_let_go_again(tmp_path: Path, monkeypatch):
     """Another run began between the first look and the lock."""
-
     held = []  # or the lock would go with the last that knows it
 
-    def late(work: str) -> Lock:
-        held.append(take_lock(work))
+    def late(work: str, run: str) -> Lock:
+        held.append(take_lock(work, run))
         Path(work, "run.json").write_text("[]")
         return held[0]
 
     monkeypatch.setattr(run_folder, "take_lock", late)
     with pytest.raises(UsageError, match="not a file of ours"):
         RunFolder(str(tmp_path / "set"), DESCRIPTION)
-    take_lock(f"{tmp_path}/set/_temporary").release()
+    take_lock(f"{tmp_path}/set/_temporary", "next").release()

@@ -1,169 +1,193 @@
-"""One run at a time on an output, on this machine and in an object store."""
+"""One run at a time on an output: on this machine by a file lock, in object stores by a lease."""
 
 import json
 import os
+import re
+import signal
 import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions
 
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.runs.run_lock import LOCK, Lease, Lock, take_lock
-from alignset.transforms.storage.files import exists, write_atomically
-from alignset.transforms.storage.object_stores import put_if, read_version
-from tests.support.forks import start
-from tests.support.stores import Store, chosen_store, faulty_proxy
+from alignset.pipeline.runs import run_lock
+from alignset.pipeline.runs.run_lock import LOCK, Lock, take_lock
+from alignset.signals import run_main
+from alignset.transforms.storage.files import exists, is_local
+from alignset.transforms.storage.stores import put_if, read_version
+from tests.support.forks import Forked, start
+from tests.support.stores import Store, chosen_store, faulty_proxy, options_of
+
+LONG_S = 1000.0  # longer than a test may take
+TAKEN = (
+    r"another run is writing to \S+/set: process (\d+) on (\S+), since 20[-\d]+ [\d:]+ UTC; wait"
+)
+
+
+@pytest.fixture(params=["local", "s3", "gs"])
+def work(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch) -> Iterator[str]:
+    """The working folder of a run, of each kind."""
+    with ExitStack() as stack:
+        root = str(tmp_path)
+        if request.param != "local":
+            store = chosen_store(request, monkeypatch)
+            stack.enter_context(options_of(store))
+            root = f"{store.root}/{request.node.originalname}"
+        yield f"{root}/set/_temporary"
+
+
+def hold(words: list[str]) -> int:
+    """A command that holds an output for ever."""
+    work, run, lease_s = words
+    run_lock.LEASE_S = float(lease_s)
+
+    def held(*_: object) -> int:
+        try:
+            lock = take_lock(work, run)
+        except UsageError as error:
+            print(error, flush=True)
+            return 2
+        while True:
+            print(f"{lock.holder['run']} has it", flush=True)
+            time.sleep(1)
+
+    return run_main(held, "hold", [])
 
 
 @pytest.fixture
-def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Store:
-    return chosen_store(request, monkeypatch)
+def begin(work: str) -> Iterator[Callable[..., Forked]]:
+    runs: list[Forked] = []
+
+    def begun(run: str, lease_s: float) -> Forked:
+        runs.append(start(f"{__name__}:hold", work, run, lease_s))
+        return runs[-1]
+
+    yield begun
+    for one in runs:
+        one.kill()
+        one.communicate()
 
 
-@pytest.fixture
-def path(store: Store, request: pytest.FixtureRequest) -> Iterator[str]:
-    before = FileSystems._pipeline_options
-    FileSystems.set_options(PipelineOptions(list(store.flags)))
-    yield f"{store.root}/{request.node.originalname}/_temporary/_lock"
-    FileSystems.set_options(before)
-
-
-def written_by_another_machine(path: str) -> str:
-    body = {"run": "x", "host": "elsewhere", "processes": "", "pid": 7, "renewals": 1}
-    while True:  # a lease that is there may be renewed meanwhile
-        there = read_version(path)
-        if made := put_if(path, json.dumps(body).encode(), there.version if there else None):
-            return made
-
-
-@pytest.mark.parametrize("store", ["s3", "gs"], indirect=True)
-def test_a_lease_keeps_others_out_until_it_is_released(path: str):
-    lease = Lease(path, lease_s=0.8)
-    with pytest.raises(UsageError, match=r"another run is writing to \w\w://bucket/test\w+ \("):
-        Lease(path, lease_s=0.8)
-    lease.check()
-    lease.release()
-    assert not exists(path)
-    Lease(path, lease_s=0.8).release()
-
-
-@pytest.mark.parametrize("store", ["s3", "gs"], indirect=True)
-def test_a_lease_that_is_not_renewed_is_taken_over(path: str):
-    written_by_another_machine(path)
-    begun = time.monotonic()
-    lease = Lease(path, lease_s=1.0)
-    assert time.monotonic() - begun >= 1.0
-    lease.check()
-    lease.release()
-
-
-def take_a_lease(words: list[str]) -> None:
-    path, *flags = words
-    FileSystems.set_options(PipelineOptions(flags))
-    Lease(path)
-    os._exit(9)
-
-
-def test_a_lease_of_a_process_here_that_is_no_more_is_taken_over_at_once(path: str, store: Store):
-    assert start(f"{__name__}:take_a_lease", path, *store.flags).wait() == 9
-    assert exists(path)
-    Lease(path, lease_s=1000.0).release()  # longer than a test may take
-
-
-@pytest.mark.parametrize("store", ["s3", "gs"], indirect=True)
-def test_a_run_that_lost_its_lease_is_told(path: str):
-    lease = Lease(path, lease_s=0.8)
-    version = written_by_another_machine(path)
-    with pytest.raises(RuntimeError, match="another run took"):
-        check_until_told(lease)
-    lease.release()
-    now = read_version(path)
-    assert now
-    assert now.version == version, "the other's lease must stay"
-
-
-def check_until_told(lease: Lease) -> None:
-    """Its thread sees at the next renewal that it is lost."""
-    while True:
-        lease.check()
-        time.sleep(0.05)
-
-
-def test_a_lease_of_a_process_that_is_ending_is_taken_over_when_it_has(
-    path: str, monkeypatch: pytest.MonkeyPatch
+def test_of_two_starts_one_is_refused_and_a_killed_one_is_replaced_at_once(
+    work: str, begin: Callable[..., Forked], monkeypatch: pytest.MonkeyPatch
 ):
+    runs = [begin(name, 2.0) for name in ("one", "two")]
+    said = [run.stdout.readline() for run in runs if run.stdout]
+    winner = next(n for n, line in enumerate(said) if line.endswith(" has it\n"))
+    refused = re.match(TAKEN, said[1 - winner])
+    assert refused, said
+    assert refused.groups() == (str(runs[winner].pid), socket.gethostname())
+    assert runs[1 - winner].wait() == 2
+
+    runs[winner].kill()
+    assert runs[winner].wait() == -signal.SIGKILL
+    monkeypatch.setattr(run_lock, "LEASE_S", LONG_S)
+    third, dead = take_lock(work, "third"), ["one", "two"][winner]
+    assert third.holder["earlier"] == [dead]
+    third.check()
+    third.release()  # with work left to do
+    fourth = take_lock(work, "fourth")
+    assert fourth.holder["earlier"] == [dead, "third"]
+    fourth.release(done=True)
+    assert exists(f"{work}/{LOCK}") == is_local(work)  # there the whole folder is removed before
+
+
+def test_a_run_that_is_paused_keeps_a_file_and_loses_a_lease(
+    work: str, begin: Callable[..., Forked], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(run_lock, "ENDING_S", 0.1)
+    monkeypatch.setattr(run_lock, "LEASE_S", 1.0)
+    paused = begin("paused", 1.0)
+    assert paused.stdout
+    assert paused.stdout.readline() == "paused has it\n"
+    paused.send_signal(signal.SIGSTOP)
+    if is_local(work):
+        with pytest.raises(UsageError, match=f"process {paused.pid} on"):
+            take_lock(work, "second")
+        return
+    second = take_lock(work, "second")
+    paused.send_signal(signal.SIGCONT)
+    _, err = paused.communicate()
+    assert paused.returncode == 1
+    assert err.startswith(f"another run took {work.removesuffix('/_temporary')} over: this one sto")
+    second.check()
+    other = take_lock_of_another(work)
+    with pytest.raises(RuntimeError, match=r"another run took \S+/set over"):
+        second.check()
+    second.release(done=True)
+    now = read_version(f"{work}/{LOCK}")
+    assert now
+    assert now.version == other, "what another has taken over stays"
+
+
+def take_lock_of_another(work: str, body: bytes = b"", **fields: object) -> str:
+    """Writes the lease of a run on another machine; returns its version."""
+    there = read_version(f"{work}/{LOCK}")
+    holder = {"run": "other", "host": "elsewhere", "process": 7, "namespace": ""}
+    body = body or json.dumps(holder | fields).encode()
+    version = put_if(f"{work}/{LOCK}", body, there and there.version)
+    return version or take_lock_of_another(work, body)  # it was renewed just then
+
+
+@pytest.mark.parametrize("work", ["s3", "gs"], indirect=True)
+def test_who_is_silent_elsewhere_is_taken_over_in_time(work: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(run_lock, "LEASE_S", 1.0)
+    for body in (b"", b"no JSON", b"7"):
+        take_lock_of_another(work, body)
+        begun = time.monotonic()
+        lease = take_lock(work, "next")
+        assert time.monotonic() - begun >= 1.0
+        assert lease.holder["earlier"] == ([] if body else ["other"])
+        lease.release(done=True)
+
+
+@pytest.mark.parametrize("work", ["s3"], indirect=True)
+def test_who_is_dead_here_is_taken_over_without_delay(work: str, monkeypatch: pytest.MonkeyPatch):
+    """Also where its parent takes no note, as the first process of a container may not."""
+    here = {"host": socket.gethostname(), "namespace": os.readlink("/proc/self/ns/pid")}
     slept = time.sleep
-    monkeypatch.setattr(time, "sleep", lambda s: slept(min(s, 0.2)))  # it would look each 28 s
-    ending = subprocess.Popen(["sleep", "2"])
-    here = {"host": socket.gethostname(), "processes": os.readlink("/proc/self/ns/pid")}
-    body = {"run": "x", "renewals": 1, "pid": ending.pid} | here
-    assert put_if(path, json.dumps(body).encode(), None)
-    threading.Thread(target=ending.wait).start()
-    Lease(path, lease_s=330.0).release()  # longer than a test may take
-    assert ending.returncode == 0
+    monkeypatch.setattr(time, "sleep", lambda s: slept(min(s, 0.1)))
+    monkeypatch.setattr(run_lock, "LEASE_S", LONG_S)
+    for ends_s in ("0", "1"):  # on its way, when it is looked at first
+        with subprocess.Popen(["sleep", ends_s]) as ending:
+            take_lock_of_another(work, process=ending.pid, **here)
+            take_lock(work, "next").release(done=True)
+            assert ending.returncode is None, "nobody has waited for it"
 
 
-def test_a_write_whose_answer_was_lost_counts(store: Store, path: str):
+@pytest.mark.parametrize("work", ["s3"], indirect=True)
+def test_a_write_whose_answer_was_lost_counts(work: str, s3: Store):
     """The store did it and said 500; tried again, the condition does not hold any more."""
-    with faulty_proxy(store) as (proxy, through):
-        FileSystems.set_options(PipelineOptions(list(through.flags)))
+    with faulty_proxy(s3) as (proxy, through), options_of(through):
         proxy.lose_answer = lambda method, _: method == "PUT" and not proxy.failed
-        lease = Lease(path, lease_s=30.0)
+        lease = take_lock(work, "run")
         assert len(proxy.failed) == 1
-        assert [m for m, p in proxy.requests if "_lock" in p].count("PUT") == 2
+        assert [m for m, p in proxy.requests if LOCK in p].count("PUT") == 2
         lease.check()
-        lease.release()
-        assert not exists(path)
-
-
-def test_what_is_no_lease_of_ours_is_taken_over_in_time(path: str):
-    write_atomically(path, lambda sink: sink.write(b"no JSON"))
-    Lease(path, lease_s=0.6).release()
-
-
-def test_a_store_without_conditions_is_said(caplog: pytest.LogCaptureFixture):
-    lock = take_lock("mem://bucket/set/_temporary")
-    lock.check()
-    lock.release()
-    assert "cannot be locked" in caplog.text
-
-
-def test_a_lock_of_a_process_that_is_ending_is_waited_for(tmp_path: Path):
-    """A killed process is gone some time after the kill: it gives its memory back first."""
-    work = str(tmp_path / "set" / "_temporary")
-    lock = take_lock(work)
-    threading.Timer(1.0, lock.release).start()
-    take_lock(work).release()
-
-
-def test_a_local_folder(tmp_path: Path):
-    work = str(tmp_path / "set" / "_temporary")
-    lock = take_lock(work)
-    with pytest.raises(UsageError, match=f"another run is writing to {tmp_path}/set; wait"):
-        take_lock(work)
-    lock.release()
-    take_lock(work).release()
+        lease.release(done=True)
+        assert not exists(f"{work}/{LOCK}")
 
 
 def test_who_waits_for_a_run_that_takes_its_folder_away_has_the_new_one(tmp_path: Path):
-    """Else it would write to a folder that is gone, and keep nobody out."""
+    """Else it would write to a folder that is gone, and keep nobody out. A process that is killed
+    is gone some time after: it gives its memory back first."""
     work = tmp_path / "_temporary"
-    first, others = take_lock(str(work)), list[Lock]()
-    waiting = threading.Thread(target=lambda: others.append(take_lock(str(work))))
+    first, others = take_lock(str(work), "first"), list[Lock]()
+    waiting = threading.Thread(target=lambda: others.append(take_lock(str(work), "second")))
     waiting.start()
-    time.sleep(0.2)  # it has opened the file of the first
+    time.sleep(1)  # it has opened the file of the first
     (work / LOCK).unlink()
     work.rmdir()
     first.release()
     waiting.join()
-    assert (work / LOCK).exists()
+    assert json.loads((work / LOCK).read_text()) == others[0].holder
     with pytest.raises(UsageError, match="another run is writing"):
-        take_lock(str(work))
+        take_lock(str(work), "third")
     others[0].release()
-    take_lock(str(work)).release()
+    (work / LOCK).write_bytes(b"\0" * 200)  # the power failed
+    take_lock(str(work), "third").release()

@@ -21,10 +21,7 @@ from alignset.transforms.decontamination.index_evaluation_images import (
 )
 from alignset.transforms.decontamination.overlap_settings import EvaluationFile
 from alignset.transforms.images.examine import Image, examine
-from alignset.transforms.workers.fencing import Fence
 from tests.support.picture_files import encoded, photograph
-
-FENCE = Fence("start", "start")
 
 
 def names_of(index: EvaluationIndex, rows: list[int | None]) -> list[tuple[str, str]]:
@@ -46,7 +43,7 @@ def made(folder: Path, count: int = 3) -> str:
         path.write_bytes(encoded(photograph(number), "JPEG"))
         files.append(EvaluationFile("some", str(path)))
     place = str(folder / "index")
-    parts = [describe_part(tuple(files), place, str(folder / "work"), FENCE)]
+    parts = [describe_part(tuple(files), place, str(folder))]
     assert write_index(place, parts) == place
     return place
 
@@ -107,7 +104,7 @@ def test_an_index_that_goes_away_while_parts_are_measured_is_not_made_without_th
 ) -> None:
     place = made(tmp_path)
     file = EvaluationFile("some", str(tmp_path / "photographs" / "0.jpg"))
-    part = describe_part((file,), place, str(tmp_path / "work"), FENCE)  # nothing: it is there
+    part = describe_part((file,), place, str(tmp_path))  # nothing: it is there
     os.remove(f"{place}/description.json")
     with pytest.raises(RuntimeError, match="went away while it was in use: start again"):
         write_index(place, [part])

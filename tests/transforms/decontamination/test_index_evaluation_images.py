@@ -20,7 +20,6 @@ from alignset.transforms.decontamination.index_evaluation_images import (
 )
 from alignset.transforms.decontamination.overlap_settings import EvaluationFile, EvaluationSet
 from alignset.transforms.images.examine import Image, examine
-from alignset.transforms.workers.fencing import Fence
 from tests.support.hostile_tars import HOSTILE
 from tests.support.made_batches import run_in_beam
 from tests.support.picture_files import encoded, photograph
@@ -37,8 +36,7 @@ def indexed(files: list[EvaluationFile], folder: Path) -> tuple[Path | None, dic
     got: dict[str, list] = {"place": [], "sets": []}
 
     def build(pipeline: beam.Pipeline) -> None:
-        fence = Fence(str(folder / "start"), "start")
-        transform = IndexEvaluationImages(str(folder / "in"), str(folder / "work"), fence)
+        transform = IndexEvaluationImages(str(folder / "in"), str(folder))
         for name, output in (pipeline | beam.Create(parts_of(files)) | transform).items():
             written = folder / f"{name}.json"
             encoded = output | f"Encode {name}" >> beam.Map(_plain)
@@ -100,8 +98,7 @@ def test_a_set_of_which_nothing_can_be_decoded_ends_the_run(tmp_path: Path) -> N
 
 
 def described(tmp_path: Path, *files: EvaluationFile) -> DescribedPart:
-    fence = Fence(str(tmp_path / "start"), "start")
-    return describe_part(files, str(tmp_path / "no index"), str(tmp_path / "work"), fence)
+    return describe_part(files, str(tmp_path / "no index"), str(tmp_path))
 
 
 def shown(part: DescribedPart) -> list[int]:

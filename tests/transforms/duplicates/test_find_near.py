@@ -16,7 +16,6 @@ from alignset.transforms.shards.descriptors import LOOK, look_columns
 from alignset.transforms.shards.leaving_pairs import leaving_files, name_of, read_leaving
 from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
 from alignset.transforms.storage.blocks import Blocks
-from alignset.transforms.workers.fencing import Fence
 from tests.support.made_batches import run_in_beam
 
 ROWS, MOST = 200, 100
@@ -62,10 +61,8 @@ def test_one_of_a_group_stays_whatever_its_size_and_a_cell_is_held_in_part(
     monkeypatch.setattr(find_near, "MOST_IN_CELL", MOST)
     monkeypatch.setattr(find_near, "lead", noted)
     numbers = put_shards(tmp_path, shards)
-    fence = Fence(f"{tmp_path}/start", "test")
-    fence.take()
     rules = CopyRules(1000, once=True, near=True)
-    find = FindCopies(str(tmp_path), f"{tmp_path}/plan", "", rules, Blocks(), fence, 4, 3)
+    find = FindCopies(str(tmp_path), f"{tmp_path}/plan", "", rules, Blocks(), 4, 3)
     run_in_beam(lambda pipeline: pipeline | beam.Create(numbers) | find)
     best = pq.read_table(ShardPlaces(str(tmp_path)).sidecar(1))["key"][0].as_py()
     left = 0

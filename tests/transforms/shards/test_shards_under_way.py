@@ -13,7 +13,6 @@ from alignset.transforms.shards.shards_under_way import (
     Beginning,
     ShardsUnderWay,
 )
-from alignset.transforms.workers.claims import ClaimLostError
 from alignset.transforms.workers.threads import check_stopped
 
 
@@ -82,21 +81,13 @@ def test_the_bundles_of_a_process_share_what_may_be_under_way():
     assert all(bundle.has_room for bundle in bundles)
 
 
-def test_one_that_is_done_makes_room_and_one_that_another_worker_has_begun_is_named():
+def test_one_that_is_done_makes_room():
     writing = Writing()
     under_way = ShardsUnderWay(writing)
     begun(under_way, writing, 3)
     writing.let_go.set()
     assert [stats.number for stats in under_way.until_room()] == [3]
     assert list(under_way.finish()) == []
-
-    def lost(shard: int, beginning: Beginning) -> ShardStats:
-        raise ClaimLostError("another worker has begun it")
-
-    under_way = ShardsUnderWay(lost)
-    under_way.begin(5)
-    assert list(under_way.finish()) == []
-    assert under_way.lost_shards == [5]
 
 
 def test_what_one_raises_is_raised_and_the_others_are_stopped():

@@ -1,79 +1,105 @@
+"""Images of a suspect shard: decoded in children before, in each way in which the shard does."""
+
 import logging
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Event
 
+import pyarrow as pa
 import pytest
+import simplejpeg
+from PIL import ImageFile
 
 from alignset.transforms.fetching.fetch import Fetched, FetchSettings
-from alignset.transforms.images import resize
-from alignset.transforms.images.resize import ResizeSettings
-from alignset.transforms.shards import arrivals, dropped_thumbnails
+from alignset.transforms.images.resize_settings import ResizeSettings
+from alignset.transforms.images.try_decoders import decode_all_ways
+from alignset.transforms.safety.model_files import describe_model
+from alignset.transforms.shards.build_shard import build_shard
 from alignset.transforms.shards.shard_settings import ShardSettings
-from alignset.transforms.shards.suspect_images import (
-    BYTES_AT_ONCE,
-    IMAGES_AT_ONCE,
-    build_alone,
-    tried,
-)
+from alignset.transforms.shards.suspect_images import suspecting
+from alignset.transforms.workers.limited_process import CHECKED
+from tests.support.disturbances import FOLDER
+from tests.support.disturbed.sitecustomize import MARK
+from tests.support.onnx_files import write_model
 from tests.support.picture_files import encoded, photograph
 from tests.support.rules import run_rules
 
-
-class Trial:
-    """In which bodies that are bad are lethal."""
-
-    def __init__(self) -> None:
-        self.groups: list[int] = []
-
-    def lethal(self, bodies: Sequence[bytes]) -> set[int]:
-        self.groups.append(len(bodies))
-        return {at for at, body in enumerate(bodies) if body == b"bad"}
+PLAIN = ResizeSettings()
+RESIZED = ResizeSettings(resize_mode="border", image_size=40)
 
 
-def test_one_that_is_lethal_has_a_detail_and_its_url_is_logged(caplog: pytest.LogCaptureFixture):
-    bodies: list[bytes | None] = [b"good", b"bad", None, *[b"good"] * IMAGES_AT_ONCE]
-    came = [Fetched(n, body, None if body else "dns") for n, body in enumerate(bodies)]
-    urls = [f"http://a.example/{n}" for n in range(len(came))]
-    trial = Trial()
+def test_one_that_crashes_has_a_detail_and_its_url_is_logged(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.syspath_prepend(FOLDER)  # by which children crash at the mark
+    ended, end = [], CHECKED.end_idle
+    monkeypatch.setattr(CHECKED, "end_idle", lambda: ended.append(end()))
+    jpeg = encoded(photograph(1), "JPEG")
+    cut, html, webp = jpeg[:500] + MARK[:1], b"<html>", encoded(photograph(1), "WEBP")
+    bodies = [jpeg, jpeg + MARK, None, cut, html, b"", webp + MARK, *[jpeg] * 9]
+    came = [Fetched(row, body, None if body else "dns") for row, body in enumerate(bodies)]
+    urls = [f"http://a.example/{row}" for row in range(len(came))]
+    settings = ShardSettings(run_rules(), FetchSettings(), PLAIN)
     with caplog.at_level(logging.WARNING):
-        given = sorted(tried(came, urls, trial), key=lambda fetched: fetched.index)
-    assert [fetched.body for fetched in given] == bodies
-    details = {fetched.index: fetched.detail for fetched in given if fetched.detail}
-    assert details == {1: "crashed_decoder", 2: "dns"}
-    assert trial.groups == [IMAGES_AT_ONCE, 2]
+        screened = list(suspecting(settings).screen(iter(came), urls))
+    assert [arrival.body for arrival in screened] == bodies
+    details = {arrival.index: arrival.detail for arrival in screened if arrival.detail}
+    assert details == {1: "crashed_decoder", 2: "dns", 5: "dns"}
     assert caplog.messages == ["a decoder crashes at http://a.example/1: please report it"]
+    assert len(ended) == 1
 
 
-def test_large_ones_are_tried_in_smaller_groups():
-    trial = Trial()
-    came = [Fetched(n, bytes(BYTES_AT_ONCE // 2), None) for n in range(5)]
-    assert list(tried(came, [""] * 5, trial)) == came
-    assert trial.groups == [3, 2]
+@pytest.mark.parametrize("resize", [PLAIN, RESIZED], ids=["as they came", "resized"])
+def test_all_that_a_shard_decodes_is_decoded(
+    resize: ResizeSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    """With scores, looks and thumbnails: by each library, at each scale."""
+    decodes: set[tuple[object, ...]] = set()
+    decode, load = simplejpeg.decode_jpeg, ImageFile.ImageFile.load
 
+    def decode_jpeg(body: bytes, colours: str, **how: bool) -> object:
+        pixels = decode(body, colours, **how)
+        decodes.add((colours, pixels.shape, how["fastdct"]))
+        return pixels
 
-def test_all_that_a_shard_decodes_is_decoded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """Where a shard is built, and nowhere else: so what it will decode one day is decoded too."""
-    called = set()
+    def load_file(file: ImageFile.ImageFile) -> object:
+        decodes.add(("Pillow", file.size))
+        return load(file)
 
-    def spy(module: object, name: str) -> None:
-        function = getattr(module, name)
-
-        def noted(*args: object, **more: object) -> object:
-            called.add(name)
-            return function(*args, **more)
-
-        monkeypatch.setattr(module, name, noted)
-
-    spy(arrivals, "examine")
-    spy(dropped_thumbnails, "thumbnail")
-    spy(resize, "_resizer")
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", decode_jpeg)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load_file)
+    model = describe_model(str(write_model(tmp_path)))
     rules = run_rules(min_image_side=90, max_unsafe_score=1.0)
-    how = FetchSettings(), ResizeSettings(resize_mode="border")
-    settings = ShardSettings(rules, *how, thumbnails=8)
-    bodies = [encoded(photograph(1), "JPEG"), encoded(photograph(2), "GIF"), b"<html>", b""]
-    bodies.append(encoded(photograph(3, 60, 120), "JPEG"))  # too small: an example
-    build_alone(bodies, settings, "")
-    assert called == {"examine", "thumbnail", "_resizer"}
-    assert list(tmp_path.iterdir()) == []
+    more = {"unsafe_model": model, "thumbnails": 8, "looks": True}
+    settings = ShardSettings(rules, FetchSettings(), resize, **more)
+    sides = [(2000, 1800), (901, 700), (420, 333), (240, 180), (150, 100), (1600, 400)]
+    kinds = "JPEG", "JPEG", "PNG", "GIF", "JPEG", "JPEG"  # the last is too long: an example
+    bodies = [
+        encoded(photograph(row, *size), kind)
+        for row, (size, kind) in enumerate(zip(sides, kinds, strict=True))
+    ]
+    _build(bodies, settings, tmp_path)
+    of_shard = set(decodes)
+    decodes.clear()
+    for body in bodies:
+        decode_all_ways(pickle.dumps((body, resize)))
+    assert of_shard - decodes == set()
+    of_thumbnail = "Pillow", (800, 200)
+    assert {("RGB", (225, 250, 3), False), of_thumbnail} <= of_shard
+
+
+def _build(bodies: Sequence[bytes], settings: ShardSettings, folder: Path) -> None:
+    (folder / "images").write_bytes(b"".join(bodies))
+    sizes = [len(body) for body in bodies]
+    pairs = {
+        "key": pa.array(range(len(bodies)), pa.uint64()),
+        "url": [f"http://a.example/{row}" for row in range(len(bodies))],
+        "caption": ["" for _ in bodies],
+        "page_url": pa.nulls(len(bodies), pa.string()),
+        "source_path": [str(folder / "images")] * len(bodies),
+        "source_at": pa.array([sum(sizes[:row]) for row in range(len(bodies))], pa.int64()),
+        "source_size": pa.array(sizes, pa.int64()),
+    }
+    stats = build_shard(0, pa.table(pairs), settings, None, folder, lambda _: None, Event())
+    assert stats.successes == 5

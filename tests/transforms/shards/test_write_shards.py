@@ -3,34 +3,46 @@
 import hashlib
 import io
 import json
-import shutil
+import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from msgspec import UNSET
 from PIL import Image as PillowImage
 
+from alignset.transforms.fetching.fetch_settings import FetchSettings
+from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.rules.catalogue import PRODUCT
 from alignset.transforms.shards import write_shards
-from alignset.transforms.shards.build_shard import REJECTS, SIDECAR, TAR
+from alignset.transforms.shards.build_shard import REJECTS, RESPONSES_FILE, SIDECAR, TAR, places_of
+from alignset.transforms.shards.plan_shards import plan_path, write_plan
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA
-from alignset.transforms.shards.shard_places import ShardPlaces
+from alignset.transforms.shards.shard_places import HOLDOUT
+from alignset.transforms.shards.shard_settings import ShardSettings
+from alignset.transforms.shards.shard_stats import ShardStats
 from alignset.transforms.shards.shards_under_way import Beginning
-from alignset.transforms.shards.write_shards import PATIENCE_S, POLL_S, ShardDoFn, take_over
-from alignset.transforms.workers.claims import Mark
-from alignset.transforms.workers.fencing import SupersededError
+from alignset.transforms.shards.write_shards import (
+    PATIENCE_S,
+    POLL_S,
+    ShardDoFn,
+    ShardWriter,
+    take_over,
+)
+from alignset.transforms.workers.attempts import DONE, Attempt
 from tests.support.command import keep_too_little, kept, manifest, rejected, samples, succeed
 from tests.support.golden import TEXTS
 from tests.support.golden_run import Golden
 from tests.support.picture_files import encoded, good_files, photograph, turned
-from tests.support.rules import STEP_OF
+from tests.support.rules import STEP_OF, run_rules
 from tests.support.small_web import SmallWeb
 
+INF = float("inf")
 UNFETCHED = {*PRODUCT.text_steps, "fetch"}
 
 
@@ -147,54 +159,90 @@ def test_images_are_resized(pictures: Path, tmp_path: Path):
     ]
 
 
-def test_the_stats_are_the_last_file_of_a_shard(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def worker(out: Path) -> ShardWriter:
+    rules = run_rules(min_image_side=100, max_unsafe_score=1.0)
+    fetch = FetchSettings(allow_private_addresses=True)
+    settings = ShardSettings(rules, fetch, ResizeSettings())
+    work = f"{out}/_temporary"
+    return ShardWriter(f"{work}/plan", f"{work}/attempts", str(out), settings)
+
+
+def plan(out: Path, shard: int, url: str) -> None:
+    key = pa.array([1], pa.uint64())
+    pairs = pa.table({"key": key, "url": [url], "caption": ["a garden in the rain"]})
+    write_plan(pairs, plan_path(f"{out}/_temporary/plan", shard))
+
+
+def names_in(out: Path) -> set[str]:
+    files = [path for path in out.rglob("*") if path.is_file() and "plan" not in path.parts]
+    return {str(path.relative_to(out)) for path in files}
+
+
+def test_of_two_attempts_one_is_published(
+    web: SmallWeb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """They say that it is whole: one that is killed before has none."""
-    folders, there = ("shards", "rejected", "responses"), []
-    write = write_shards.write_atomically
+    """The web gives them other images, so the files of two must not be mixed."""
+    path, build = "/slow/1", write_shards.build_shard
+    built, go_on = threading.Event(), threading.Event()
+    got: list[ShardStats] = []
 
-    def files() -> set[str]:
-        found = [path for name in folders for path in (tmp_path / "set" / name).glob("*00000*")]
-        return {str(path.relative_to(tmp_path)) for path in found}
-
-    def noted(path: str, body: Callable[[BinaryIO], object]) -> None:
-        there.append(files())
-        write(path, body)
-
-    monkeypatch.setattr(write_shards, "write_atomically", noted)
-    flags = ("--allow_private_addresses", "--min_image_side=90", "--max_unsafe_score=1")
-    succeed(pictures, tmp_path / "set", *flags)
-    stats = "set/shards/00000_stats.json"
-    of_images = {name for name in files() if "/text-" not in name}
-    assert len(of_images - {stats}) == 4  # rejects, sidecar, tar, answers
-    assert [of_images - before for before in there] == [{stats}]
-
-
-def test_what_another_attempt_has_published_stays(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """The web may have given it other images, so the files of two must not be mixed."""
-    places, build = ShardPlaces(str(tmp_path / "set")), write_shards.build_shard
-    published: dict[str, int] = {}
-
-    def meanwhile(*arguments):
-        stats, folder = build(*arguments), Path(arguments[4])
-        files = {REJECTS: places.rejected(0), SIDECAR: places.sidecar(0), TAR: places.tar(0)}
-        for name, path in files.items():
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(folder / name, path)
-            published[path] = Path(path).stat().st_ino
-        other = replace(stats, bytes_downloaded=stats.bytes_downloaded + 1)
-        Path(places.stats(0)).write_bytes(other.encode())
-        published[places.stats(0)] = Path(places.stats(0)).stat().st_ino
+    def slowly(*arguments) -> ShardStats:
+        stats = build(*arguments)
+        if threading.current_thread() is slow:
+            built.set()
+            assert go_on.wait(60)
         return stats
 
-    monkeypatch.setattr(write_shards, "build_shard", meanwhile)
-    flags = ("--allow_private_addresses", "--min_image_side=90", "--max_unsafe_score=1")
-    succeed(pictures, tmp_path / "set", *flags)
-    assert len(published) == 4
-    assert {path: Path(path).stat().st_ino for path in published} == published
+    monkeypatch.setattr(write_shards, "build_shard", slowly)
+    plan(tmp_path, 0, web.url + path)
+    web.files[path] = encoded(photograph(1), "JPEG")
+    slow = threading.Thread(target=lambda: got.append(worker(tmp_path).write(0, Beginning())))
+    slow.start()
+    assert built.wait(60)
+    web.files[path] = encoded(photograph(2), "JPEG")
+    other = worker(tmp_path)
+    assert len(other.under_way(0)) == 1
+    stats = other.write(0, Beginning())
+    assert other.slowest_s > 0
+    go_on.set()
+    slow.join(60)
+    assert got == [replace(stats, connections=UNSET, limited_by=UNSET)]
+    tar = (tmp_path / "shards/00000.tar").read_bytes()
+    assert hashlib.sha256(tar).hexdigest() == stats.sha256
+    (row,) = rows(tmp_path)
+    assert row["sha256"] == hashlib.sha256(web.files[path]).hexdigest()
+    assert names_in(tmp_path) == {
+        "_temporary/attempts/winners/00000",
+        "rejected/images-00000.parquet",
+        "responses/00000_responses.parquet",
+        *(f"shards/00000{ending}" for ending in (".tar", ".parquet", "_stats.json")),
+    }
+
+
+def test_a_shard_in_which_nothing_is_kept_has_only_rejects(web: SmallWeb, tmp_path: Path):
+    web.files["/small"] = encoded(photograph(1, 90, 90), "JPEG")
+    plan(tmp_path, HOLDOUT + 7, f"{web.url}/small")
+    stats = worker(tmp_path).write(HOLDOUT + 7, Beginning())
+    places = places_of(0, "set", worker(tmp_path).settings)
+    assert [*places] == [REJECTS, SIDECAR, TAR, RESPONSES_FILE, DONE]  # in the order of moves
+    assert (stats.number, stats.reasons) == (HOLDOUT + 7, {"too_small": 1})
+    assert names_in(tmp_path) == {
+        f"_temporary/attempts/winners/{HOLDOUT + 7}",
+        "rejected/holdout-00007.parquet",
+        "holdout/00007_stats.json",
+    }
+
+
+def test_an_attempt_that_another_overtakes_ends(
+    web: SmallWeb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("alignset.transforms.shards.shard_progress.COUNT_S", 0.0)
+    monkeypatch.setattr("alignset.transforms.shards.shard_progress.LINE_S", 0.0)
+    web.files["/1"] = encoded(photograph(1), "JPEG")
+    plan(tmp_path, 0, f"{web.url}/1")
+    stats = worker(tmp_path).write(0, Beginning())
+    monkeypatch.delattr(Attempt, "publish")
+    assert worker(tmp_path).write(0, Beginning()).sha256 == stats.sha256
 
 
 def test_without_the_flag_no_private_address_is_fetched(
@@ -233,40 +281,32 @@ def test_what_is_stored_is_not_fetched_again(plain: Golden, web: SmallWeb, tmp_p
         assert hashlib.sha256((tmp_path / "both/shards" / name).read_bytes()).hexdigest() == sha256
 
 
-class Attempt(NamedTuple):
-    """Of another worker: the mark it left, and when it will have written the shard, s."""
+class Other(NamedTuple):
+    """Attempts of other workers: when one will have written the shard, in s, and how many."""
 
-    name: str
     done_s: float
-    number: int = 1
-
-    @property
-    def mark(self) -> Mark:
-        return Mark("start", self.number, self.name)
+    attempts: int = 1
 
 
 class World:
     """Shards, some of which others write, on a clock that goes on where somebody sleeps."""
 
-    slowest_s, superseded_s = 0.0, float("inf")
+    slowest_s = 0.0
 
-    def __init__(self, others: dict[int, Attempt], took_s: float = 1.0) -> None:
+    def __init__(self, others: dict[int, Other], took_s: float = 1.0) -> None:
         self.others, self.took_s = others, took_s
         self.now_s = 0.0
         self.written: dict[int, float] = {}
 
     def is_finished(self, shard: int) -> bool:
-        ends = self.others[shard].done_s if shard in self.others else float("inf")
+        ends = self.others[shard].done_s if shard in self.others else INF
         return shard in self.written or ends <= self.now_s
 
-    def check(self) -> None:
-        if self.now_s >= self.superseded_s:
-            raise SupersededError
+    def under_way(self, shard: int) -> tuple[str, ...]:
+        count = self.others[shard].attempts if shard in self.others else 0
+        return tuple(f"{shard}-{n}" for n in range(count))
 
-    def newest_mark(self, shard: int) -> Mark | None:
-        return self.others[shard].mark if shard in self.others else None
-
-    def attempt(self, shard: int) -> None:
+    def write(self, shard: int, _: Beginning) -> None:
         assert not self.is_finished(shard)
         self.now_s += self.took_s
         self.slowest_s = max(self.slowest_s, self.took_s)
@@ -279,21 +319,10 @@ class World:
         take_over(range(shards), self, clock=lambda: self.now_s, sleep=slept or self.sleep)
 
 
-def test_a_worker_of_an_earlier_start_does_not_wait_on():
-    world = World({0: Attempt("slow", 1000.0)})
-    world.superseded_s = 5.0
-    with pytest.raises(SupersededError):
-        world.run(1)
-    assert world.now_s == 5.0
-
-
 def test_a_finished_shard_is_not_written_again():
     """One that resumes tells of it, and writes the others."""
 
     class Resumed:
-        def open(self, index: str) -> None:
-            assert index == "index"
-
         def is_finished(self, shard: int) -> bool:
             return shard == 0
 
@@ -306,25 +335,22 @@ def test_a_finished_shard_is_not_written_again():
 
     shards = ShardDoFn(Resumed())
     shards.start_bundle()
-    told = [stats for shard in (0, 1) for stats in shards.process(shard, "index")]
+    told = [stats for shard in (0, 1) for stats in shards.process(shard, "")]
     told += [row.value for row in shards.finish_bundle()]
     assert sorted(told) == ["stats of 0", "stats of another"]
-
-
-INF = float("inf")
 
 
 @pytest.mark.parametrize(
     ("others", "took_s", "shards", "written", "least_s", "most_s"),
     [
         # What nobody has begun comes first, and what others write is waited for.
-        ({0: Attempt("a", 5.0), 1: Attempt("b", 7.0)}, 1.0, 5, {2, 3, 4}, 7.0, 7.0),
+        ({0: Other(5.0), 1: Other(7.0)}, 1.0, 5, {2, 3, 4}, 7.0, 7.0),
         # A dead worker is not waited for long; each further attempt is given twice the time.
-        ({0: Attempt("dead", INF)}, 1.0, 1, {0}, PATIENCE_S + 1, PATIENCE_S + 1),
-        ({0: Attempt("third", INF, 3)}, 1.0, 1, {0}, 4 * PATIENCE_S + 1, 4 * PATIENCE_S + 1),
+        ({0: Other(INF)}, 1.0, 1, {0}, PATIENCE_S + 1, PATIENCE_S + 1),
+        ({0: Other(INF, 3)}, 1.0, 1, {0}, 4 * PATIENCE_S + 1, 4 * PATIENCE_S + 1),
         # What takes long here may take half as long again elsewhere. The slow one is seen for the
         # first time at 0 or, behind this worker's own, at 200.
-        ({0: Attempt("a", 1000.0), 1: Attempt("b", 290.0)}, 200.0, 3, {0, 2}, 500.0, 700.0),
+        ({0: Other(1000.0), 1: Other(290.0)}, 200.0, 3, {0, 2}, 500.0, 700.0),
     ],
 )
 def test_what_is_taken_over(others, took_s, shards, written, least_s, most_s):
@@ -336,12 +362,12 @@ def test_what_is_taken_over(others, took_s, shards, written, least_s, most_s):
 
 def test_an_attempt_that_begins_meanwhile_gets_its_time():
     """Two idle workers do not both take over the same shard."""
-    world = World({0: Attempt("dead", INF)})
+    world = World({0: Other(INF)})
 
     def slept(seconds: float) -> None:
         world.now_s += seconds
         if world.now_s == PATIENCE_S - POLL_S:
-            world.others[0] = Attempt("another", world.now_s + PATIENCE_S - POLL_S)
+            world.others[0] = Other(world.now_s + 2 * PATIENCE_S - POLL_S, 2)
 
     world.run(1, slept)
     assert not world.written

@@ -3,7 +3,6 @@
 import errno
 
 import pyarrow as pa
-from apache_beam.io.filesystem import BeamIOError
 
 from alignset.transforms.storage.broken_files import (
     MOST_NAMED,
@@ -13,15 +12,7 @@ from alignset.transforms.storage.broken_files import (
     broken_file,
     sum_up,
 )
-
-
-class StoreError(Exception):
-    """As boto3's are."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(f"status {status}")
-        self.response = {"ResponseMetadata": {"HTTPStatusCode": status}}
-
+from alignset.transforms.storage.stores import RemoteError
 
 OF_THE_FILE = (
     (FileFault("wrong_format", "no tar"), "wrong_format", "no tar"),
@@ -31,14 +22,13 @@ OF_THE_FILE = (
     (OSError("zlib inflate failed\nmore"), "damaged", "zlib inflate failed"),
     (EOFError(), "cut_short", "EOFError"),
     (pa.ArrowInvalid("x" * 500), "damaged", "x" * 200),
-    (StoreError(404), "gone", "status 404"),
 )
 OF_OTHERS = (
     OSError(errno.ENOSPC, "No space left on device"),
     OSError(errno.EMFILE, "Too many open files"),
     ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"),
-    *(TimeoutError(), StoreError(503), StoreError(400), BeamIOError("no credentials")),
-    StoreError(403),  # or a run whose credentials end would lose its input
+    *(TimeoutError(), RemoteError("a", 503), RemoteError("a", 400), RemoteError("no credentials")),
+    RemoteError("a", 403),  # or a run whose credentials end would lose its input
     *(ValueError("of our own code"), KeyError("url")),
 )
 

@@ -1,3 +1,4 @@
+import errno
 import glob
 import gzip
 import os
@@ -10,6 +11,7 @@ from alignset.transforms.storage import files
 from alignset.transforms.storage.files import (
     PIECE,
     PieceFile,
+    create,
     exists,
     is_local,
     local_copy,
@@ -65,18 +67,33 @@ def test_a_finished_file_is_published(folder: str, tmp_path: Path) -> None:
     assert read(f"{folder}/a.tar") == body
 
 
-def test_a_finished_file_is_moved_once(folder: str) -> None:
+def test_a_file_is_moved_and_gone_and_created_once(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source, path = f"{folder}/_work/set", f"{folder}/set"
-    with pytest.raises(FileNotFoundError, match="_work/set is gone"):
+    for _ in range(2):
+        with pytest.raises(FileNotFoundError):
+            move(source, path)
+        write_atomically(path, lambda sink: sink.write(b"of an earlier attempt"))
+        write_atomically(source, lambda sink: sink.write(b"12345678"))
         move(source, path)
-    write_atomically(path, lambda sink: sink.write(b"of an earlier attempt"))
-    write_atomically(source, lambda sink: sink.write(b"12345678"))
-    move(source, path)
-    assert read(path) == b"12345678"
-    if is_local(folder):
+        assert read(path) == b"12345678"
         assert not exists(source)
-    move(source, path)  # as a run that was killed right after it
-    assert read(path) == b"12345678"
+    assert create(f"{folder}/winner", b"a")
+    assert not create(f"{folder}/winner", b"b")
+    assert read(f"{folder}/winner") == b"a"
+    assert sorted(match(folder)) == [(path, 8), (f"{folder}/winner", 1)]
+    if is_local(folder):
+        with pytest.raises(FileNotFoundError):
+            create(f"{folder}/no folder/winner", b"a")
+        monkeypatch.setattr(os, "link", no_links)
+        assert create(f"{folder}/second", b"a")
+        assert not create(f"{folder}/second", b"b")
+        assert read(f"{folder}/second") == b"a"
+
+
+def no_links(*_: object) -> None:
+    raise PermissionError(errno.EPERM, "Operation not permitted")
 
 
 def test_a_local_copy(folder: str) -> None:

@@ -1,5 +1,6 @@
 """Functions called in child processes: what they return and raise, and the limits that end them."""
 
+import ctypes
 import mmap
 import os
 import resource
@@ -15,6 +16,7 @@ import pytest
 
 from alignset.transforms.workers import limited_process as module
 from alignset.transforms.workers.limited_process import (
+    CHECKED,
     ChildError,
     CostlyError,
     CrashError,
@@ -53,6 +55,17 @@ def crash(body: bytes) -> list[bytes]:
     return []
 
 
+def write_past_a_block(body: bytes) -> list[bytes]:
+    """As a decoder may; by the usual allocator nothing happens, or much later."""
+    libc = ctypes.CDLL(None)
+    libc.malloc.restype = ctypes.c_void_p
+    blocks = [ctypes.c_void_p(libc.malloc(200)) for _ in range(2)]
+    ctypes.memset(blocks[0], 7, 201)
+    for block in blocks:
+        libc.free(block)
+    return []
+
+
 def leave(body: bytes) -> list[bytes]:
     os._exit(3)
 
@@ -66,18 +79,19 @@ def crash_once(body: bytes) -> list[bytes]:
     return [b"lives"]
 
 
-def test_parts_come_back_from_one_process_that_stays() -> None:
+def test_parts_and_errors_come_back_from_one_process_that_stays() -> None:
     body = os.urandom(3 << 20)  # more than a pipe holds
     first = call_limited(reversed_parts, body, AMPLE)
     assert first[:2] == [body[::-1], b""]
     assert int(first[2]) != os.getpid()
-    assert call_limited(reversed_parts, b"", AMPLE)[2] == first[2]
-
-
-def test_what_a_function_raises_keeps_its_name_and_message() -> None:
     with pytest.raises(RaisedError, match="cut after 3 bytes") as raised:
         call_limited(raise_cut, b"abc", AMPLE)
     assert raised.value.kind == "EOFError"
+    assert call_limited(reversed_parts, b"", AMPLE)[2] == first[2]
+    os.kill(int(first[2]), signal.SIGKILL)  # one that dies while it is idle costs nothing
+    parts = call_limited(reversed_parts, b"xyz", AMPLE)
+    assert parts[0] == b"zyx"
+    assert parts[2] != first[2]
 
 
 def test_a_function_that_is_kept_busy_is_ended() -> None:
@@ -103,12 +117,13 @@ def test_a_crash_is_tried_again_in_a_new_process(tmp_path: os.PathLike[str]) -> 
     assert call_limited(crash_once, marker.encode(), AMPLE) == [b"lives"]
 
 
-def test_a_child_that_was_killed_while_it_was_idle_costs_nothing() -> None:
-    pid = int(call_limited(reversed_parts, b"", AMPLE)[2])
-    os.kill(pid, signal.SIGKILL)
-    parts = call_limited(reversed_parts, b"xyz", AMPLE)
-    assert parts[0] == b"zyx"
-    assert int(parts[2]) != pid
+def test_a_checked_child_dies_of_what_it_writes_past_a_block() -> None:
+    """And ends where it is no more wanted."""
+    with pytest.raises(CrashError, match="Aborted"):
+        call_limited(write_past_a_block, b"", AMPLE, CHECKED)
+    pid = int(call_limited(reversed_parts, b"", AMPLE, CHECKED)[2])
+    CHECKED.end_idle()
+    assert not Path(f"/proc/{pid}").exists()
 
 
 def test_a_process_that_cannot_start_is_no_fault_of_the_bytes(

@@ -1,0 +1,63 @@
+"""Files of images decoded in a child process first, where one is suspected of ending the process
+that decodes it."""
+
+from __future__ import annotations
+
+import pickle
+from contextlib import suppress
+from functools import lru_cache
+
+from alignset.transforms.images.decode import KNOWN_FORMATS, turn_of
+from alignset.transforms.images.examine import Image, examine
+from alignset.transforms.images.file_look import FileLook
+from alignset.transforms.images.resize import Encoder
+from alignset.transforms.images.resize_settings import ResizeSettings
+from alignset.transforms.images.small_pixels import shown_pixels
+from alignset.transforms.images.thumbnail import small_picture
+from alignset.transforms.workers.limited_process import CHECKED, CrashError, Limits, call_limited
+
+# More than any decode takes, with what a new process imports and perhaps compiles.
+_AMPLE = Limits(120.0, 1 << 33)
+_encoder = lru_cache(Encoder)
+
+
+def crashes(body: bytes, resize: ResizeSettings) -> bool:
+    """Whether a decoder ends its process at a file. For all threads.
+
+    Args:
+      resize: how images are stored.
+
+    Raises:
+      ChildError: no child process can be started, or the work of this thread is to end.
+    """
+    try:
+        look = FileLook(body)
+        if look.format in KNOWN_FORMATS:  # others are decoded in a child anyway
+            with turn_of(look.size[0] * look.size[1]):
+                call_limited(decode_all_ways, pickle.dumps((body, resize)), _AMPLE, CHECKED)
+    except CrashError:
+        return True
+    except Exception:  # it does not crash: it is judged where it is decoded again
+        return False
+    return False
+
+
+def decode_all_ways(request: bytes) -> list[bytes]:
+    """Decodes a file in each way in which anything here does: whole, at each scale of libjpeg's
+    that others choose from, and by what stores it. Returns nothing.
+
+    Args:
+      request: pickled, the file and the `ResizeSettings`.
+    """
+    body, resize = pickle.loads(request)
+    examine(body, in_full=True)
+    image = examine(body)
+    if isinstance(image, Image):
+        for factor in (8, 4, 2, 1):
+            box = max(1, image.width // factor), max(1, image.height // factor)
+            with suppress(Exception):
+                shown_pixels(body, image, min(box))
+            with suppress(Exception):
+                small_picture(body, image, box, times=1)
+        _encoder(resize)(body, image)
+    return []
