@@ -48,8 +48,7 @@ class Lock:
                         self._held = os.fdopen(os.dup(file.fileno()))
                         return
                 if time.monotonic() > until:
-                    file.seek(0)
-                    raise self._refusal(file.read())
+                    raise self._refusal(Path(path).read_bytes())
             time.sleep(0.02)
 
     def check(self) -> None:
@@ -61,11 +60,10 @@ class Lock:
 
     def _begin(self, run: str, before: bytes) -> None:
         last, since = _fields(before), time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-        self.holder: dict[str, Any] = {
-            **{"run": run, "host": socket.gethostname(), "process": os.getpid(), "since": since},
-            "namespace": os.readlink("/proc/self/ns/pid"),  # a container is a machine of its own
-            "earlier": [*last.get("earlier", []), last["run"]] if last else [],
-        }
+        earlier = [*last.get("earlier", []), last["run"]] if "run" in last else []
+        self.holder: dict[str, Any] = {"run": run, "process": os.getpid(), "since": since}
+        self.holder |= {"earlier": earlier, "host": socket.gethostname()}
+        self.holder["namespace"] = os.readlink("/proc/self/ns/pid")  # containers share hosts
 
     def _refusal(self, body: bytes) -> UsageError:
         fields = {"process": "?", "host": "?", "since": "?"} | _fields(body)
@@ -91,7 +89,7 @@ class Lease(Lock):
             there = read_version(path)
             if there and not self._is_dead(_fields(there.body)):
                 if not seen:
-                    LOG.info("waiting up to %.0f s: is the run in this output alive?", LEASE_S)
+                    LOG.info("waiting %.0f s for a sign of life of the run there", LEASE_S)
                 seen.add(there.version)
                 if len(seen) > 1:
                     raise self._refusal(there.body)
@@ -133,7 +131,7 @@ class Lease(Lock):
     def _is_dead(self, holder: dict[str, Any]) -> bool:
         """Whether the holder let go, or was a process of this machine that is no more."""
         process = holder.get("process")
-        if not process or any(holder[of] != self.holder[of] for of in ("host", "namespace")):
+        if not process or any(holder.get(of) != self.holder[of] for of in ("host", "namespace")):
             return process == 0
         try:
             os.kill(process, 0)
@@ -149,6 +147,6 @@ def take_lock(work: str, run: str) -> Lock:
 
 
 def _fields(body: bytes) -> dict[str, Any]:
-    with suppress(ValueError):
+    with suppress(ValueError, TypeError):
         return dict(json.loads(body))
     return {}

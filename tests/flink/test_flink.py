@@ -55,8 +55,8 @@ def arguments(flink: Cluster, output: Path, *flags: str) -> tuple[str, ...]:
 def test_the_same_bytes_though_workers_and_the_command_die_or_are_paused(
     flink: Cluster, pairs: DisturbedPairs, disturbances: Disturbances, tmp_path: Path
 ):
-    """Two workers are paused in an attempt, and the command and the TaskManagers die. Started again,
-    two more are killed. The first wake up after the end."""
+    """Two workers are paused in an attempt, and the command and the TaskManagers die. In the second
+    start two more are killed. The first two wake up after the end."""
     log = tmp_path / "log"
     args = arguments(flink, tmp_path / "set", *pairs.flags, "--sdk_worker_parallelism=1")
     pause, kill = signal.SIGSTOP, signal.SIGKILL

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import io
@@ -104,7 +105,13 @@ def create(path: str, body: bytes) -> bool:
         with aside.open("wb") as sink:
             sink.write(body)
             _to_disk(sink)
-        os.link(aside, path)
+        try:
+            os.link(aside, path)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+                raise
+            with open(path, "xb") as sink:  # some mounts have no links: not whole for a moment
+                sink.write(body)
     except FileExistsError:
         return False
     finally:

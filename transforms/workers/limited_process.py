@@ -166,7 +166,7 @@ class Children:
     """The idle children of this process. As many work at once as it has threads for images.
 
     Args:
-      variables: of their environment, beside those of this process.
+      variables: added to this process's environment for them.
     """
 
     def __init__(self, variables: Mapping[str, str] = _HEAP) -> None:

@@ -1,11 +1,13 @@
 """The output folder: whose run it is; a finished one is left alone, another's is refused."""
 
+import contextlib
 import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -152,6 +154,15 @@ def test_only_the_same_command_resumes_a_change(finished: Finished, tmp_path: Pa
     for command, words in (("curate", []), ("curate", ["--retry_failed"]), ("takedown", [again])):
         with pytest.raises(UsageError, match=f"alignset curate {again} was stopped on set; run it"):
             work.find_change("set", command, words)
+
+
+def test_a_job_that_wrote_on_another_machine_is_told(tmp_path: Path, monkeypatch):
+    elsewhere = contextlib.contextmanager(lambda *_: iter([beam.Pipeline()]))
+    monkeypatch.setattr(Engine, "pipeline", elsewhere)
+    ended = run(write(tmp_path / "pairs.parquet"), tmp_path / "set", "--text_only")
+    assert ended.status == 1
+    why = f"the text stage's job ended without its summary in {tmp_path}/set: --output must be a "
+    assert f"failed: {why}folder that all workers share, or in a store\n" in ended.err
 
 
 def test_jobs_of_dead_starts_are_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -10,7 +10,9 @@ import importlib.machinery
 import os
 import re
 import sys
+import threading
 
+LOCKED = threading.Lock()
 MARK = b"calls os.abort"
 LOCK = "alignset.pipeline.runs.run_lock"
 FILES, EXAMINE = "alignset.transforms.storage.files", "alignset.transforms.images.examine"
@@ -28,14 +30,17 @@ MOMENTS = {
 
 
 def disturb(moment):
-    """Ends or pauses this process where that is the next of the folder's disturbances."""
+    """Ends or pauses this process, once, where that is the next of the folder's disturbances."""
     folder = os.environ["ALIGNSET_DISTURBANCES"]
     planned = min((name for name in os.listdir(folder) if name[0] != "."), default="")
-    if planned.partition(" ")[2].rpartition(" ")[0] == moment:
+    with LOCKED:  # other threads still run for a moment
+        if planned.partition(" ")[2].rpartition(" ")[0] != moment or disturb.__dict__:
+            return
         try:
             os.rename(f"{folder}/{planned}", f"{folder}/.{planned} {os.getpid()}")
         except FileNotFoundError:
             return  # another process has it
+        disturb.done = True
         os.kill(os.getpid(), int(planned.rpartition(" ")[2]))
 
 

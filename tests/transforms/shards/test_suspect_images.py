@@ -18,7 +18,7 @@ from alignset.transforms.safety.model_files import describe_model
 from alignset.transforms.shards.build_shard import build_shard
 from alignset.transforms.shards.shard_settings import ShardSettings
 from alignset.transforms.shards.suspect_images import suspecting
-from alignset.transforms.workers import limited_process
+from alignset.transforms.workers.limited_process import CHECKED
 from tests.support.disturbances import FOLDER
 from tests.support.disturbed.sitecustomize import MARK
 from tests.support.onnx_files import write_model
@@ -33,6 +33,8 @@ def test_one_that_crashes_has_a_detail_and_its_url_is_logged(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.syspath_prepend(FOLDER)  # by which children crash at the mark
+    ended, end = [], CHECKED.end_idle
+    monkeypatch.setattr(CHECKED, "end_idle", lambda: ended.append(end()))
     jpeg = encoded(photograph(1), "JPEG")
     cut, html, webp = jpeg[:500] + MARK[:1], b"<html>", encoded(photograph(1), "WEBP")
     bodies = [jpeg, jpeg + MARK, None, cut, html, b"", webp + MARK, *[jpeg] * 9]
@@ -45,7 +47,7 @@ def test_one_that_crashes_has_a_detail_and_its_url_is_logged(
     details = {arrival.index: arrival.detail for arrival in screened if arrival.detail}
     assert details == {1: "crashed_decoder", 2: "dns", 5: "dns"}
     assert caplog.messages == ["a decoder crashes at http://a.example/1: please report it"]
-    assert limited_process.CHECKED._idle == []
+    assert len(ended) == 1
 
 
 @pytest.mark.parametrize("resize", [PLAIN, RESIZED], ids=["as they came", "resized"])

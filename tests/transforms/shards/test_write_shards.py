@@ -20,6 +20,7 @@ from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.rules.catalogue import PRODUCT
 from alignset.transforms.shards import write_shards
+from alignset.transforms.shards.build_shard import REJECTS, RESPONSES_FILE, SIDECAR, TAR, places_of
 from alignset.transforms.shards.plan_shards import plan_path, write_plan
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA
 from alignset.transforms.shards.shard_places import HOLDOUT
@@ -33,7 +34,7 @@ from alignset.transforms.shards.write_shards import (
     ShardWriter,
     take_over,
 )
-from alignset.transforms.workers.attempts import Attempt
+from alignset.transforms.workers.attempts import DONE, Attempt
 from tests.support.command import keep_too_little, kept, manifest, rejected, samples, succeed
 from tests.support.golden import TEXTS
 from tests.support.golden_run import Golden
@@ -222,6 +223,8 @@ def test_a_shard_in_which_nothing_is_kept_has_only_rejects(web: SmallWeb, tmp_pa
     web.files["/small"] = encoded(photograph(1, 90, 90), "JPEG")
     plan(tmp_path, HOLDOUT + 7, f"{web.url}/small")
     stats = worker(tmp_path).write(HOLDOUT + 7, Beginning())
+    places = places_of(0, "set", worker(tmp_path).settings)
+    assert [*places] == [REJECTS, SIDECAR, TAR, RESPONSES_FILE, DONE]  # in the order of moves
     assert (stats.number, stats.reasons) == (HOLDOUT + 7, {"too_small": 1})
     assert names_in(tmp_path) == {
         f"_temporary/attempts/winners/{HOLDOUT + 7}",

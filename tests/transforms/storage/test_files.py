@@ -1,3 +1,4 @@
+import errno
 import glob
 import gzip
 import os
@@ -66,7 +67,9 @@ def test_a_finished_file_is_published(folder: str, tmp_path: Path) -> None:
     assert read(f"{folder}/a.tar") == body
 
 
-def test_a_file_is_moved_and_gone_and_created_once(folder: str) -> None:
+def test_a_file_is_moved_and_gone_and_created_once(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source, path = f"{folder}/_work/set", f"{folder}/set"
     for _ in range(2):
         with pytest.raises(FileNotFoundError):
@@ -83,6 +86,14 @@ def test_a_file_is_moved_and_gone_and_created_once(folder: str) -> None:
     if is_local(folder):
         with pytest.raises(FileNotFoundError):
             create(f"{folder}/no folder/winner", b"a")
+        monkeypatch.setattr(os, "link", no_links)
+        assert create(f"{folder}/second", b"a")
+        assert not create(f"{folder}/second", b"b")
+        assert read(f"{folder}/second") == b"a"
+
+
+def no_links(*_: object) -> None:
+    raise PermissionError(errno.EPERM, "Operation not permitted")
 
 
 def test_a_local_copy(folder: str) -> None:

@@ -441,7 +441,7 @@ def test_files_of_the_hub(web: str) -> None:
     ], done.stderr
 
 
-def test_the_command_reads_from_the_web_and_writes_nothing_there(web: str, tmp_path: Path) -> None:
+def test_the_command_reads_from_the_web(web: str, tmp_path: Path) -> None:
     succeed(f"{web}/files/a/in.csv", tmp_path / "out", "--text_only", "--language=")
 
 
@@ -470,6 +470,6 @@ def test_a_host_that_sends_no_file_is_told(
             read_url(url)
         assert why in str(error.value)
     ended = run(url, tmp_path / "out", "--text_only")
-    assert ended.status in (1, 2)
+    assert ended.status == 1
     assert why in ended.err.splitlines()[-1]
     assert url in ended.err.splitlines()[-1]

@@ -220,11 +220,15 @@ def test_which_attempt_is_suspect(new_set: Callable[[], Set]):
 
 def test_one_that_was_taken_for_dead_publishes_nothing(new_set: Callable[[], Set]):
     own = new_set()
-    attempt = own.attempt()
-    end_killed(own.attempts)
-    with pytest.raises((RuntimeError, FileNotFoundError)), attempt:
-        own.write("first", attempt)
-    assert own.there("") == []
+    for is_over in (False, True):
+        attempt = own.attempt()
+        if is_over:
+            end_killed(own.attempts)
+        else:  # before it removes any file
+            files.create(f"{attempt.path}/{DONE}", b"")
+        with pytest.raises((RuntimeError, FileNotFoundError)), attempt:
+            own.write("first", attempt)
+        assert own.there("") == []
     own.try_again("second")
     assert own.published() == "second"
 
