@@ -14,14 +14,13 @@ import pytest
 
 from alignset.pipeline.datasets.set_files import read_set
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.runs import run_folder
 from alignset.pipeline.runs.documents import RunDescription
 from alignset.pipeline.runs.engine import Engine
 from alignset.pipeline.runs.run_folder import RunFolder
-from alignset.pipeline.runs.run_lock import LOCK, Lock, take_lock
+from alignset.pipeline.runs.run_lock import LOCK, take_lock
 from alignset.pipeline.runs.work_folder import Change, WorkFolder
 from alignset.transforms.storage.documents import read_document, write_document
-from tests.support.command import DOCUMENTS, digests, kept, manifest, run, succeed
+from tests.support.command import digests, run, succeed
 from tests.support.golden import TEXTS, evaluation_image
 
 ENOUGH = TEXTS[:6]
@@ -54,15 +53,6 @@ def state(folder: Path) -> dict[str, tuple[str, int]]:
         name: (digest, (folder / name).stat().st_mtime_ns)
         for name, digest in digests(folder).items()
     }
-
-
-def test_what_a_text_only_run_leaves(finished: Finished):
-    tables = {"pairs/00000.parquet", "rejected/text-00000.parquet"}
-    assert digests(finished.output).keys() == DOCUMENTS | tables
-    assert {(fate.url, fate.caption) for fate in kept(finished.output)} == {
-        (f"http://a.org/{n}", text) for n, text in enumerate(ENOUGH)
-    }
-    assert manifest(finished.output)["shards"] == {}
 
 
 def test_a_finished_run_is_told_and_left_alone(finished: Finished):
@@ -213,18 +203,3 @@ def test_nobody_gets_in_before_all_is_taken_away(finished: Finished, tmp_path: P
     assert gone[0] == "change.json"
     assert gone[-1] == LOCK
     assert not (out / "_temporary").exists()
-
-
-def test_what_is_refused_is_let_go_again(tmp_path: Path, monkeypatch):
-    """Another run began between the first look and the lock."""
-    held = []  # or the lock would go with the last that knows it
-
-    def late(work: str, run: str) -> Lock:
-        held.append(take_lock(work, run))
-        Path(work, "run.json").write_text("[]")
-        return held[0]
-
-    monkeypatch.setattr(run_folder, "take_lock", late)
-    with pytest.raises(UsageError, match="not a file of ours"):
-        RunFolder(str(tmp_path / "set"), DESCRIPTION)
-    take_lock(f"{tmp_path}/set/_temporary", "next").release()

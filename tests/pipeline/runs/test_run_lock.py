@@ -21,7 +21,7 @@ from alignset.signals import run_main
 from alignset.transforms.storage.files import exists, is_local
 from alignset.transforms.storage.stores import put_if, read_version
 from tests.support.forks import Forked, start
-from tests.support.stores import Store, chosen_store, faulty_proxy, options_of
+from tests.support.stores import chosen_store, options_of
 
 LONG_S = 1000.0  # longer than a test may take
 TAKEN = (
@@ -158,19 +158,6 @@ def test_who_is_dead_here_is_taken_over_without_delay(work: str, monkeypatch: py
             take_lock_of_another(work, process=ending.pid, **here)
             take_lock(work, "next").release(done=True)
             assert ending.returncode is None, "nobody has waited for it"
-
-
-@pytest.mark.parametrize("work", ["s3"], indirect=True)
-def test_a_write_whose_answer_was_lost_counts(work: str, s3: Store):
-    """The store did it and said 500; tried again, the condition does not hold any more."""
-    with faulty_proxy(s3) as (proxy, through), options_of(through):
-        proxy.lose_answer = lambda method, _: method == "PUT" and not proxy.failed
-        lease = take_lock(work, "run")
-        assert len(proxy.failed) == 1
-        assert [m for m, p in proxy.requests if LOCK in p].count("PUT") == 2
-        lease.check()
-        lease.release(done=True)
-        assert not exists(f"{work}/{LOCK}")
 
 
 def test_who_waits_for_a_run_that_takes_its_folder_away_has_the_new_one(tmp_path: Path):
