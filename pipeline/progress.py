@@ -38,8 +38,8 @@ _QUIET = Event()
 
 
 class Amount:
-    """How much of the planned shards is done: those that are whole, and what workers of this
-    machine have counted of the others. Never less than before, though an attempt may be lost.
+    """How much of the planned shards is done: those that are whole, and what attempts
+    have counted of the others. Never less than before, though an attempt may be lost.
 
     Args:
       out: the output folder. attempts: the folder of all attempts at shards.

@@ -82,8 +82,7 @@ def beam_patches() -> Iterator[None]:
     """Changes Beam while a pipeline is built and run.
 
     `workers`: worker processes on this machine import as quickly as the command does, which saves
-    7.8 s of 17.3 with two of them; they end with it, and ignore the Control-C that a terminal sends
-    to them too.
+    7.8 s of 17.3 with two; they end with it, and ignore the Control-C of a terminal.
     `notebook`: in a notebook Beam tracks pipelines to show their data, for which it has the page
     load scripts from two other hosts. Nobody looks at data of ours so.
     """

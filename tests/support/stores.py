@@ -37,52 +37,29 @@ class Store(NamedTuple):
     url: str  # of its server
     flags: tuple[str, ...]
     root: str = f"s3://{BUCKET}"
-    behind: str = ""  # the URL of the server itself, where a proxy stands before it
 
     def client(self) -> Any:
         """boto3's, straight to the store."""
-        return s3_client(self.url)
+        config = botocore.config.Config(retries={"max_attempts": 0})
+        return boto3.client(
+            "s3", endpoint_url=self.url, region_name="us-east-1", config=config, **KEYS
+        )
 
     def keys(self, folder: str) -> list[str]:
         """The names of all objects under a folder, below it."""
-        prefix = self._key(folder) + "/"
-        pages = (
-            self.client().get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix)
-        )
-        keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
-        return sorted(key.removeprefix(prefix) for key in keys)
+        with options_of(self):
+            return [path.removeprefix(f"{folder}/") for path, _ in match(folder, hidden=True)]
 
     def upload(self, file: Path, path: str) -> None:
-        self.client().upload_file(str(file), BUCKET, self._key(path))
+        with options_of(self):
+            publish(file, path)
 
     def download(self, folder: str, local: Path) -> Path:
         for key in self.keys(folder):
             (local / key).parent.mkdir(parents=True, exist_ok=True)
-            self.client().download_file(BUCKET, f"{self._key(folder)}/{key}", str(local / key))
+            with options_of(self), open_to_read(f"{folder}/{key}") as source:
+                (local / key).write_bytes(source.read())
         return local
-
-    def _key(self, path: str) -> str:
-        return path.removeprefix(f"{self.root}/")
-
-
-class GsStore(Store):
-    """Google's, as Beam reads and writes it."""
-
-    def upload(self, file: Path, path: str) -> None:
-        publish(file, path)
-
-    def download(self, folder: str, local: Path) -> Path:
-        for path, _ in match(folder):
-            target = local / path.removeprefix(f"{folder}/")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with open_to_read(path) as source:
-                target.write_bytes(source.read())
-        return local
-
-
-def s3_client(url: str) -> Any:
-    config = botocore.config.Config(retries={"max_attempts": 0})
-    return boto3.client("s3", endpoint_url=url, region_name="us-east-1", config=config, **KEYS)
 
 
 def free_port() -> int:
@@ -128,8 +105,9 @@ def s3_store(folder: Path) -> Iterator[Store]:
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with _running(command, port, folder / "server.log"):
         url = f"http://127.0.0.1:{port}"
-        s3_client(url).create_bucket(Bucket=BUCKET)
-        yield Store(url, s3_flags(url))
+        store = Store(url, s3_flags(url))
+        store.client().create_bucket(Bucket=BUCKET)
+        yield store
 
 
 @contextlib.contextmanager
@@ -140,7 +118,7 @@ def gs_store(folder: Path) -> Iterator[Store]:
     command += ["--host", "127.0.0.1", "--port", str(port), "--default-bucket", BUCKET]
     url = f"http://127.0.0.1:{port}"
     with _running(command, port, folder / "server.log"), serving(Conditions(url)) as proxy:
-        yield GsStore(proxy.url, (), f"gs://{BUCKET}", url)
+        yield Store(proxy.url, (), f"gs://{BUCKET}")
 
 
 # Given a request's method and path, what to do with it: None to hand it on, a status to answer,
@@ -297,19 +275,20 @@ def faulty_proxy(store: Store) -> Iterator[tuple[FaultyProxy, Store]]:
 
 def chosen_store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Store:
     """The store that a test's parameter names, "s3" or "gs"."""
-    name = getattr(request, "param", "s3")
-    store = request.getfixturevalue(name)
-    if name == "gs":
+    store = request.getfixturevalue(getattr(request, "param", "s3"))
+    if store.root.startswith("gs"):
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", store.url)
     return store
 
 
 @contextlib.contextmanager
 def options_of(store: Store) -> Iterator[None]:
-    """The variables in which boto3 finds a store, as the command sets them for its flags."""
+    """The variables in which a store is found, as the command sets them for its flags."""
+    values = {name.upper(): value for name, value in KEYS.items()}
+    values |= {"AWS_ENDPOINT_URL_S3": store.url, "AWS_DEFAULT_REGION": "us-east-1"}
+    if store.root.startswith("gs"):
+        values = {"STORAGE_EMULATOR_HOST": store.url}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL_S3", store.url)
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        for name, value in KEYS.items():
-            patch.setenv(name.upper(), value)
+        for name, value in values.items():
+            patch.setenv(name, value)
         yield

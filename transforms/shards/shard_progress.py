@@ -1,8 +1,9 @@
-"""How far the shards are: which are whole, and what this machine's workers have done of others.
+"""How far the shards are: which are whole, and what workers have done of others.
 
 A worker may be another process, or on another machine, and runners' metrics tell of a bundle only
 when it ends. So each attempt at a shard keeps a count in a file in its folder, which goes with the
-attempt, and whoever can read that folder may look. Nothing but a display depends on it.
+attempt, and whoever can read that folder may look; in a store nobody can. Nothing but a display
+depends on it.
 """
 
 from __future__ import annotations

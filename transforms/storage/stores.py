@@ -231,7 +231,7 @@ class Google:
         if answer.status_code >= 400:
             raise from_http_response(answer)  # type: ignore[no-untyped-call]
         size, version = start + int(answer.headers["Content-Length"]), "X-Goog-Generation"
-        return Answer(answer.raw.read, answer.close, size, answer.headers[version])
+        return Answer(answer.raw.read, answer.close, size, answer.headers.get(version, ""))
 
     def list_all(self, prefix: str) -> list[Remote]:
         bucket, start = _place(prefix).values()

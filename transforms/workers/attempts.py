@@ -69,9 +69,7 @@ class Attempt:
         if not f.create(f"{self.path}/{DONE}", done):
             raise RuntimeError(f"{self.path} was taken for dead when the command was started again")
         self._is_whole = True
-        is_published = self._publish(self.folder.name)
-        self._is_whole = False
-        if not is_published:
+        if not self._publish(self.folder.name):
             raise PublishedError
 
     def _publish(self, name: str) -> bool:
@@ -84,7 +82,6 @@ class Attempt:
         # One may have paused until after the run, whose end removes BEGUN before the winners.
         if is_first and not f.exists(f"{self._attempts}/{name}/{BEGUN}"):
             f.remove(path)
-            self._is_whole = False
             raise RuntimeError(f"{self._attempts}/{name} is left of a run that has ended")
         if f.exists(self._places[DONE]):
             return winner == name and not is_first
@@ -97,7 +94,8 @@ class Attempt:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        stays = error and (self._is_whole or may_pass(error))
+        waits = self._is_whole and not isinstance(error, PublishedError | RuntimeError)
+        stays = error and (waits or may_pass(error))
         if not stays:
             f.remove(f"{self.path}/{BEGUN}")
             for file, _ in f.match(self.path) if error else ():

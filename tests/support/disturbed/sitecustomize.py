@@ -83,7 +83,7 @@ class _Finder:
             if name == EXAMINE:
                 module.examined = crashing(module.examined)
             if name == LOCK and "ALIGNSET_LEASE_S" in os.environ:
-                module.Lease.__init__.__defaults__ = (float(os.environ["ALIGNSET_LEASE_S"]),)
+                module.LEASE_S = float(os.environ["ALIGNSET_LEASE_S"])
             by_function = {}
             # A child that dies says that an image is to blame, which none is.
             is_child = any(name.endswith("_process") for name in sys.orig_argv)
