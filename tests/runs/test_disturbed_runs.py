@@ -73,7 +73,8 @@ def test_killed_at_each_moment(
     assert NAMED in said
     assert "Traceback" not in said
     if runner == "worker processes":  # the command goes on by itself
-        assert "a worker process was ended by SIGKILL" in said
+        assert "a worker process was ended by SIGKILL\n" in said
+        assert "\na worker process died: the " in said
         assert statuses.count(-signal.SIGKILL) < len(moments)
     else:
         assert statuses.count(-signal.SIGKILL) == len(MOMENTS)
