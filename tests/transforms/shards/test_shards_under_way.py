@@ -1,4 +1,4 @@
-"""Several shards of a worker: when the next begins, and what comes of those that fail."""
+"""Several shards of a worker, each as long as it takes (a whole run: test_shards_at_once.py)."""
 
 import threading
 import time
@@ -42,21 +42,6 @@ def begun(under_way: ShardsUnderWay, writing: Writing, shard: int) -> None:
     until(lambda: shard in writing.beginnings)
 
 
-def test_the_next_begins_when_few_urls_are_left_or_one_is_done():
-    writing = Writing()
-    under_way = ShardsUnderWay(writing)
-    assert under_way.has_room
-    begun(under_way, writing, 0)
-    assert not under_way.has_room
-    writing.beginnings[0].nearly_taken.set()
-    assert under_way.has_room
-    begun(under_way, writing, 1)
-    assert not under_way.has_room
-    writing.let_go.set()
-    ended = [*under_way.until_room(), *under_way.finish()]
-    assert sorted(stats.number for stats in ended) == [0, 1]
-
-
 @pytest.mark.parametrize(("pairs", "more"), [(MOST_PAIRS // FEW_SHARDS, False), (1_000, True)])
 def test_of_large_shards_few_are_under_way_in_all_bundles_of_a_process(pairs: int, more: bool):
     """Each bundle may have one, whatever the others have."""
@@ -64,6 +49,7 @@ def test_of_large_shards_few_are_under_way_in_all_bundles_of_a_process(pairs: in
     bundles = [ShardsUnderWay(writing) for _ in range(3)]
     for shard in range(FEW_SHARDS):
         begun(bundles[shard % 2], writing, shard)
+        assert not bundles[shard % 2].has_room, "most of its URLs are left"
         writing.beginnings[shard].nearly_taken.set()
     assert [bundle.has_room for bundle in bundles] == [more, more, True]
     writing.let_go.set()
