@@ -5,7 +5,6 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -40,16 +39,24 @@ def done(amount: Amount, now: float) -> tuple[int, int]:
     return amount.shards, amount.pairs
 
 
+@pytest.mark.parametrize("quiet", [False, True])
 def test_a_store_that_does_not_answer_ends_no_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    quiet: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ):
     def unavailable(_: str) -> dict[int, bool]:
         raise OSError("503")
 
     monkeypatch.setattr("alignset.pipeline.progress.shards_there", unavailable)
-    with progress_of(tmp_path):
-        pass
-    assert capsys.readouterr().err == "3 shards, 300 pairs to fetch\n"
+    be_quiet(quiet)
+    try:
+        with progress_of(tmp_path):
+            pass
+    finally:
+        be_quiet(False)
+    assert capsys.readouterr().err == ("" if quiet else "3 shards, 300 pairs to fetch\n")
 
 
 def progress_of(out: Path, **how: float) -> ImageProgress:
@@ -114,22 +121,6 @@ def test_what_is_left_is_told_before_it_is_done(
     amount = amount_of(tmp_path)
     amount.look(0.0, listing=True)
     assert what_is_left(amount, "fetch") == expected
-
-
-@pytest.fixture
-def quiet() -> Iterator[None]:
-    be_quiet(True)
-    yield
-    be_quiet(False)
-
-
-@pytest.mark.usefixtures("quiet")
-def test_nothing_is_said_where_all_is_quiet(tmp_path: Path, capsys: pytest.CaptureFixture):
-    progress = progress_of(tmp_path, line_s=0.0)
-    with progress:
-        for shard in SIZES:
-            finish(tmp_path, shard)
-    assert capsys.readouterr().err == ""
 
 
 def test_what_earlier_starts_have_done_is_no_speed_of_this_one(

@@ -63,7 +63,7 @@ def test_killed_at_each_moment(
         store: Store = request.getfixturevalue("s3")
         out, more = f"{store.root}/killed", store.flags
     disturbances.environment()
-    # A worker process that dies in the text stage is not noticed by Beam's runner.
+    # Beam's runner does not notice that a worker process dies at the end of the text stage.
     moments = MOMENTS[runner == "worker processes" :]
     disturbances.plan(*((moment, signal.SIGKILL) for moment in moments))
     log, args = tmp_path / "log", (*crashing.flags, f"--output={out}", *more)
@@ -73,7 +73,8 @@ def test_killed_at_each_moment(
     assert NAMED in said
     assert "Traceback" not in said
     if runner == "worker processes":  # the command goes on by itself
-        assert "a worker process was ended by SIGKILL" in said
+        assert "a worker process was ended by SIGKILL\n" in said
+        assert "\na worker process died: the " in said
         assert statuses.count(-signal.SIGKILL) < len(moments)
     else:
         assert statuses.count(-signal.SIGKILL) == len(MOMENTS)

@@ -9,17 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from alignset.pipeline.documents import describe
-from tests.support.command import (
-    digests,
-    funnel,
-    keep_too_little,
-    kept,
-    manifest,
-    rejected,
-    run,
-    samples,
-    succeed,
-)
+from tests.support.command import funnel, keep_too_little, kept, manifest, rejected, run, succeed
 from tests.support.golden import FLAGS, TEXTS
 from tests.support.picture_files import encoded, photograph
 from tests.support.small_web import SmallWeb, small_web
@@ -82,53 +72,6 @@ def test_nothing_fetched_and_then_all(web: SmallWeb, source: Path, tmp_path: Pat
     assert retried["details"] == ["forbidden_address"]
     for fetching in ([], [PRIVATE]):
         assert "is finished: nothing to do" in succeed(source, out, *RULES, SMALL, *fetching).err
-
-
-def test_an_outage_in_the_midst_of_a_run(
-    web: SmallWeb, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    whole, out = tmp_path / "whole", tmp_path / "set"
-    succeed(source, whole, *FLAGS, SMALL)
-    numbers = sorted(manifest(whole)["shards"])
-    gone = {numbers[0], numbers[2]}
-    lost = [
-        row["url"].removeprefix(web.url)
-        for number in gone
-        for row in pq.read_table(whole / f"shards/{number}.parquet").to_pylist()
-    ]
-    bodies = {path: web.files.pop(path) for path in lost}
-    try:
-        succeed(source, out, *FLAGS, SMALL)
-    finally:
-        web.files |= bodies
-    assert without_a_gap(out)
-    assert len(tars(out)) == len(numbers) - 2
-    assert (out / f"shards/{numbers[1]}.tar").read_bytes() == (
-        whole / f"shards/{numbers[1]}.tar"
-    ).read_bytes()
-    assert {f"shards/{n}.tar": s["sha256"] for n, s in manifest(out)["shards"].items()} == {
-        f"shards/{n}.tar": digests(out).get(f"shards/{n}.tar") for n in numbers
-    }
-    before = digests(out)
-    again = (*FLAGS, SMALL, "--retry_failed=http_404")
-    del web.files[lost[0]]
-    try:
-        with monkeypatch.context() as patched:  # killed when shards have their new numbers
-            patched.setattr(describe, "dataset_card", None)
-            assert run(source, out, *again).status == 1
-        succeed(source, out, *again)
-    finally:
-        web.files |= bodies
-    assert [fate.url.removeprefix(web.url) for fate in rejected(out)] == lost[:1]
-    assert funnel(out)["fetch"]["details"] == {"http_404": 1}
-    assert [host["failed"] for host in funnel(out)["fetch"]["hosts"]] == [1]
-    succeed(source, out, *again)
-    assert without_a_gap(out)
-    assert {path.url for path in kept(out)} == {path.url for path in kept(whole)}
-    assert len(samples(out)) == COUNT
-    assert {n: d for n, d in digests(out).items() if n in before and n.endswith(".tar")} == {
-        n: d for n, d in before.items() if n.endswith(".tar")
-    }
 
 
 @pytest.mark.slow

@@ -5,19 +5,17 @@ import json
 import os
 import re
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.support.command import digests, funnel, run_args, run_fork
-from tests.support.forks import start
+from tests.support.command import digests, funnel, run_fork
 from tests.support.golden_run import Golden
 from tests.support.small_web import PATIENT, SmallWeb
 from tests.support.stopped_command import stop
-from tests.support.terminal import GIVE_UP_S, Terminal
+from tests.support.terminal import Terminal
 
 # Worker processes import for 12 s of CPU, which take minutes beside busy neighbours.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -135,13 +133,6 @@ def workers_of(process: int) -> list[int]:
     return workers
 
 
-def is_asking(process: int, port: int) -> bool:
-    """Whether a process has a connection to a port of this machine."""
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    sockets = {f"socket:[{row[9]}]" for row in rows if row[2].endswith(f":{port:04X}")}
-    return any(os.readlink(path) in sockets for path in Path(f"/proc/{process}/fd").iterdir())
-
-
 def test_control_c_with_worker_processes(plain: Golden, slow_web: SmallWeb, tmp_path: Path):
     args = (*flags_of(plain, tmp_path / "set"), "--connections=2", *PATIENT)
     with Terminal(*args, *PROCESSES) as terminal:
@@ -163,58 +154,3 @@ def test_control_c_with_worker_processes(plain: Golden, slow_web: SmallWeb, tmp_
     (end,) = [line for line in terminal.lines() if line.startswith("image stage: ")]
     assert numbers(end) == [3, 3, total, total]
     assert digests(tmp_path / "set") == digests(plain.output)
-
-
-@pytest.mark.parametrize(
-    ("whom", "signum", "status", "parts"),
-    [
-        ("the command", signal.SIGTERM, 1, [STOPPED]),
-        (
-            "a worker",
-            signal.SIGKILL,
-            0,
-            [
-                "a worker process was ended by SIGKILL",
-                "a worker process died: the ",
-                " under way when the command ended early: ",
-                "done: ",
-            ],
-        ),
-    ],
-)
-def test_worker_processes_end_with_one_line(
-    plain: Golden,
-    web: SmallWeb,
-    tmp_path: Path,
-    whom: str,
-    signum: int,
-    status: int,
-    parts: list[str],
-):
-    """A worker that dies is named, and its shards are begun again."""
-    output, args = (
-        tmp_path / "set",
-        (*flags_of(plain, tmp_path / "set"), "--connections=2", *PATIENT),
-    )
-    begun, until = len(web.requests), time.monotonic() + GIVE_UP_S
-    process = start("alignset.beam_runner:main", *args, *PROCESSES)
-    try:
-        with web.holding_after(10):
-            while len(web.requests) < begun + 10:
-                assert time.monotonic() < until
-                time.sleep(0.01)
-            asking = [pid for pid in workers_of(process.pid) if is_asking(pid, web.server_port)]
-            os.kill(process.pid if whom == "the command" else asking[0], signum)
-        # Beam waits for the other worker's images, so that these must come.
-        _, said = process.communicate(timeout=GIVE_UP_S)
-    finally:
-        process.kill()
-    assert process.returncode == status, said
-    assert workers_of(process.pid) == []
-    lines = [line for line in said.splitlines() if line not in (COMPILING, "Killed")]
-    lines = [line for line in lines if not LINE.fullmatch(line)]  # where the machine is slow
-    assert [line.partition(" ")[0] for line in lines[:3]] == ["reading", "text", "3"], said
-    assert len(lines) == 3 + len(parts), said
-    assert all(part in line for line, part in zip(lines[3:], parts, strict=True)), said
-    assert run_args(*args).status == 0
-    assert digests(output) == digests(plain.output)

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -17,8 +16,7 @@ from tests.support.agreement import check_dataset
 from tests.support.command import digests, fates, funnel, kept, manifest, rejected, run, succeed
 from tests.support.golden import FLAGS, TEXTS
 from tests.support.picture_files import encoded, photograph
-from tests.support.small_web import PATIENT, SmallWeb, small_web
-from tests.support.stopped_command import stop
+from tests.support.small_web import SmallWeb, small_web
 
 COUNT = 120
 AGAIN = "--retry_failed=all"  # what is lost is a 404 here
@@ -31,9 +29,6 @@ class Half(NamedTuple):
     web: SmallWeb
     source: Path
     output: Path
-
-    def args(self, output: Path, *flags: str) -> tuple[str, ...]:
-        return (f"--input={self.source}", f"--output={output}", *FLAGS, *flags)
 
 
 @pytest.fixture(scope="module")
@@ -129,26 +124,6 @@ def test_what_a_command_that_ended_left_is_not_taken_for_the_next(
     succeed(half.source, out, *FLAGS, AGAIN)
     assert [entry["tried"] for entry in manifest(out)["retries"]] == [len(LOST), 3]
     assert Counter(fate.reason for fate in rejected(out))["fetch_failed"] == 3
-
-
-@pytest.mark.slow
-def test_killed_while_it_fetches_it_goes_on_and_nothing_else_does(
-    half: Half, whole: Whole, tmp_path: Path
-):
-    out, already = shutil.copytree(half.output, tmp_path / "set"), len(half.web.requests)
-    args = half.args(out, AGAIN, "--connections=2", *PATIENT)
-    requested = lambda: len(half.web.requests) - already >= 9  # noqa: E731
-    with half.web.holding_after(8):
-        stop(args, tmp_path, requested, signal.SIGKILL)
-    for flags in ((), ("--retry_failed=http_500",)):
-        ended = run(half.source, out, *FLAGS, *flags)
-        assert ended.status == 2
-        assert (
-            f"alignset curate {AGAIN} was stopped on {out}; run it again as it was, and then run "
-            "this command" in ended.err
-        )
-    succeed(half.source, out, *FLAGS, AGAIN)
-    assert digests(out) == digests(whole.output)
 
 
 def test_without_a_run_or_its_rows_nothing_is_changed(half: Half, tmp_path: Path):

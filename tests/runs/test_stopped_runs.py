@@ -2,13 +2,12 @@
 
 import signal
 import socket
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.command import digests, run, run_fork
-from tests.support.forks import Forked, start
+from tests.support.forks import start
 from tests.support.golden_run import Golden
 from tests.support.small_web import PATIENT, SmallWeb
 from tests.support.stopped_command import stop
@@ -17,34 +16,21 @@ LONG_S = 120  # for what takes some seconds and, where it does not end, takes fo
 SAID = "beam_runner.py: stopped; run the same command again\n"
 
 
-@pytest.fixture
-def started() -> Iterator[Callable[..., Forked]]:
-    processes: list[Forked] = []
-
-    def begin(*command: str) -> Forked:
-        processes.append(start(*command))
-        return processes[-1]
-
-    yield begin
-    for process in processes:
-        process.kill()
-        process.communicate()
-
-
 @pytest.mark.slow
-def test_a_job_service_that_says_nothing_holds_no_command_up(
-    plain: Golden, started: Callable, tmp_path: Path
-):
+def test_a_job_service_that_says_nothing_holds_no_command_up(plain: Golden, tmp_path: Path):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(LONG_S)
         port = silent.getsockname()[1]
         args = (f"--input={plain.pairs}", f"--output={tmp_path}/set", *plain.flags)
         more = ("--runner=PortableRunner", f"--job_endpoint=127.0.0.1:{port}")
-        process = started("alignset.beam_runner:main", *args, *more, "--environment_type=LOOPBACK")
-        connection = silent.accept()[0]
-        process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=LONG_S)
-        connection.close()
+        process = start("alignset.beam_runner:main", *args, *more, "--environment_type=LOOPBACK")
+        try:
+            connection = silent.accept()[0]
+            process.send_signal(signal.SIGTERM)
+            _, err = process.communicate(timeout=LONG_S)
+            connection.close()
+        finally:
+            process.kill()
     assert (process.returncode, err.endswith(SAID)) == (1, True), err
     assert run(plain.pairs, tmp_path / "set", *plain.flags).status == 0
     assert digests(tmp_path / "set") == digests(plain.output)
@@ -55,13 +41,8 @@ def test_an_interrupt_ends_with_one_line_and_the_same_command_goes_on(
     plain: Golden, web: SmallWeb, tmp_path: Path, signum: signal.Signals
 ):
     output, begun = tmp_path / "set", len(web.requests)
-    args = (
-        f"--input={plain.pairs}",
-        f"--output={output}",
-        *plain.flags,
-        "--connections=4",
-        *PATIENT,
-    )
+    paths = (f"--input={plain.pairs}", f"--output={output}")
+    args = (*paths, *plain.flags, "--connections=4", *PATIENT)
     with web.holding_after(10):
         status = stop(args, tmp_path, lambda: len(web.requests) > begun + 10, signum)
     said = (tmp_path / "said").read_text()

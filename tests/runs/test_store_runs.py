@@ -1,5 +1,6 @@
 """Whole runs on object stores: the same bytes as on this machine, also where a store fails."""
 
+import re
 import shutil
 import time
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import NamedTuple
 import pyarrow.parquet as pq
 import pytest
 
+from alignset.pipeline import progress
 from alignset.pipeline.takedown.__main__ import main as take_down
 from tests.support.command import digests, manifest, run, succeed
 from tests.support.golden_run import Golden
@@ -86,8 +88,9 @@ def kept_urls(out: Path) -> list[str]:
     return sorted(url for table in tables for url in table["url"].to_pylist())
 
 
-def test_nothing_is_listed_in_a_loop(s3: Store, local: Local):
-    """Eleven shards cost no more listings than six."""
+def test_nothing_is_listed_in_a_loop(s3: Store, local: Local, monkeypatch: pytest.MonkeyPatch):
+    """Eleven shards cost no more listings than six, but for one of the attempts at each."""
+    monkeypatch.setattr(progress, "LISTED_S", float("inf"))  # or a slow machine lists more often
     table = pq.read_table(local.folder / "pairs.parquet")
     for n in range(6):
         part = table.slice(n * len(table) // 6, len(table) // 6)
@@ -100,14 +103,17 @@ def test_nothing_is_listed_in_a_loop(s3: Store, local: Local):
             flags = [f for f in local.flags if "samples_per_shard" not in f]
             succeed(f"{s3.root}/parts", out, *flags, f"--samples_per_shard={size}", *store.flags)
             assert len([key for key in s3.keys(out) if key.endswith(".tar")]) >= least
-            listings.append(len(proxy.listings()))
+            shards = [key for key in s3.keys(out) if key.endswith("_stats.json")]
+            of_shard = [path for path in proxy.listings() if re.search(r"attempts%2F\d", path)]
+            assert len(of_shard) == len(shards)
+            listings.append(len(proxy.listings()) - len(of_shard))
             # The images of the report are found by some reads of a tar. Six shards of 25 pairs and
             # their rejects took 818.
             assert len(proxy.requests) < 900 + 80 * (size < 25) * 6, len(proxy.requests)
     # The input, whether the output is empty, the shards as the image stage begins and ends, what
-    # leaves, the folders as shards are renumbered, counted and described, what is cleaned up at the
-    # end, and the report's: by folder.
-    assert listings[0] == listings[1] <= 30, listings
+    # leaves, attempts that were killed, the folders as shards are renumbered, counted and
+    # described, what is cleaned up at the end, and the report's: by folder.
+    assert listings[0] == listings[1] <= 33, listings
 
 
 def test_a_store_that_fails_for_a_while(s3: Store, plain: Golden, tmp_path: Path):
@@ -144,8 +150,8 @@ def test_a_store_that_stays_down_ends_with_one_line(
     assert "the same command tries again from here" in lines[-1]
     assert "Traceback" not in ended.err
     assert not [key for key in s3.keys(out) if key.startswith("shards/")]
-    assert "_temporary/_lock" not in s3.keys(out)
-    succeed(plain.pairs, out, *plain.flags, *s3.flags)
+    ended = succeed(plain.pairs, out, *plain.flags, *s3.flags)
+    assert "waiting" not in ended.err, "the lock tells that its holder has let go"
     assert digests(s3.download(out, tmp_path / "got")) == digests(plain.output)
 
 

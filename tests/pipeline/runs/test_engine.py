@@ -88,11 +88,6 @@ def test_why_a_job_failed(text: str, said: str | None):
     assert job_error(RuntimeError(text)) == (said or text)
 
 
-def test_which_runners_are_in_process():
-    for flags in ([], ["--runner=DirectRunner"]):
-        assert Engine(PipelineOptions(flags), "a").in_process
-
-
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
@@ -104,13 +99,10 @@ def test_which_runners_are_in_process():
 def test_flags_that_name_no_engine(flags: list[str], said: str):
     with pytest.raises(UsageError, match=said):
         check_engine(PipelineOptions(flags))
-
-
-@pytest.mark.parametrize("more", [[], ["--parallelism=1"], ["--parallelism=-1"]])
-def test_flags_that_name_one(more: list[str]):
-    check_engine(PipelineOptions(["--runner=FlinkRunner", "--job_endpoint=h:1", *more]))
-    check_engine(PipelineOptions(["--runner=FlinkRunner", "--flink_job_server_jar=a.jar", *more]))
-    check_engine(PipelineOptions(more))
+    for more in ([], ["--parallelism=1"], ["--parallelism=-1"]):
+        for named in ("--job_endpoint=h:1", "--flink_job_server_jar=a.jar"):
+            check_engine(PipelineOptions(["--runner=FlinkRunner", named, *more]))
+        check_engine(PipelineOptions(more))
 
 
 class Jobs(LocalJobServicer):

@@ -196,13 +196,6 @@ def list_of(found: Blocklists, body: bytes) -> str | None:
 PHOTO = encoded(photograph(1, 600, 400), "JPEG")
 
 
-def test_a_list_knows_an_image_by_its_bytes(tmp_path: Path) -> None:
-    for kind in ("md5", "sha1", "sha256"):
-        found = lists(tmp_path, f"{kind}:{hashlib.new(kind, PHOTO).hexdigest()}")
-        assert list_of(found, PHOTO) == f"l.txt:{kind}"
-        assert list_of(found, PHOTO + b"\0") is None
-
-
 @pytest.mark.parametrize("size", [(600, 400), (60, 40)])
 def test_a_list_knows_an_image_by_its_look_as_others_hash_it(
     tmp_path: Path, size: tuple[int, int]

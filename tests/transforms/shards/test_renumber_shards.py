@@ -13,32 +13,20 @@ from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
 from alignset.transforms.shards.shard_stats import shard_stats
 from tests.support.command import digests
 
-
-def test_the_last_take_the_places_of_the_empty():
-    for kept, moves in (
-        *(({}, []), ({0: 0, 1: 0}, []), ({0: 5, 1: 5}, [])),
-        ({0: 5, 1: 0}, []),  # an empty one at the end leaves no gap
-        ({0: 0, 1: 5}, [(1, 0), (0, 1)]),
-        ({1: 5, 3: 5}, [(3, 0)]),  # there never was a shard 0
-        (
-            {0: 0, 1: 5, HOLDOUT: 0, HOLDOUT + 1: 5},
-            [(1, 0), (HOLDOUT + 1, HOLDOUT), (0, 1), (HOLDOUT, HOLDOUT + 1)],
-        ),
-        ({0: 0, 1: 5, 2: 0, 3: 5, 4: 5}, [(3, 0), (4, 2), (0, 3), (2, 4)]),
-    ):
-        assert renumbering(kept).moves == moves
+NUMBERS = st.integers(0, 60) | st.integers(HOLDOUT, HOLDOUT + 60)
 
 
-@given(st.dictionaries(st.integers(0, 60), st.integers(0, 2)))
-def test_no_gap_and_no_number_twice(kept):
+@given(st.dictionaries(NUMBERS, st.booleans()))
+def test_no_gap_and_no_number_twice(kept: dict[int, bool]):
+    """The last take the places of the empty, which take theirs; in each split by itself."""
     new = dict(renumbering(kept).moves)
-    numbers = {shard: new.get(shard, shard) for shard in kept}
-    assert len(set(numbers.values())) == len(kept)
-    filled = sorted(numbers[shard] for shard, samples in kept.items() if samples)
-    assert filled == list(range(len(filled)))
-    moved = [shard for shard, samples in kept.items() if samples and shard in new]
-    assert len(moved) == len(set(filled) - {shard for shard in kept if kept[shard]})
-    assert all(new[shard] < shard for shard in moved)
+    for first in (0, HOLDOUT):
+        of_split = [shard for shard in sorted(kept) if first <= shard < first + HOLDOUT]
+        full = [shard for shard in of_split if kept[shard]]
+        filled = range(first, first + len(full))
+        assert sorted(new.get(shard, shard) for shard in full) == [*filled]
+        assert {shard for shard in full if shard in new} == {*full} - {*filled}
+    assert len({new.get(shard, shard) for shard in kept}) == len(kept)
 
 
 KEPT = {0: 0, 1: 3, 2: 0, 4: 2, 6: 1}

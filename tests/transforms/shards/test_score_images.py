@@ -1,19 +1,15 @@
 """A shard's scores: each file once, only where the size is right, whoever comes first."""
 
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from PIL import Image as PillowImage
 
 from alignset.transforms.images.examine import Image, examine
-from alignset.transforms.safety.classifier import open_classifier
 from alignset.transforms.safety.model_files import UnsafeModel, describe_model
 from alignset.transforms.shards import score_images
 from alignset.transforms.shards.score_images import ImageScores
 from alignset.transforms.shards.shard_images import ShardImages
-from alignset.transforms.workers.threads import Results
 from tests.support.made_images import images_of
 from tests.support.onnx_files import write_model
 from tests.support.picture_files import encoded, good_files
@@ -95,41 +91,3 @@ def test_an_image_that_cannot_be_scored_is_dropped_as_ours(
     scores, images = scores_of([cut, whole], model, tmp_path, looks=[examine(whole)] * 2)
     assert [score is None for score in scores] == [True, False]
     assert (images.reasons, images.details) == (["undecodable", None], ["unexpected", None])
-
-
-def test_a_failure_of_ours_is_raised(
-    model: UnsafeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object) -> list:
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(score_images, "unsafe_scores", fail)
-    with pytest.raises(OSError, match="no space left"):
-        scores_of([red(n) for n in range(20)], model, tmp_path)
-
-
-def test_a_shard_that_is_stopped_waits_for_no_more_than_a_batch(
-    model: UnsafeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    batches: list[int] = []
-
-    def slow(images: list, model: UnsafeModel, *more: object) -> list[float]:
-        batches.append(len(images))
-        time.sleep(0.1)
-        return [0.5] * len(images)
-
-    monkeypatch.setattr(score_images, "unsafe_scores", slow)
-    bodies = [red(0) + bytes(n) for n in range(400)]
-
-    def shard() -> list[object]:
-        with pytest.raises(InterruptedError):
-            scores_of(bodies, model, tmp_path)
-        return []
-
-    with ThreadPoolExecutor(1) as pool:
-        results = Results(pool, shard)
-        while not batches:
-            time.sleep(0.01)
-        results.stop()
-        results.wait()
-    assert len(batches) < 400 / open_classifier(model).batch / 2

@@ -1,4 +1,4 @@
-"""Several shards of a worker: when the next begins, and what comes of those that fail."""
+"""Several shards of a worker, each as long as it takes (a whole run: test_shards_at_once.py)."""
 
 import threading
 import time
@@ -42,76 +42,38 @@ def begun(under_way: ShardsUnderWay, writing: Writing, shard: int) -> None:
     until(lambda: shard in writing.beginnings)
 
 
-def test_the_next_begins_when_few_urls_are_left():
-    writing = Writing()
-    under_way = ShardsUnderWay(writing)
-    assert under_way.has_room
-    begun(under_way, writing, 0)
-    assert not under_way.has_room
-    writing.beginnings[0].nearly_taken.set()
-    assert under_way.has_room
-    begun(under_way, writing, 1)
-    assert not under_way.has_room
-    writing.let_go.set()
-    assert sorted(stats.number for stats in under_way.finish()) == [0, 1]
-
-
 @pytest.mark.parametrize(("pairs", "more"), [(MOST_PAIRS // FEW_SHARDS, False), (1_000, True)])
-def test_of_large_shards_few_are_under_way(pairs: int, more: bool):
+def test_of_large_shards_few_are_under_way_in_all_bundles_of_a_process(pairs: int, more: bool):
+    """Each bundle may have one, whatever the others have."""
     writing = Writing(pairs)
-    under_way = ShardsUnderWay(writing)
-    for shard in range(FEW_SHARDS):
-        begun(under_way, writing, shard)
-        writing.beginnings[shard].nearly_taken.set()
-    assert under_way.has_room == more
-    writing.let_go.set()
-    assert len(list(under_way.finish())) == FEW_SHARDS
-
-
-def test_the_bundles_of_a_process_share_what_may_be_under_way():
-    """Each may have one shard, whatever the others have."""
-    writing = Writing(MOST_PAIRS // FEW_SHARDS)
     bundles = [ShardsUnderWay(writing) for _ in range(3)]
     for shard in range(FEW_SHARDS):
         begun(bundles[shard % 2], writing, shard)
+        assert not bundles[shard % 2].has_room, "most of its URLs are left"
         writing.beginnings[shard].nearly_taken.set()
-    assert [bundle.has_room for bundle in bundles] == [False, False, True]
+    assert [bundle.has_room for bundle in bundles] == [more, more, True]
     writing.let_go.set()
     assert sum(len(list(bundle.finish())) for bundle in bundles) == FEW_SHARDS
     assert all(bundle.has_room for bundle in bundles)
 
 
-def test_one_that_is_done_makes_room():
-    writing = Writing()
-    under_way = ShardsUnderWay(writing)
-    begun(under_way, writing, 3)
-    writing.let_go.set()
-    assert [stats.number for stats in under_way.until_room()] == [3]
-    assert list(under_way.finish()) == []
-
-
-def test_what_one_raises_is_raised_and_the_others_are_stopped():
+@pytest.mark.parametrize("error", [OSError, InterruptedError])
+def test_what_one_raises_is_raised_and_the_others_are_stopped(error: type[Exception]):
+    """InterruptedError: a worker that ends stops its shards on another thread than that which waits
+    for them, which are not taken for written."""
     writing = Writing()
 
-    def one_fails(shard: int, beginning: Beginning) -> ShardStats:
-        if shard == 1:
-            raise OSError("the disk is full")
+    def write(shard: int, beginning: Beginning) -> ShardStats:
+        if shard and error is OSError:
+            raise OSError
         return writing(shard, beginning)
 
-    under_way = ShardsUnderWay(one_fails)
+    under_way = ShardsUnderWay(write)
     begun(under_way, writing, 0)
     under_way.begin(1)
-    with pytest.raises(OSError, match="the disk is full"):
+    if error is InterruptedError:
+        threading.Timer(0.2, under_way.stop).start()
+    with pytest.raises(error):
         list(under_way.finish())
     under_way.stop()  # would wait without end for the first, which nobody lets go
     assert not writing.let_go.is_set()
-
-
-def test_what_is_stopped_while_it_is_waited_for_is_not_taken_for_written():
-    """A worker that ends stops its shards on another thread than that which waits for them."""
-    writing = Writing()
-    under_way = ShardsUnderWay(writing)
-    begun(under_way, writing, 0)
-    threading.Timer(0.2, under_way.stop).start()
-    with pytest.raises(InterruptedError):
-        list(under_way.finish())

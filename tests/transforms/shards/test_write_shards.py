@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import threading
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,13 +18,11 @@ from PIL import Image as PillowImage
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.rules.catalogue import PRODUCT
-from alignset.transforms.shards import write_shards
 from alignset.transforms.shards.build_shard import REJECTS, RESPONSES_FILE, SIDECAR, TAR, places_of
 from alignset.transforms.shards.plan_shards import plan_path, write_plan
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA
 from alignset.transforms.shards.shard_places import HOLDOUT
 from alignset.transforms.shards.shard_settings import ShardSettings
-from alignset.transforms.shards.shard_stats import ShardStats
 from alignset.transforms.shards.shards_under_way import Beginning
 from alignset.transforms.shards.write_shards import (
     PATIENCE_S,
@@ -35,7 +32,8 @@ from alignset.transforms.shards.write_shards import (
     take_over,
 )
 from alignset.transforms.workers.attempts import DONE, Attempt
-from tests.support.command import keep_too_little, kept, manifest, rejected, samples, succeed
+from tests.support.agreement import check_dataset
+from tests.support.command import manifest, samples, succeed
 from tests.support.golden import TEXTS
 from tests.support.golden_run import Golden
 from tests.support.picture_files import encoded, good_files, photograph, turned
@@ -52,22 +50,13 @@ def rows(output: Path) -> list[dict]:
     return pa.concat_tables(tables).to_pylist()
 
 
-def test_the_golden_run_fills_several_shards_in_the_order_of_keys(golden: Golden):
-    tars = [path.name for path in sorted(golden.output.glob("shards/*.tar"))]
-    assert tars == [f"{number:05d}.tar" for number in range(len(tars))]
-    assert len(tars) > 2
-    files = sorted(golden.output.glob("shards/*.parquet"))
-    shards = [pq.read_table(file).to_pylist() for file in files]
-    for shard in shards:
-        assert [row["key"] for row in shard] == sorted(row["key"] for row in shard)
-    images = [{row["url"] for row in shard} for shard in shards]
-    assert sum(map(len, images)) == len(set.union(*images))  # each image is in one shard
-    assert len({row["key"] for shard in shards for row in shard}) == sum(map(len, shards))
-    assert [row["key"] for row in rows(golden.output)] == list(samples(golden.output))
-
-
 def test_a_sample_its_row_and_its_json_agree(golden: Golden):
-    files = samples(golden.output)
+    check_dataset(golden.output)
+    files, images = samples(golden.output), Counter[str]()
+    for path in golden.output.glob("shards/*.parquet"):
+        images.update({*pq.read_table(path)["url"].to_pylist()})
+    assert {*images.values()} == {1}, "each image is in one shard"
+    assert [row["key"] for row in rows(golden.output)] == list(files)
     for row in rows(golden.output):
         sample = files[row["key"]]
         (extension,) = sample.keys() - {"json", "txt"}
@@ -103,14 +92,11 @@ def test_stats_count_what_the_shard_holds(golden: Golden, web: SmallWeb):
     size = 0
     fates = Counter(fate.reason for fate in golden.fates)
     total: Counter[str] = Counter()
-    for name, described in manifest(golden.output)["shards"].items():
+    assert len(manifest(golden.output)["shards"]) > 2
+    for name in manifest(golden.output)["shards"]:
         stats = json.loads((golden.output / "shards" / f"{name}_stats.json").read_text())
-        table = pq.read_metadata(golden.output / "shards" / f"{name}.parquet")
-        tar = (golden.output / "shards" / f"{name}.tar").read_bytes()
-        assert stats["successes"] == table.num_rows == described["pairs"]
         assert stats["count"] == stats["successes"] + sum(stats["reasons"].values())
         assert sum(stats["status_dict"].values()) == stats["count"]
-        assert stats["sha256"] == described["sha256"] == hashlib.sha256(tar).hexdigest()
         size += stats["bytes_downloaded"]
         total.update(stats["status_dict"])
     assert size == sum(
@@ -122,9 +108,8 @@ def test_stats_count_what_the_shard_holds(golden: Golden, web: SmallWeb):
     assert total["too_small"] == fates["too_small"]
 
 
-@pytest.fixture(scope="module")
-def pictures(web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Landscape, larger, portrait, and one that EXIF turns; each URL ends in its number."""
+def test_images_are_resized(web: SmallWeb, tmp_path: Path):
+    """Each mode and format: tests/transforms/images/test_resize.py."""
     stored, exif = turned(6)
     bodies = [
         encoded(photograph(1), "JPEG"),
@@ -134,17 +119,11 @@ def pictures(web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     web.files |= {f"/resize/{n}": body for n, body in enumerate(bodies)}
     urls = [f"{web.url}/resize/{n}" for n in range(len(bodies))]
-    path = tmp_path_factory.mktemp("resize") / "pairs.parquet"
-    pq.write_table(pa.table({"url": urls, "caption": TEXTS[: len(urls)]}), path)
-    return path
-
-
-def test_images_are_resized(pictures: Path, tmp_path: Path):
-    """Each mode and format: tests/transforms/images/test_resize.py."""
+    table = pa.table({"url": urls, "caption": TEXTS[: len(urls)]})
+    pq.write_table(table, tmp_path / "pairs.parquet")
     flags = ("--allow_private_addresses", "--min_image_side=90", "--encode_quality=90")
     of_mode = ("--resize_mode=keep_ratio", "--encode_format=webp", "--image_size=64")
-    succeed(pictures, tmp_path / "set", *flags, *of_mode)
-    assert rejected(tmp_path / "set") == []
+    succeed(tmp_path / "pairs.parquet", tmp_path / "set", *flags, *of_mode)
     files, sizes = samples(tmp_path / "set"), {}
     for row in rows(tmp_path / "set"):
         picture = PillowImage.open(io.BytesIO(files[row["key"]]["webp"]))
@@ -173,90 +152,42 @@ def plan(out: Path, shard: int, url: str) -> None:
     write_plan(pairs, plan_path(f"{out}/_temporary/plan", shard))
 
 
-def names_in(out: Path) -> set[str]:
-    files = [path for path in out.rglob("*") if path.is_file() and "plan" not in path.parts]
-    return {str(path.relative_to(out)) for path in files}
-
-
-def test_of_two_attempts_one_is_published(
+def test_what_a_worker_publishes_and_others_find(
     web: SmallWeb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """The web gives them other images, so the files of two must not be mixed."""
-    path, build = "/slow/1", write_shards.build_shard
-    built, go_on = threading.Event(), threading.Event()
-    got: list[ShardStats] = []
-
-    def slowly(*arguments) -> ShardStats:
-        stats = build(*arguments)
-        if threading.current_thread() is slow:
-            built.set()
-            assert go_on.wait(60)
-        return stats
-
-    monkeypatch.setattr(write_shards, "build_shard", slowly)
-    plan(tmp_path, 0, web.url + path)
-    web.files[path] = encoded(photograph(1), "JPEG")
-    slow = threading.Thread(target=lambda: got.append(worker(tmp_path).write(0, Beginning())))
-    slow.start()
-    assert built.wait(60)
-    web.files[path] = encoded(photograph(2), "JPEG")
-    other = worker(tmp_path)
-    assert len(other.under_way(0)) == 1
-    stats = other.write(0, Beginning())
-    assert other.slowest_s > 0
-    go_on.set()
-    slow.join(60)
-    assert got == [replace(stats, connections=UNSET, limited_by=UNSET)]
+    """Of a shard in which nothing is kept there are only rejects."""
+    web.files["/kept"] = encoded(photograph(1), "JPEG")
+    web.files["/small"] = encoded(photograph(1, 90, 90), "JPEG")
+    plan(tmp_path, 0, f"{web.url}/kept")
+    plan(tmp_path, HOLDOUT + 7, f"{web.url}/small")
+    own = worker(tmp_path)
+    stats, small = (own.write(shard, Beginning()) for shard in (0, HOLDOUT + 7))
+    assert own.slowest_s > 0
+    assert (small.number, small.reasons) == (HOLDOUT + 7, {"too_small": 1})
     tar = (tmp_path / "shards/00000.tar").read_bytes()
     assert hashlib.sha256(tar).hexdigest() == stats.sha256
-    (row,) = rows(tmp_path)
-    assert row["sha256"] == hashlib.sha256(web.files[path]).hexdigest()
-    assert names_in(tmp_path) == {
+    paths = [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()]
+    assert {path for path in paths if "/plan/" not in path} == {
         "_temporary/attempts/winners/00000",
+        f"_temporary/attempts/winners/{HOLDOUT + 7}",
         "rejected/images-00000.parquet",
+        "rejected/holdout-00007.parquet",
         "responses/00000_responses.parquet",
         *(f"shards/00000{ending}" for ending in (".tar", ".parquet", "_stats.json")),
-    }
-
-
-def test_a_shard_in_which_nothing_is_kept_has_only_rejects(web: SmallWeb, tmp_path: Path):
-    web.files["/small"] = encoded(photograph(1, 90, 90), "JPEG")
-    plan(tmp_path, HOLDOUT + 7, f"{web.url}/small")
-    stats = worker(tmp_path).write(HOLDOUT + 7, Beginning())
-    places = places_of(0, "set", worker(tmp_path).settings)
-    assert [*places] == [REJECTS, SIDECAR, TAR, RESPONSES_FILE, DONE]  # in the order of moves
-    assert (stats.number, stats.reasons) == (HOLDOUT + 7, {"too_small": 1})
-    assert names_in(tmp_path) == {
-        f"_temporary/attempts/winners/{HOLDOUT + 7}",
-        "rejected/holdout-00007.parquet",
         "holdout/00007_stats.json",
     }
-
-
-def test_an_attempt_that_another_overtakes_ends(
-    web: SmallWeb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+    places = places_of(0, "set", own.settings)
+    assert [*places] == [REJECTS, SIDECAR, TAR, RESPONSES_FILE, DONE]  # in the order of moves
+    # An attempt that another overtakes ends; and where a run resumes, none begins.
     monkeypatch.setattr("alignset.transforms.shards.shard_progress.COUNT_S", 0.0)
     monkeypatch.setattr("alignset.transforms.shards.shard_progress.LINE_S", 0.0)
-    web.files["/1"] = encoded(photograph(1), "JPEG")
-    plan(tmp_path, 0, f"{web.url}/1")
-    stats = worker(tmp_path).write(0, Beginning())
     monkeypatch.delattr(Attempt, "publish")
-    assert worker(tmp_path).write(0, Beginning()).sha256 == stats.sha256
-
-
-def test_without_the_flag_no_private_address_is_fetched(
-    pictures: Path, web: SmallWeb, tmp_path: Path
-):
-    before = len(web.requests)
-    last = keep_too_little(pictures, tmp_path / "set")
-    assert "fetches failed with forbidden_address (private addresses" in last
-    assert "the same command with --retry_failed tries them again" in last
-    assert {(fate.reason, fate.detail) for fate in rejected(tmp_path / "set")} == {
-        ("fetch_failed", "forbidden_address")
-    }
-    assert len(web.requests) == before
-    assert (kept(tmp_path / "set"), samples(tmp_path / "set")) == ([], {})
+    published = replace(stats, connections=UNSET, limited_by=UNSET)
+    assert worker(tmp_path).write(0, Beginning()) == published
+    monkeypatch.setattr(ShardWriter, "write", None)
+    resumed = ShardDoFn(worker(tmp_path))
+    resumed.start_bundle()
+    assert [*resumed.process(0, ""), *resumed.finish_bundle()] == [published]
 
 
 def test_what_is_stored_is_not_fetched_again(plain: Golden, web: SmallWeb, tmp_path: Path):
@@ -317,27 +248,6 @@ class World:
 
     def run(self, shards: int, slept: Callable[[float], None] | None = None) -> None:
         take_over(range(shards), self, clock=lambda: self.now_s, sleep=slept or self.sleep)
-
-
-def test_a_finished_shard_is_not_written_again():
-    """One that resumes tells of it, and writes the others."""
-
-    class Resumed:
-        def is_finished(self, shard: int) -> bool:
-            return shard == 0
-
-        def stats_of(self, shard: int) -> str:
-            return f"stats of {shard}"
-
-        def write(self, shard: int, beginning: Beginning) -> str:
-            assert shard == 1
-            return "stats of another"
-
-    shards = ShardDoFn(Resumed())
-    shards.start_bundle()
-    told = [stats for shard in (0, 1) for stats in shards.process(shard, "")]
-    told += [row.value for row in shards.finish_bundle()]
-    assert sorted(told) == ["stats of 0", "stats of another"]
 
 
 @pytest.mark.parametrize(

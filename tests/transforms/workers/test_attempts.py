@@ -200,18 +200,15 @@ def test_paused_before_each_step(
 
 def test_which_attempt_is_suspect(new_set: Callable[[], Set]):
     own = new_set()
-    assert not own.attempt().is_suspect
-    assert own.attempt().is_suspect  # the one before runs, or its process was killed
-    assert end_killed(own.attempts) == {"00003"}
-    assert end_killed(own.attempts) == set()
-    assert set(attempts_at(own.attempts, "*").values()) == {0}  # no files but these
     own.interrupt()
+    assert [own.attempt().is_suspect for _ in range(2)] == [False, True]  # the one before has died
+    assert not Attempt(own.attempts, "00004", {}).is_suspect
+    assert [end_killed(own.attempts) for _ in range(2)] == [{"00003", "00004"}, set()]
+    assert set(attempts_at(own.attempts, "*").values()) == {0}  # no files but these
     own.attempt()
     assert end_killed(own.attempts, forget=True) == {"00003"}
     assert own.attempt().is_suspect  # of the first two
-    assert not Attempt(own.attempts, "00004", {}).is_suspect
     own = new_set()
-    own.interrupt()
     own.attempt()
     end_killed(own.attempts, forget=True)
     assert attempts_at(own.attempts, "*") == {}

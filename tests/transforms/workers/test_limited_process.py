@@ -94,27 +94,30 @@ def test_parts_and_errors_come_back_from_one_process_that_stays() -> None:
     assert parts[2] != first[2]
 
 
-def test_a_function_that_is_kept_busy_is_ended() -> None:
+@pytest.mark.parametrize(
+    ("function", "limits", "error", "said"),
+    [
+        (burn, Limits(0.2, 1 << 30), CostlyError, None),
+        (fill, Limits(30.0, 1 << 26), CostlyError, None),
+        (fill_by_pages, Limits(30.0, 1 << 26), CostlyError, None),
+        (crash, AMPLE, CrashError, "Segmentation fault"),
+        (leave, AMPLE, ChildError, "status 3"),
+    ],
+)
+def test_what_goes_wrong_costs_only_the_call(
+    function: module.Function, limits: Limits, error: type[Exception], said: str | None
+) -> None:
     begun = time.process_time()
-    with pytest.raises(CostlyError):
-        call_limited(burn, b"", Limits(0.2, 1 << 30))
+    with pytest.raises(error, match=said):
+        call_limited(function, b"", limits)
     assert time.process_time() - begun < 10  # of this process, which waits
-    assert call_limited(reversed_parts, b"ab", AMPLE)[0] == b"ba"
-
-
-@pytest.mark.parametrize("function", [fill, fill_by_pages])
-def test_a_function_gets_no_more_memory_than_it_is_given(function: module.Function) -> None:
-    with pytest.raises(CostlyError):
-        call_limited(function, b"", Limits(30.0, 1 << 26))
     assert len(call_limited(fill, b"", Limits(30.0, 5 << 28))[0]) == 1 << 30  # for one call alone
 
 
-def test_a_crash_is_tried_again_in_a_new_process(tmp_path: os.PathLike[str]) -> None:
-    with pytest.raises(CrashError, match="Segmentation fault"):
-        call_limited(crash, b"", AMPLE)
-    marker = os.path.join(tmp_path, "marker")
-    open(marker, "w").close()
-    assert call_limited(crash_once, marker.encode(), AMPLE) == [b"lives"]
+def test_a_crash_is_tried_again_in_a_new_process(tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    marker.touch()
+    assert call_limited(crash_once, str(marker).encode(), AMPLE) == [b"lives"]
 
 
 def test_a_checked_child_dies_of_what_it_writes_past_a_block() -> None:
@@ -129,8 +132,6 @@ def test_a_checked_child_dies_of_what_it_writes_past_a_block() -> None:
 def test_a_process_that_cannot_start_is_no_fault_of_the_bytes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with pytest.raises(ChildError, match="status 3"):
-        call_limited(leave, b"", AMPLE)
     monkeypatch.setattr(module, "CHILDREN", module.Children())
     for wrong, says in (("/bin/false", "status 1"), ("/nowhere", "can be started")):
         monkeypatch.setattr(sys, "executable", wrong)

@@ -2,6 +2,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import Any
 
 import pytest
@@ -104,7 +105,10 @@ def in_a_bundle(do_fn: ThreadedDoFn, elements: list, *sides: Any) -> Iterator[An
 
 
 class _Slower(ThreadedDoFn):
-    """Each element's numbers; the first elements take longest."""
+    """Each element's numbers; the first elements take longest, and one may fail."""
+
+    def __init__(self, failing: int) -> None:
+        self.failing = failing
 
     def take(self, element: int) -> int:
         assert threading.get_ident() == RUNNER
@@ -114,17 +118,26 @@ class _Slower(ThreadedDoFn):
         assert threading.get_ident() != RUNNER
         for value in range(3):
             time.sleep(0.02 / (element + 1))
+            if value and element == self.failing:
+                raise ValueError(f"element {element}")
             yield element, value, side
 
 
 RUNNER = threading.get_ident()
 
 
-def test_elements_keep_their_order_in_each_bundle() -> None:
-    do_fn = _Slower()
+@pytest.mark.parametrize("failing", [100, 0, 9])
+def test_elements_keep_their_order_until_one_fails(failing: int) -> None:
+    do_fn = _Slower(failing)
     for size in (0, 1, THREADS, THREADS + 1, 20):
-        results = list(in_a_bundle(do_fn, list(range(size)), "side"))
-        assert results == [(element, n, "side") for element in range(size) for n in range(3)]
+        expected = [(element, n, "side") for element in range(size) for n in range(3)]
+        results = in_a_bundle(do_fn, list(range(size)), "side")
+        if failing < size:
+            expected = expected[: 3 * failing + 1]
+        assert [*islice(results, len(expected))] == expected  # what came before the error
+        with pytest.raises(ValueError if failing < size else StopIteration):
+            next(results)
+    do_fn.teardown()
 
 
 def wait_until(happened: Callable[[], object]) -> None:
@@ -160,28 +173,6 @@ def test_work_runs_only_a_little_ahead_and_ends_with_its_bundle() -> None:
     do_fn.teardown()  # what a runner calls after a bundle that failed
     assert do_fn.closed.wait(60)
     assert do_fn.made < 70
-
-
-class _Fail(ThreadedDoFn):
-    def __init__(self, at: int) -> None:
-        self.at = at
-
-    def work(self, element: int) -> Iterator[int]:
-        yield element
-        if element == self.at:
-            raise ValueError(f"element {element}")
-        yield -element
-
-
-@pytest.mark.parametrize("at", [0, 9])
-def test_an_error_fails_the_bundle_at_its_place(at: int) -> None:
-    do_fn = _Fail(at)
-    expected = [value for element in range(at) for value in (element, -element)] + [at]
-    results = in_a_bundle(do_fn, list(range(10)))
-    assert [next(results) for _ in expected] == expected  # what came before the error
-    with pytest.raises(ValueError, match=f"element {at}"):
-        next(results)
-    do_fn.teardown()
 
 
 def test_stopped_work_takes_no_further_batch() -> None:
