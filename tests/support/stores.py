@@ -25,6 +25,7 @@ import botocore.config
 import pytest
 
 from alignset.transforms.storage.files import match, open_to_read, publish
+from alignset.transforms.storage.stores import client
 from tests.support.serving import serving
 
 BUCKET = "bucket"
@@ -278,6 +279,7 @@ def chosen_store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     store = request.getfixturevalue(getattr(request, "param", "s3"))
     if store.root.startswith("gs"):
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", store.url)
+    client.cache_clear()
     return store
 
 
@@ -291,4 +293,6 @@ def options_of(store: Store) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in values.items():
             patch.setenv(name, value)
+        client.cache_clear()
         yield
+    client.cache_clear()
