@@ -341,7 +341,7 @@ class RemoteFile(io.RawIOBase):
         while over and (piece := answer.read(min(_BUFFER, over))):
             over -= len(piece)
         if over:
-            raise ConnectionError(f"cut off {over:,} bytes before byte {self._place:,}")
+            raise ConnectionError(f"cut off after {self._place - over:,} bytes")
         return answer
 
     def _read_on(self, count: int) -> bytes:
