@@ -23,6 +23,7 @@ from functools import lru_cache
 from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 from urllib.parse import quote, unquote
 
+LOG = logging.getLogger("alignset")
 T = TypeVar("T")
 WAITS_S = (0, 2, 4, 8, 16, 32, 60, 60, 60)  # between tries, each a half more or less
 SILENCE_S = 20.0  # that a web host may take to connect, to answer, or between two parts of a file
@@ -110,9 +111,7 @@ def _patiently(path: str, request: Callable[..., T], *args: Any, waits_s: Any = 
                     raise RemoteError(f"{path}: {why}", status or 503 * passes) from error
                 raise
             wait_s = waits.pop(0) * random.uniform(0.5, 1.5)
-            logging.getLogger("alignset").warning(
-                "%s: %s; trying again in %.0f s", path, why, wait_s
-            )
+            LOG.warning("%s: %s; trying again in %.0f s", path, why, wait_s)
         time.sleep(wait_s)
 
 
@@ -130,7 +129,8 @@ def _store(path: str, method: str) -> Callable[..., Any]:
 def client(store: str) -> Any:
     """A client takes 100 ms to make; where its variables change, `cache_clear` it."""
     if store == "s3":
-        from boto3.session import Config, Session
+        from boto3.session import Session
+        from botocore.config import Config
 
         return Session().client("s3", config=Config(max_pool_connections=32))
     if store == "hf":
