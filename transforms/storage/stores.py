@@ -270,7 +270,7 @@ class Web:
             raise
         version = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
         first, _, size = answer.headers.get("Content-Range", "").rpartition("/")
-        has_ranges = answer.status == 206 and first.startswith(f"bytes {start}-") and size.isdigit()
+        has_ranges = answer.status == 206 and first.startswith(f"bytes {start}-")
         if not has_ranges:
             size = answer.headers.get("Content-Length", "") if answer.status == 200 else ""
         known = int(size) if size.isdigit() else None
@@ -371,7 +371,7 @@ def open_remote(path: str, waits_s: Sequence[float] = WAITS_S) -> BinaryIO:
     Raises FileNotFoundError, or another OSError where the store refuses or does not answer.
     """
     file = RemoteFile(path, 0, waits_s)
-    if file.has_ranges:
+    if file.has_ranges and file.size is not None:
         return io.BufferedReader(file, _BUFFER)
     # It may not end.
     most = min(_LONGEST_COPY, shutil.disk_usage(tempfile.gettempdir()).free // 2)
