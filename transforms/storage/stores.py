@@ -128,6 +128,7 @@ def _store(path: str, method: str) -> Callable[..., Any]:
 @lru_cache
 def client(store: str) -> Any:
     """A client takes 100 ms to make; where its variables change, `cache_clear` it."""
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # of many threads
     if store == "s3":
         from boto3.session import Session
         from botocore.config import Config
@@ -139,7 +140,6 @@ def client(store: str) -> Any:
         return HfFileSystem()
     from google.cloud import storage
 
-    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # of many threads
     return storage.Client()
 
 
