@@ -97,7 +97,7 @@ def days_of(
             if is_local(path):
                 written_at = os.stat(path).st_mtime
             else:
-                written_at = list_remote(path)[0].modified_s
+                written_at = list_remote(f"{path}*")[0].modified_s
             days.append(datetime.fromtimestamp(written_at, UTC).date().isoformat())
     return Days(min(days), max(days)) if days else UNSET
 

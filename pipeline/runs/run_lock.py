@@ -86,18 +86,18 @@ class Lease(Lock):
         seen, until = set[str](), time.monotonic() + LEASE_S
         self._begin(run, b"")
         while not self._write():
-            there = read_version(path)
-            if there and not self._is_dead(_fields(there.body)):
+            body, version = read_version(path)
+            if version and not self._is_dead(_fields(body)):
                 if not seen:
                     LOG.info("waiting %.0f s for a sign of life of the run there", LEASE_S)
-                seen.add(there.version)
+                seen.add(version)
                 if len(seen) > 1:
-                    raise self._refusal(there.body)
+                    raise self._refusal(body)
                 if time.monotonic() < until:
                     time.sleep(LEASE_S / 12)
                     continue
-            self._begin(run, there.body if there else b"")
-            self._version = there and there.version
+            self._begin(run, body)
+            self._version = version
         self._thread = threading.Thread(target=self._renew, daemon=True)
         self._thread.start()
 

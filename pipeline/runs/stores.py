@@ -10,7 +10,7 @@ from alignset.extras import EXTRAS, how_to_install, is_installed
 from alignset.pipeline.command import Command
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.engine import is_dry_run, runner_of
-from alignset.transforms.storage.stores import STORES, scheme
+from alignset.transforms.storage.stores import STORES, client, scheme
 
 # The modules that such paths need, and what installs them.
 _NEEDED = {
@@ -40,6 +40,7 @@ def check_stores(command: Command) -> None:
         os.environ.pop("AWS_SESSION_TOKEN", None)  # another key's
     given = {variable: getattr(flags, flag) for flag, variable in _VARIABLES.items()}
     os.environ.update({variable: value for variable, value in given.items() if value})
+    client.cache_clear()
     if flags.s3_disable_ssl or flags.s3_api_version:
         raise UsageError("--s3_disable_ssl, --s3_api_version: no effect; pass --s3_endpoint_url")
 

@@ -13,16 +13,17 @@ FILES: dict[str, bytes] = {}
 class MemoryStore:
     """A store whose objects have no versions but their bytes."""
 
-    def stat(self, path: str) -> Remote:
-        return Remote(path, len(self._body(path)), 0.0)
-
     def open_at(self, path: str, start: int = 0) -> Answer:
         body = self._body(path)
         stream = io.BytesIO(body[start:])
         return Answer(stream.read, stream.close, len(body), body.hex())
 
     def list_all(self, prefix: str) -> list[Remote]:
-        return [self.stat(path) for path in sorted(FILES) if path.startswith(prefix)]
+        return [
+            Remote(path, len(body))
+            for path, body in sorted(FILES.items())
+            if path.startswith(prefix)
+        ]
 
     def put(self, path: str, file: BinaryIO) -> None:
         file.seek(0)

@@ -25,6 +25,7 @@ import botocore.config
 import pytest
 
 from alignset.transforms.storage.files import match, open_to_read, publish
+from alignset.transforms.storage.stores import client
 from tests.support.serving import serving
 
 BUCKET = "bucket"
@@ -122,7 +123,7 @@ def gs_store(folder: Path) -> Iterator[Store]:
 
 
 # Given a request's method and path, what to do with it: None to hand it on, a status to answer,
-# "cut" to hand on half of its body and hang up.
+# "cut" to hand on half of its body and hang up, "lost" to hand it on and answer 500.
 Fault = Callable[[str, str], int | str | None]
 
 
@@ -137,7 +138,6 @@ class FaultyProxy(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Proxied)
         self.store = store_url.removeprefix("http://")
         self.fault: Fault = lambda method, path: None
-        self.lose_answer: Callable[[str, str], bool] = lambda method, path: False
         self.requests: list[tuple[str, str]] = []
         self.failed: list[tuple[str, str]] = []
         self.turn: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
@@ -230,11 +230,10 @@ class _Proxied(BaseHTTPRequestHandler):
             answer = store.getresponse()
             if generation:
                 answer.headers["X-Goog-Generation"] = generation
-            if self.server.lose_answer(*asked):
-                answer.read()
-                self.server.failed.append(asked)
+            body = answer.read()
+            if fault == "lost":
                 return 500, [], _refusal(500)
-            return answer.status, answer.getheaders(), answer.read()
+            return answer.status, answer.getheaders(), body
         finally:
             store.close()
 
@@ -278,6 +277,7 @@ def chosen_store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
     store = request.getfixturevalue(getattr(request, "param", "s3"))
     if store.root.startswith("gs"):
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", store.url)
+    client.cache_clear()
     return store
 
 
@@ -291,4 +291,6 @@ def options_of(store: Store) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in values.items():
             patch.setenv(name, value)
+        client.cache_clear()
         yield
+    client.cache_clear()

@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from alignset.train.errors import TrainingError
-from alignset.transforms.storage.stores import RemoteFile, begin_remote
+from alignset.transforms.storage.stores import RemoteFile
 
 LOG = logging.getLogger(__name__)
 PIPE = "pipe:"
@@ -21,7 +21,7 @@ class ShardStream:
     """A shard's bytes in order.
 
     Where its source fails, it is opened again and read on from the same byte, so that nothing
-    comes twice; a command, or a web server without ranges, by reading over what was had.
+    comes twice; a command by reading over what was had. A store has a patience of its own.
 
     Attributes:
       at: the next byte.
@@ -33,6 +33,7 @@ class ShardStream:
         self.shard, self.at = shard, at
         self.size: int | None = None
         self.seeks = not shard.startswith(PIPE)
+        self._is_remote = self.seeks and "://" in shard
         self._file: Any = None
 
     def __enter__(self) -> "ShardStream":
@@ -61,8 +62,7 @@ class ShardStream:
                 self.__exit__()
                 why = f"at byte {self.at} ({type(error).__name__}: {error}"[:200].replace("\n", " ")
                 final = isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError)
-                was_tried = "://" in self.shard and self.seeks  # for 4 minutes
-                if final or was_tried or not waits_s:
+                if final or self._is_remote or not waits_s:
                     why += "): put it right; the same command resumes"
                     raise TrainingError(f"{self.shard} cannot be read {why}") from error
                 LOG.warning("%s failed %s): trying again", self.shard, why)
@@ -70,7 +70,7 @@ class ShardStream:
 
     def skip(self, count: int) -> None:
         """Leaves out the next `count` bytes; in a local file they are not read."""
-        if self._file is not None and self.seeks and "://" not in self.shard:
+        if self._file is not None and self.seeks and not self._is_remote:
             self._file.seek(count, os.SEEK_CUR)
             self.at += count
             return
@@ -83,31 +83,28 @@ class ShardStream:
         if self._file is None:
             self._open()
         data: bytes = self._file.read(count)
-        while len(data) < count and (more := self._file.read(count - len(data))):
-            data += more
         if len(data) < count and self.size is not None and self.at + len(data) < self.size:
             raise OSError(f"ended after {self.at + len(data)} of {self.size} bytes")
         return data
 
     def _open(self) -> None:
-        size = None
-        if self.shard.startswith(PIPE):
-            self._file = _Command(self.shard.removeprefix(PIPE))
-        elif "://" in self.shard:
-            self._file = answer = begin_remote(self.shard, self.at)
-            size, self.seeks = answer.size, answer.has_ranges
-            if self.seeks:
-                self._file = io.BufferedReader(RemoteFile(self.shard, answer, self.at), _BLOCK)
-        else:
+        size, over = None, 0
+        if self._is_remote:
+            remote = RemoteFile(self.shard, self.at)
+            size, self.seeks = remote.size, remote.has_ranges
+            self._file = io.BufferedReader(remote, _BLOCK)
+        elif self.seeks:
             self._file = open(self.shard, "rb", buffering=_BLOCK)  # noqa: SIM115 (read on later)
             self._file.seek(self.at)
             size = os.fstat(self._file.fileno()).st_size
+        else:
+            self._file, over = _Command(self.shard.removeprefix(PIPE)), self.at
         if self.size not in (None, size):
             raise TrainingError(
                 f"{self.shard} had {self.size} bytes and now has {size}: it was changed while "
                 "it was read; put the old one back, or train in a new --run"
             )
-        self.size, over = size, 0 if self.seeks else self.at
+        self.size = size
         while over and (piece := self._file.read(min(_BLOCK, over))):
             over -= len(piece)
         if over:

@@ -21,11 +21,11 @@ from typing import Any, BinaryIO
 
 from alignset.transforms.storage.stores import (
     copy_remote,
+    find_remote,
     list_remote,
     open_remote,
     put_file,
     put_if,
-    remote_exists,
     remove_remote,
     scheme,
 )
@@ -186,7 +186,7 @@ def remove(path: str) -> None:
 
 def exists(path: str) -> bool:
     """Whether there is a file at this path."""
-    return Path(path).exists() if is_local(path) else remote_exists(path)
+    return Path(path).exists() if is_local(path) else bool(find_remote(path))
 
 
 @lru_cache

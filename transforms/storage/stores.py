@@ -13,6 +13,7 @@ import os
 import random
 import re
 import shutil
+import socket
 import tempfile
 import time
 from base64 import b64encode
@@ -22,6 +23,7 @@ from functools import lru_cache
 from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 from urllib.parse import quote, unquote
 
+LOG = logging.getLogger("alignset")
 T = TypeVar("T")
 WAITS_S = (0, 2, 4, 8, 16, 32, 60, 60, 60)  # between tries, each a half more or less
 SILENCE_S = 20.0  # that a web host may take to connect, to answer, or between two parts of a file
@@ -43,14 +45,7 @@ class Remote(NamedTuple):
 
     path: str
     size: int
-    modified_s: float = 0.0  # web hosts are not asked
-
-
-class Versioned(NamedTuple):
-    """A small object, and which of its versions this is."""
-
-    body: bytes
-    version: str
+    modified_s: float = 0.0  # only a listing of s3:// and gs:// says it
 
 
 class Answer(NamedTuple):
@@ -89,6 +84,8 @@ def may_pass(error: BaseException) -> bool:
     """Whether the same request may succeed later."""
     if status := _status(error):
         return status >= 500 or status in _PASSING
+    if isinstance(why := getattr(error, "reason", None), socket.gaierror):
+        return why.errno == socket.EAI_AGAIN  # else there is no such host
     return any(kind.__name__ in _UNANSWERED for kind in type(error).__mro__)
 
 
@@ -114,28 +111,29 @@ def _patiently(path: str, request: Callable[..., T], *args: Any, waits_s: Any = 
                     raise RemoteError(f"{path}: {why}", status or 503 * passes) from error
                 raise
             wait_s = waits.pop(0) * random.uniform(0.5, 1.5)
-            logging.getLogger("alignset").warning(
-                "%s: %s; trying again in %.0f s", path, why, wait_s
-            )
+            LOG.warning("%s: %s; trying again in %.0f s", path, why, wait_s)
         time.sleep(wait_s)
 
 
 def _store(path: str, method: str) -> Callable[..., Any]:
-    try:
-        return cast("Callable[..., Any]", getattr(STORES[scheme(path)], method))
-    except (KeyError, AttributeError) as error:
-        what = "s3:// and gs:// can be read and written, http://, https:// and hf:// read"
-        raise RemoteError(f"{path}: {scheme(path)}:// has no {method!r} here; {what}") from error
+    kind = scheme(path)
+    if kind not in STORES:
+        places = "a path of this machine, s3://, gs://, hf:// or https://"
+        raise RemoteError(f"{path}: {kind}:// cannot be read here; pass {places}")
+    if not hasattr(STORES[kind], method):
+        raise RemoteError(f"{path}: {kind}:// can only be read")
+    return cast("Callable[..., Any]", getattr(STORES[kind], method))
 
 
 @lru_cache
-def _make_client(store: str, pid: int, *settings: str | None) -> Any:
-    """A client takes 100 ms to make; a fork has its own."""
+def client(store: str) -> Any:
+    """A client takes 100 ms to make; where its variables change, `cache_clear` it."""
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # of many threads
     if store == "s3":
-        import boto3.session
+        from boto3.session import Session
+        from botocore.config import Config
 
-        return boto3.session.Session().client("s3")
+        return Session().client("s3", config=Config(max_pool_connections=32))
     if store == "hf":
         from huggingface_hub import HfFileSystem
 
@@ -145,14 +143,7 @@ def _make_client(store: str, pid: int, *settings: str | None) -> Any:
     return storage.Client()
 
 
-def client(store: str) -> Any:
-    names = (
-        "AWS_ENDPOINT_URL_S3",
-        "AWS_ENDPOINT_URL",
-        "AWS_ACCESS_KEY_ID",
-        "STORAGE_EMULATOR_HOST",
-    )
-    return _make_client(store, os.getpid(), *map(os.environ.get, names))
+os.register_at_fork(after_in_child=client.cache_clear)
 
 
 def _place(path: str) -> dict[str, str]:
@@ -162,10 +153,6 @@ def _place(path: str) -> dict[str, str]:
 
 class S3:
     """By boto3, which finds keys, the region and the server in its variables and files."""
-
-    def stat(self, path: str) -> Remote:
-        head = client("s3").head_object(**_place(path))
-        return Remote(path, head["ContentLength"], head["LastModified"].timestamp())
 
     def open_at(self, path: str, start: int = 0) -> Answer:
         span = {"Range": f"bytes={start}-"} if start else {}
@@ -216,11 +203,6 @@ class Google:
         bucket, name = _place(path).values()
         return client("gs").bucket(bucket).blob(name, chunk_size=1 << 24)
 
-    def stat(self, path: str) -> Remote:
-        blob = self._blob(path)
-        blob.reload()
-        return Remote(path, blob.size, blob.updated.timestamp())
-
     def open_at(self, path: str, start: int = 0) -> Answer:
         from google.api_core.exceptions import from_http_response
 
@@ -268,14 +250,6 @@ class Google:
 class Web:
     """By the standard library."""
 
-    def stat(self, path: str) -> Remote:
-        answer = self.open_at(path)
-        answer.close()
-        if answer.size is not None:
-            return Remote(path, answer.size)
-        with _copy_whole(path) as file:
-            return Remote(path, file.seek(0, 2))
-
     def open_at(self, path: str, start: int = 0) -> Answer:
         from urllib.error import HTTPError
         from urllib.request import Request, urlopen
@@ -296,7 +270,7 @@ class Web:
             raise
         version = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
         first, _, size = answer.headers.get("Content-Range", "").rpartition("/")
-        has_ranges = answer.status == 206 and first.startswith(f"bytes {start}-") and size.isdigit()
+        has_ranges = answer.status == 206 and first.startswith(f"bytes {start}-")
         if not has_ranges:
             size = answer.headers.get("Content-Length", "") if answer.status == 200 else ""
         known = int(size) if size.isdigit() else None
@@ -308,23 +282,33 @@ class Hub:
 
     def open_at(self, path: str, start: int = 0) -> Answer:
         file = client("hf").open(path, "rb", cache_type="none")
+        if file.details["type"] == "directory":
+            raise FileNotFoundError(f"{path} is a folder")
         file.seek(start)
         return Answer(file.read, file.close, file.size, "")
 
-    def glob(self, pattern: str) -> list[Remote]:
-        files = client("hf").glob(pattern, detail=True).items()
-        return [Remote(f"hf://{name}", file["size"]) for name, file in files if file["size"]]
+    def list_all(self, prefix: str) -> list[Remote]:
+        found = client("hf").find(prefix.rpartition("/")[0], detail=True)
+        return [Remote(f"hf://{name}", file["size"]) for name, file in found.items()]
 
 
 STORES: dict[str, Any] = {"s3": S3(), "gs": Google(), "http": Web(), "https": Web(), "hf": Hub()}
 
 
 class RemoteFile(io.RawIOBase):
-    """A file of a store: a request from each place to which one seeks, all of one version."""
+    """A file of a store: a request from each place to which one seeks, all of one version.
 
-    def __init__(self, path: str, answer: Answer, start: int = 0) -> None:
-        self._path, self._answer, self.version = path, answer, answer.version
-        self._size, self._place, self._answer_at = answer.size or 0, start, start
+    Where its host sends it only from its first byte on, all before that place is read over.
+
+    Attributes:
+      size: bytes, or None where the host does not say.
+      has_ranges: whether it is sent from any byte on.
+    """
+
+    def __init__(self, path: str, start: int = 0, waits_s: Sequence[float] = WAITS_S) -> None:
+        self._path, self._place, self._answer_at = path, start, start
+        answer = self._answer = _patiently(path, self._request, waits_s=waits_s)
+        self.size, self.version, self.has_ranges = answer.size, answer.version, answer.has_ranges
         self._took_s, self._got = 0.0, 0  # by reading, of this answer
 
     def readable(self) -> bool:
@@ -333,33 +317,45 @@ class RemoteFile(io.RawIOBase):
     seekable = readable
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        self._place = max(0, offset + (0, self._place, self._size)[whence])
+        self._place = max(0, offset + (0, self._place, self.size or 0)[whence])
         return self._place
 
     def readinto(self, buffer: Any) -> int:
         view = memoryview(buffer).cast("B")
-        if (count := min(len(view), self._size - self._place)) <= 0:
-            return 0
-        piece = _patiently(self._path, self.read_on, count)
+        if self.size is not None:
+            view = view[: max(0, self.size - self._place)]
+        piece = _patiently(self._path, self._read_on, len(view)) if view else b""
         view[: len(piece)] = piece
         return len(piece)
 
     def readall(self) -> bytes:
         return b"".join(iter(lambda: self.read(_BUFFER), b""))
 
-    def read_on(self, count: int) -> bytes:
+    def close(self) -> None:
+        self._answer.close()
+        super().close()
+
+    def _request(self) -> Answer:
+        answer: Answer = _store(self._path, "open_at")(self._path, self._place)
+        over = 0 if answer.has_ranges else self._place
+        while over and (piece := answer.read(min(_BUFFER, over))):
+            over -= len(piece)
+        if over:
+            raise ConnectionError(f"cut off after {self._place - over:,} bytes")
+        return answer
+
+    def _read_on(self, count: int) -> bytes:
         """Some bytes more, in one try."""
         if self._answer_at != self._place:  # after a seek, or a failure
             self._answer.close()
-            again = _store(self._path, "open_at")(self._path, self._place)
-            if again[2:] != self._answer[2:]:
-                again.close()
+            self._answer = self._request()
+            if self._answer[2:] != (self.size, self.version, self.has_ranges):
                 raise RemoteError(f"{self._path} changed while it was read: run again")
-            self._answer, self._took_s, self._got = again, 0.0, 0
+            self._took_s, self._got = 0.0, 0
         self._answer_at, begun_s = -1, time.monotonic()
         piece = self._answer.read(count)
-        if not piece and self._answer.size not in (None, self._place):
-            raise ConnectionError(f"cut off after {self._place:,} of {self._answer.size:,} bytes")
+        if not piece and self.size not in (None, self._place):
+            raise ConnectionError(f"cut off after {self._place:,} of {self.size:,} bytes")
         self._took_s += time.monotonic() - begun_s
         self._got += len(piece)
         if self._took_s > SLOW_S and self._got < self._took_s * _SLOW:
@@ -368,34 +364,20 @@ class RemoteFile(io.RawIOBase):
         self._answer_at = self._place
         return piece
 
-    def close(self) -> None:
-        self._answer.close()
-        super().close()
 
-
-def begin_remote(path: str, start: int = 0) -> Answer:
-    """Begins to read at a byte, or at the first where the host has no ranges; see `open_remote`."""
-    return _patiently(path, _store(path, "open_at"), path, start)
-
-
-def open_remote(path: str) -> BinaryIO:
+def open_remote(path: str, waits_s: Sequence[float] = WAITS_S) -> BinaryIO:
     """Opens a file for reading at any place; one that its host sends only whole is copied first.
 
     Raises FileNotFoundError, or another OSError where the store refuses or does not answer.
     """
-    answer = begin_remote(path)
-    if answer.has_ranges:
-        return io.BufferedReader(RemoteFile(path, answer), _BUFFER)
-    answer.close()
-    return _patiently(path, _copy_whole, path)
-
-
-def _copy_whole(path: str) -> BinaryIO:
-    """A copy on this machine of a file that may not end."""
+    file = RemoteFile(path, 0, waits_s)
+    if file.has_ranges and file.size is not None:
+        return io.BufferedReader(file, _BUFFER)
+    # It may not end.
     most = min(_LONGEST_COPY, shutil.disk_usage(tempfile.gettempdir()).free // 2)
     copy = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 (the caller closes it)
-    with RemoteFile(path, _store(path, "open_at")(path)) as file:
-        while piece := file.read_on(1 << 20):
+    with file:
+        while piece := file.read(1 << 20):
             copy.write(piece)
             if copy.tell() > most:
                 raise RemoteError(
@@ -406,15 +388,16 @@ def _copy_whole(path: str) -> BinaryIO:
     return cast("BinaryIO", copy)
 
 
-def _find(path: str) -> list[Remote]:
-    """The file of a name, if there is one."""
+def find_remote(path: str) -> list[Remote]:
+    """The file with this very name, if there is one."""
     if path.count("/") < 3:  # a bucket
         return []
     waits_s = () if scheme(path).startswith("http") else WAITS_S  # a user waits for a web host
-    with suppress(FileNotFoundError):
-        if scheme(path) == "hf":
-            return cast("list[Remote]", _patiently(path, _store(path, "glob"), path))
-        return [_patiently(path, _store(path, "stat"), path, waits_s=waits_s)]
+    with suppress(FileNotFoundError), RemoteFile(path, 0, waits_s) as file:
+        if file.size is not None:
+            return [Remote(path, file.size)]
+        with open_remote(path, waits_s) as copy:
+            return [Remote(path, copy.seek(0, 2))]
     return []
 
 
@@ -424,19 +407,14 @@ def list_remote(pattern: str) -> list[Remote]:
     In a glob `*` stays within a folder, `**` does not; `?` and `[a-z]` are one character.
     """
     parts = re.split(r"(\*\*|\*|\?|\[!?\]?[^\]]*\])", pattern)
-    if len(parts) == 1 or scheme(pattern) in ("http", "https", "hf"):  # a URL has no globs
-        return _find(pattern)
+    if len(parts) == 1 or scheme(pattern) in ("http", "https"):  # a URL has no globs
+        return find_remote(pattern)
     files = _patiently(pattern, _store(pattern, "list_all"), parts[0])
     globs = {"**": ".*", "*": r"[^/\\]*"}
     parts[::2] = map(re.escape, parts[::2])
     parts[1::2] = [globs.get(p) or fnmatch.translate(p).removesuffix(r"\Z") for p in parts[1::2]]
     is_match = re.compile("".join(parts), re.DOTALL).fullmatch
     return [file for file in files if is_match(file.path)]
-
-
-def remote_exists(path: str) -> bool:
-    """Whether there is a file with this very name."""
-    return bool(_find(path))
 
 
 def put_file(file: BinaryIO, path: str) -> None:
@@ -469,12 +447,12 @@ def put_if(path: str, body: bytes, version: str | None) -> str | None:
         # Of an object that is gone a store says 404 where a version was asked for.
         if _status(error) != 412 and not (version and isinstance(error, FileNotFoundError)):
             raise
-    there = read_version(path)
-    return there.version if there and there.body == body else None
+    body_there, version_there = read_version(path)
+    return version_there if body_there == body else None
 
 
-def read_version(path: str) -> Versioned | None:
-    """A small object as it is now, or None where there is none."""
-    with suppress(FileNotFoundError), open_remote(path) as file:
-        return Versioned(file.read(), cast("Any", file).raw.version)
-    return None
+def read_version(path: str) -> tuple[bytes, str | None]:
+    """A small object as it is now, and which of its versions this is; None where there is none."""
+    with suppress(FileNotFoundError), RemoteFile(path) as file:
+        return file.readall(), file.version
+    return b"", None

@@ -120,17 +120,16 @@ def test_a_run_that_is_paused_keeps_a_file_and_loses_a_lease(
     with pytest.raises(RuntimeError, match=r"another run took \S+/set over"):
         second.check()
     second.release(done=True)
-    now = read_version(f"{work}/{LOCK}")
-    assert now
-    assert now.version == other, "what another has taken over stays"
+    _, now = read_version(f"{work}/{LOCK}")
+    assert now == other, "what another has taken over stays"
 
 
 def take_lock_of_another(work: str, body: bytes = b"", **fields: object) -> str:
     """Writes the lease of a run on another machine; returns its version."""
-    there = read_version(f"{work}/{LOCK}")
+    _, there = read_version(f"{work}/{LOCK}")
     holder = {"run": "other", "host": "elsewhere", "process": 7, "namespace": ""}
     body = body or json.dumps(holder | fields).encode()
-    version = put_if(f"{work}/{LOCK}", body, there and there.version)
+    version = put_if(f"{work}/{LOCK}", body, there)
     return version or take_lock_of_another(work, body)  # it was renewed just then
 
 

@@ -20,51 +20,40 @@ from alignset.transforms.storage.files import (
     publish,
     write_atomically,
 )
-from tests.support.memory_files import FILES, read
+from tests.support.memory_files import read
 
 
-def test_a_file_is_there_once_it_is_written(folder: str) -> None:
-    path = f"{folder}/deeper/a.bin"
-    assert not exists(path)
-    write_atomically(path, lambda sink: sink.write(b"one"))
-    assert exists(path)
-    assert read(path) == b"one"
-    body = gzip.compress(b"a dog")  # is read as it is
+def write(path: str, body: bytes) -> None:
     write_atomically(path, lambda sink: sink.write(body))
-    assert read(path) == body
 
 
-def test_a_write_that_fails_leaves_what_was_there(folder: str) -> None:
-    def half(sink) -> None:
-        sink.write(b"half")
+def test_a_file_is_whole_or_not_there(folder: str, tmp_path: Path) -> None:
+    path, half = f"{folder}/deeper/a.bin", b"half"
+
+    def fail(sink) -> None:
+        sink.write(half)
+        assert not is_local(path) or not exists(f"{folder}/deeper/new")
         raise RuntimeError("killed")
 
-    write_atomically(f"{folder}/old", lambda sink: sink.write(b"whole"))
-    for name in ("old", "new"):
+    assert not exists(path)
+    body = gzip.compress(b"a dog")  # is read as it is
+    for written in (b"one", body):
+        write(path, written)
+        assert exists(path)
+        assert read(path) == written
+    for name in ("a.bin", "new"):
         with pytest.raises(RuntimeError, match="killed"):
-            write_atomically(f"{folder}/{name}", half)
-    assert read(f"{folder}/old") == b"whole"
-    names = [path.name for path in Path(folder).iterdir()] if is_local(folder) else list(FILES)
-    assert names == ["old" if is_local(folder) else f"{folder}/old"]
-
-
-def test_nothing_is_seen_under_its_name_before_it_is_whole(tmp_path: Path) -> None:
-    path = tmp_path / "a"
-    looks = []
-
-    def write(sink) -> None:
-        sink.write(b"a")
-        looks.append([path.exists(), *(file.name.startswith(".") for file in tmp_path.iterdir())])
-
-    write_atomically(str(path), write)
-    assert looks == [[False, True]]
-
-
-def test_a_finished_file_is_published(folder: str, tmp_path: Path) -> None:
+            write_atomically(f"{folder}/deeper/{name}", fail)
+    assert match(folder, hidden=True) == [(path, len(body))]
     body = b"x" * 3_000_000  # several pieces
     (tmp_path / "made").write_bytes(body)
-    publish(tmp_path / "made", f"{folder}/a.tar")
-    assert read(f"{folder}/a.tar") == body
+    publish(tmp_path / "made", path)
+    copy = local_copy(path)
+    assert read(path) == Path(copy).read_bytes() == body
+    assert local_copy(path) == copy
+    assert (copy == path) == is_local(path)
+    if not is_local(path):
+        Path(copy).unlink()
 
 
 def test_a_file_is_moved_and_gone_and_created_once(
@@ -74,15 +63,15 @@ def test_a_file_is_moved_and_gone_and_created_once(
     for _ in range(2):
         with pytest.raises(FileNotFoundError):
             move(source, path)
-        write_atomically(path, lambda sink: sink.write(b"of an earlier attempt"))
-        write_atomically(source, lambda sink: sink.write(b"12345678"))
+        write(path, b"of an earlier attempt")
+        write(source, b"12345678")
         move(source, path)
         assert read(path) == b"12345678"
         assert not exists(source)
     assert create(f"{folder}/winner", b"a")
     assert not create(f"{folder}/winner", b"b")
     assert read(f"{folder}/winner") == b"a"
-    assert sorted(match(folder)) == [(path, 8), (f"{folder}/winner", 1)]
+    assert match(folder) == [(path, 8), (f"{folder}/winner", 1)]
     if is_local(folder):
         with pytest.raises(FileNotFoundError):
             create(f"{folder}/no folder/winner", b"a")
@@ -94,17 +83,6 @@ def test_a_file_is_moved_and_gone_and_created_once(
 
 def no_links(*_: object) -> None:
     raise PermissionError(errno.EPERM, "Operation not permitted")
-
-
-def test_a_local_copy(folder: str) -> None:
-    path = f"{folder}/set.u64"
-    write_atomically(path, lambda sink: sink.write(b"12345678"))
-    copy = local_copy(path)
-    assert Path(copy).read_bytes() == b"12345678"
-    assert local_copy(path) == copy
-    assert (copy == path) == is_local(path)
-    if not is_local(path):
-        Path(copy).unlink()
 
 
 @pytest.mark.parametrize("size", [0, PIECE // 8, PIECE // 8 + 1, 5 * PIECE // 8])
