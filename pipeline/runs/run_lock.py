@@ -89,7 +89,7 @@ class Lease(Lock):
             there = read_version(path)
             if there and not self._is_dead(_fields(there.body)):
                 if not seen:
-                    LOG.info("waiting %.0f s for a sign of life of the run there", LEASE_S)
+                    LOG.info("waiting up to %.0f s for a sign of life of the run there", LEASE_S)
                 seen.add(there.version)
                 if len(seen) > 1:
                     raise self._refusal(there.body)

@@ -426,7 +426,11 @@ def list_remote(pattern: str) -> list[Remote]:
     parts = re.split(r"(\*\*|\*|\?|\[!?\]?[^\]]*\])", pattern)
     if len(parts) == 1 or scheme(pattern) in ("http", "https", "hf"):  # a URL has no globs
         return _find(pattern)
-    files = _patiently(pattern, _store(pattern, "list_all"), parts[0])
+    try:
+        files = _patiently(pattern, _store(pattern, "list_all"), parts[0])
+    except FileNotFoundError as error:
+        bucket = "/".join(pattern.split("/")[:3])
+        raise FileNotFoundError(f"there is no {bucket}: create it, or pass another") from error
     globs = {"**": ".*", "*": r"[^/\\]*"}
     parts[::2] = map(re.escape, parts[::2])
     parts[1::2] = [globs.get(p) or fnmatch.translate(p).removesuffix(r"\Z") for p in parts[1::2]]

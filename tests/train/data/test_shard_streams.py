@@ -85,6 +85,8 @@ def test_a_store_gives_the_same(shard, samples, web, request, monkeypatch, kind)
         list(shard_samples("/nowhere/0.tar"))
     with pytest.raises(SettingsError, match=f"no shards at '{folder}/none'"):
         find_shards(f"{folder}/none")
+    with pytest.raises(SettingsError, match=f"^there is no {kind}://no-bucket: create it"):
+        find_shards(f"{kind}://no-bucket/a")
     web.status = 403
     monkeypatch.setenv(server, web.url)
     with pytest.raises(SettingsError, match=r"cannot be listed .* as \{00000\.\.00099\}\.tar"):

@@ -151,6 +151,8 @@ def test_globs(folder: str) -> None:
     bucket = "/".join(folder.split("/")[:3])
     assert (f"{folder}/xx", 1) in match(bucket)
     assert abs(stores.list_remote(f"{folder}/xx")[0].modified_s - time.time()) < 86_400
+    with pytest.raises(FileNotFoundError, match=f"there is no {bucket}-2: create it, or pass ano"):
+        match(f"{bucket}-2/x")
 
 
 def test_more_objects_than_a_request_lists_or_removes(s3: Store) -> None:
