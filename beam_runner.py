@@ -24,7 +24,6 @@ STOPPED = "stopped; the same command resumes from the last finished shard"
 # By a part of an error: what the same command does not mend.
 _NO_HOST = "no address is known for the host: check its name, and the network"
 _ADVICE = {
-    "NoSuchBucket": "the bucket does not exist: create it, or pass another one",
     "Name or service not known": _NO_HOST,
     "No address associated with hostname": _NO_HOST,
     "Temporary failure in name resolution": _NO_HOST,
@@ -104,7 +103,7 @@ def last_line(error: BaseException) -> str:
     if was_interrupted(error):
         return STOPPED
     line = plain_reason(error)
-    if "--output" in line:  # it says itself what to do
+    if "--output" in line or ": create it" in line:  # it says itself what to do
         return f"failed: {line}"
     again = "the same command tries again from here; ALIGNSET_LOG_LEVEL=DEBUG tells more"
     hint = next((advice for part, advice in _ADVICE.items() if part in line), again)

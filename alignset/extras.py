@@ -38,7 +38,9 @@ def how_to_install(extra: str) -> str:
 
 def extra_of(module: str) -> str:
     """The first extra that brings a module; empty where a plain install has it."""
-    return next((extra for extra, modules in EXTRAS.items() if module in modules), "")
+    names = ((extra, name) for extra, modules in EXTRAS.items() for name in modules)
+    # Of google.cloud.storage, google.cloud may be what is missing.
+    return next((extra for extra, name in names if f"{name}.".startswith(f"{module}.")), "")
 
 
 def without_package(error: ModuleNotFoundError) -> str:

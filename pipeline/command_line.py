@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from alignset.extras import without_package
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.shown_texts import on_one_line
 from alignset.transforms.workers.limited_process import ChildError
@@ -55,11 +56,14 @@ def print_end(name: str, why: object, status: int) -> int:
 
 
 def print_failure(name: str, error: BaseException, advice: str = "") -> int:
-    """Tells that a command failed by an error that nobody expected; returns the status 1.
+    """Tells that a command failed by an error that nobody expected; returns the status 1, or 2
+    where a package is missing.
 
     Args:
       advice: what is to be done, behind the error's last line.
     """
+    if isinstance(error, ModuleNotFoundError):
+        return print_end(name, without_package(error), 2)
     return print_end(name, f"failed: {plain_reason(error)[: _LONGEST // 2]}{advice}", 1)
 
 
@@ -69,8 +73,6 @@ def end_of(name: str, command: Callable[[], None]) -> int:
         command()
     except UsageError as error:
         return print_end(name, error, error.status)
-    except ModuleNotFoundError:  # run_main says which package, or extra, is missing
-        raise
     except FAILURES as error:
         return print_failure(name, error)
     return 0

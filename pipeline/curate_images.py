@@ -135,9 +135,9 @@ def run_images(
         say(scoring_cost(unsafe_model, pairs))
     missing = len(sizes) + 1
     forget_hosts()
+    _end_killed(places.work.attempts)
     with ImageProgress(places.out, places.work.attempts, sizes, verb):
         while True:
-            _end_killed(places.work.attempts)
             try:
                 with engine.pipeline("images") as pipeline:
                     return build(pipeline)
@@ -145,8 +145,9 @@ def run_images(
                 before, missing = missing, len(sizes.keys() - shards_there(places.out).keys())
                 if missing >= before:
                     raise
-                message = "a worker process died: the %d shards that are left are begun again"
+                message = "a worker process died: the shards that are left (%d) are begun again"
                 LOG.warning(message, missing)
+                _end_killed(places.work.attempts)
 
 
 def _end_killed(attempts: str) -> None:

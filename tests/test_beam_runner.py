@@ -91,13 +91,14 @@ def test_a_failed_run_is_one_last_line_and_status_1(tmp_path: Path):
 @pytest.mark.parametrize(
     ("error", "advice"),
     [
-        ("An error occurred (NoSuchBucket) when calling PutObject: no bucket", "create it, or"),
         ("hf://datasets/a/b.parquet: [Errno -2] Name or service not known", "check its name"),
         ("[Errno -3] Temporary failure in name resolution", "check its name"),
         ("the disk is full", "the same command tries again from here"),
     ],
 )
 def test_advice_is_what_mends_the_failure(error: str, advice: str) -> None:
+    bucket = "there is no s3://bucket: create it, or pass another"
+    assert beam_runner.last_line(OSError(bucket)) == f"failed: {bucket}"
     line = beam_runner.last_line(OSError(error))
     assert line.startswith(f"failed: {error} (")
     assert advice in line

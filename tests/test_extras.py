@@ -99,6 +99,8 @@ def test_a_plain_install_makes_the_same_dataset(plain: Golden, tmp_path) -> None
         (("curate", "--input=PAGE", "--output=OUT", "--base_url=http://a.example/"), "pages"),
         (("curate", "--input=PAIRS", "--output=OUT", "--blocklist=LIST"), "blocklists"),
         (("takedown", "SET", "--blocklist=LIST", "--dry_run"), "blocklists"),
+        (("deduplicate", "s3://bucket/set"), "aws"),
+        (("look", "gs://bucket/set"), "gcp"),
         (("train", "--shards=SET/shards", "--run=OUT"), "train"),
         (("search", "serve", "OUT"), "search"),
         (("demo", "--output=OUT"), "demo"),

@@ -89,7 +89,7 @@ class Lease(Lock):
             body, version = read_version(path)
             if version and not self._is_dead(_fields(body)):
                 if not seen:
-                    LOG.info("waiting %.0f s for a sign of life of the run there", LEASE_S)
+                    LOG.info("waiting up to %.0f s for a sign of life of the run there", LEASE_S)
                 seen.add(version)
                 if len(seen) > 1:
                     raise self._refusal(body)

@@ -65,9 +65,12 @@ def check_stores(command: Command) -> None:
 def _check_place(flag: str, path: str) -> None:
     kind = scheme(path)
     if kind and kind not in STORES:
+        verb, kinds = "read", "s3://, gs://, hf:// or https://"
+        if flag == "output":
+            verb, kinds = "written", "s3:// or gs://"
         raise UsageError(
-            f"{flag} {path!r}: {kind}:// cannot be read here; pass a path of this machine, s3://, "
-            "gs://, hf:// or https://"
+            f"{flag} {path!r}: {kind}:// cannot be {verb} here; pass a path of this machine "
+            f"(/mnt/…), {kinds}"
         )
     modules, install = _NEEDED.get(kind, ((), ""))
     if not all(map(is_installed, modules)):

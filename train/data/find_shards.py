@@ -124,8 +124,13 @@ def _find_remote(url: str) -> list[str]:
     pattern = url if glob.has_magic(url) else url.rstrip("/") + "/*.tar"
     try:
         return sorted(file.path for file in list_remote(pattern))
+    except FileNotFoundError as error:
+        raise SettingsError(str(error)) from error
     except Exception as error:  # drivers raise many kinds
-        raise SettingsError(f"{url} cannot be listed ({error!r:.200}): {_NUMBERED}") from error
+        raise SettingsError(
+            f"{url} cannot be listed ({error!s:.200}): check the credentials, or, where they allow "
+            f"no listing, {_NUMBERED}"
+        ) from error
 
 
 def _weight(text: str, part: str) -> float:

@@ -30,7 +30,8 @@ SILENCE_S = 20.0  # that a web host may take to connect, to answer, or between t
 SLOW_S, _SLOW = 60.0, 1 << 10  # after so long a file comes in so many bytes a second
 _LONGEST_COPY = 1 << 35  # bytes, and half of the free disk, of a file that is sent only whole
 _IN_MEMORY, _BUFFER = 1 << 26, 1 << 23
-_MISSING, _PASSING = (404, 410), (408, 409, 429)  # 409: others write the same object
+_MISSING, _REFUSED = (404, 410), (401, 403)
+_PASSING = (408, 409, 429)  # 409: others write the same object
 # Errors of boto3, requests, urllib3, http.client, httpx and google.auth: no answer, or half of one.
 _UNANSWERED = {
     *("ConnectionError", "TimeoutError", "Timeout", "HTTPClientError", "TransportError"),
@@ -108,6 +109,7 @@ def _patiently(path: str, request: Callable[..., T], *args: Any, waits_s: Any = 
                     raise RemoteError(f"{path} changed while it was read: run again") from error
                 of_client = type(error).__module__.partition(".")[0] in _CLIENTS
                 if of_client or isinstance(error, TimeoutError | ConnectionError):
+                    why += "; check the credentials" * (status in _REFUSED)
                     raise RemoteError(f"{path}: {why}", status or 503 * passes) from error
                 raise
             wait_s = waits.pop(0) * random.uniform(0.5, 1.5)
@@ -130,17 +132,17 @@ def client(store: str) -> Any:
     """A client takes 100 ms to make; where its variables change, `cache_clear` it."""
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # of many threads
     if store == "s3":
-        from boto3.session import Session
+        import boto3
         from botocore.config import Config
 
-        return Session().client("s3", config=Config(max_pool_connections=32))
+        return boto3.session.Session().client("s3", config=Config(max_pool_connections=32))
     if store == "hf":
         from huggingface_hub import HfFileSystem
 
         return HfFileSystem()
-    from google.cloud import storage
+    import google.cloud.storage  # such an import names the package that is missing
 
-    return storage.Client()
+    return google.cloud.storage.Client()
 
 
 os.register_at_fork(after_in_child=client.cache_clear)
@@ -409,7 +411,11 @@ def list_remote(pattern: str) -> list[Remote]:
     parts = re.split(r"(\*\*|\*|\?|\[!?\]?[^\]]*\])", pattern)
     if len(parts) == 1 or scheme(pattern) in ("http", "https"):  # a URL has no globs
         return find_remote(pattern)
-    files = _patiently(pattern, _store(pattern, "list_all"), parts[0])
+    try:
+        files = _patiently(pattern, _store(pattern, "list_all"), parts[0])
+    except FileNotFoundError as error:
+        bucket = "/".join(pattern.split("/")[:3])
+        raise FileNotFoundError(f"there is no {bucket}: create it, or pass another") from error
     globs = {"**": ".*", "*": r"[^/\\]*"}
     parts[::2] = map(re.escape, parts[::2])
     parts[1::2] = [globs.get(p) or fnmatch.translate(p).removesuffix(r"\Z") for p in parts[1::2]]

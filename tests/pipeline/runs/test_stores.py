@@ -35,8 +35,10 @@ def check(*flags: str) -> None:
     [
         (
             "--input=hdfs://host/a",
-            "input 'hdfs://host/a': hdfs:// cannot be read here; pass a path",
+            "input 'hdfs://host/a': hdfs:// cannot be read here; pass a path of this machine "
+            "(/mnt/…), s3://, gs://, hf:// or https://",
         ),
+        ("--output=file:///a", "cannot be written here; pass a path of this machine (/mnt/…), s3:"),
         ("--output=hf://datasets/me/set", "hf:// can only be read; pass --output=FOLDER, s3://"),
         ("--output=https://host/set", "https:// can only be read"),
         ("--vocabulary=s3://", "vocabulary 's3://' has no bucket; give s3://BUCKET/FOLDER"),

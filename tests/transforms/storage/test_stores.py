@@ -132,8 +132,11 @@ def test_globs(folder: str) -> None:
     for pattern, names in GLOBS.items():
         found = [file.path for file in stores.list_remote(f"{folder}/{pattern}")]
         assert sorted(found) == [f"{folder}/{name}" for name in names], pattern
-    assert (f"{folder}/xx", 1) in match(folder.rpartition("/")[0])  # the bucket
+    bucket = folder.rpartition("/")[0]
+    assert (f"{folder}/xx", 1) in match(bucket)
     assert abs(stores.list_remote(f"{folder}/xx*")[0].modified_s - time.time()) < 86_400
+    with pytest.raises(FileNotFoundError, match=f"there is no {bucket}-2: create it, or pass ano"):
+        match(f"{bucket}-2/x")
 
 
 def test_more_objects_than_a_request_lists_or_removes(faulty: tuple[FaultyProxy, Store]) -> None:
