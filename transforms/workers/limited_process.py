@@ -16,7 +16,6 @@ import signal
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from threading import Lock, Semaphore
@@ -44,6 +43,10 @@ _LOOK_S = 0.5  # between two looks whether the caller is to stop
 
 class CostlyError(Exception):
     """A function took more CPU time or memory than it was given."""
+
+
+class OvertimeError(CostlyError):
+    """It took more time."""
 
 
 class CrashError(Exception):
@@ -110,7 +113,7 @@ class _Child:
             self._send(body)
         except BrokenPipeError:
             raise self._dead() from None
-        self._wait()
+        self._wait(max(_LIMIT_S, 2 * limits.cpu_s))
         kind, count = _REPLY.unpack(self._receive(_REPLY.size))
         sizes = [_SIZE.unpack(self._receive(_SIZE.size))[0] for _ in range(count)]
         parts = [self._receive(size) for size in sizes]
@@ -125,17 +128,18 @@ class _Child:
         while view:
             view = view[self._requests.write(view) :]
 
-    def _wait(self) -> None:
-        until = time.monotonic() + _LIMIT_S
+    def _wait(self, limit_s: float) -> None:
+        looks = int(limit_s / _LOOK_S)  # no clock: it goes on while both processes are stopped
         waiting = select.poll()  # `select.select` takes no number above 1,023
         waiting.register(self._replies, select.POLLIN)
         while not waiting.poll(_LOOK_S * 1000):
+            looks -= 1
             try:
                 check_stopped()
             except InterruptedError as error:
                 raise ChildError(str(error)) from error
-            if time.monotonic() > until:
-                raise CostlyError
+            if looks <= 0:
+                raise OvertimeError
 
     def _receive(self, size: int) -> bytearray:
         data = bytearray(size)
@@ -228,7 +232,7 @@ def call_limited(
       children: CHILDREN if None.
 
     Raises:
-      CostlyError: it passed a limit.
+      CostlyError: it passed a limit; OvertimeError if this is a limit of time.
       CrashError: it ended its process by a signal, and a new one too: a process may die of what an
         earlier call did to its heap.
       RaisedError: it raised.
@@ -241,7 +245,7 @@ def call_limited(
                 return child.call(name, body, limits)
         except _DeadError as dead:
             if dead.number == signal.SIGPROF:
-                raise CostlyError from None
+                raise OvertimeError from None
             if dead.number <= 0:
                 raise ChildError(f"a child process ended with status {-dead.number}") from None
             if is_last:

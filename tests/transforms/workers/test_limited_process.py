@@ -21,6 +21,7 @@ from alignset.transforms.workers.limited_process import (
     CostlyError,
     CrashError,
     Limits,
+    OvertimeError,
     RaisedError,
     call_limited,
 )
@@ -35,6 +36,11 @@ def reversed_parts(body: bytes) -> list[bytes]:
 
 def raise_cut(body: bytes) -> list[bytes]:
     raise EOFError(f"cut after {len(body)} bytes")
+
+
+def wait_for_ever(_: bytes) -> list[bytes]:
+    signal.pause()
+    return []
 
 
 def burn(body: bytes) -> list[bytes]:
@@ -94,18 +100,22 @@ def test_parts_and_errors_come_back_from_one_process_that_stays() -> None:
     assert parts[2] != first[2]
 
 
-def test_a_function_that_is_kept_busy_is_ended() -> None:
+def test_a_function_that_is_kept_busy_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     begun = time.process_time()
-    with pytest.raises(CostlyError):
+    with pytest.raises(OvertimeError):
         call_limited(burn, b"", Limits(0.2, 1 << 30))
     assert time.process_time() - begun < 10  # of this process, which waits
+    monkeypatch.setattr(module, "_LIMIT_S", 1.0)
+    with pytest.raises(OvertimeError):
+        call_limited(wait_for_ever, b"", Limits(0.2, 1 << 30))
     assert call_limited(reversed_parts, b"ab", AMPLE)[0] == b"ba"
 
 
 @pytest.mark.parametrize("function", [fill, fill_by_pages])
 def test_a_function_gets_no_more_memory_than_it_is_given(function: module.Function) -> None:
-    with pytest.raises(CostlyError):
+    with pytest.raises(CostlyError) as raised:
         call_limited(function, b"", Limits(30.0, 1 << 26))
+    assert raised.type is CostlyError
     assert len(call_limited(fill, b"", Limits(30.0, 5 << 28))[0]) == 1 << 30  # for one call alone
 
 
