@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -152,7 +153,11 @@ class Run:
     def __init__(self, command: Command, folder: RunFolder, source: Input) -> None:
         self.command, self.folder, self.source = command, folder, source
         self.engine = Engine(command.beam, folder.start)
-        blocks = Blocks(folder.blocks_folder() if self.engine.in_process else None)
+        blocks = Blocks(
+            tempfile.mkdtemp(prefix="blocks-", dir=folder.work.scratch)
+            if self.engine.in_process
+            else None
+        )
         blocklists = source.blocklists.moved(folder.work.blocklists)
         removed = source.removed_before.astype("<u8").tobytes()
         path = folder.work.removed_before if removed else ""
@@ -297,13 +302,13 @@ class Run:
     def _pages_parsed(self) -> bool:
         """Parses the pages, if there are any and they are not parsed yet."""
         parts = self.source.pages
-        if not parts or self._pages_done():
+        if not parts or self.folder.work.find_pages():
             return True
         files = counted(len(self.source.files), "file")
         say(f"parsing the pages of {files} in {counted(len(parts), 'part')}")
         with _timing("pages"), self.engine.pipeline("pages") as pipeline:
             parse_pages(pipeline, parts, self.command, self.places)
-        return self._pages_done() or self._handed_over("pages'")
+        return bool(self.folder.work.find_pages()) or self._handed_over("pages'")
 
     def _texts_curated(self) -> TextSummary | None:
         source = self.source.with_parsed_pages(self.places.work.pages)
@@ -316,9 +321,6 @@ class Run:
             )
         self._remove_blocks()
         return self.folder.work.find_text()
-
-    def _pages_done(self) -> bool:
-        return self.folder.work.find_pages() is not None
 
     def _images_done(self) -> bool:
         return self.folder.work.find_images() is not None
