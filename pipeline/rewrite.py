@@ -75,14 +75,12 @@ class HeldSet:
     """A finished dataset that no other command may change meanwhile.
 
     Attributes:
-      start: the token of this start of the command.
       change: what the same command had written down before it was stopped; None: nothing.
     """
 
     out: str
     work: WorkFolder
     lock: Lock
-    start: str
     change: Change | None
 
     def finish(self, change: Change, engine: Engine | None = None, *, forget: bool = False) -> None:
@@ -130,14 +128,13 @@ def held_set(out: str, command: str, words: Sequence[str]) -> Iterator[HeldSet]:
       UsageError: another command holds it, or was stopped.
     """
     work = WorkFolder(everywhere(f"{out}/_temporary"))
-    start = uuid.uuid4().hex[:12]
-    lock, done = take_lock(work.path, start), False
+    lock, done = take_lock(work.path, uuid.uuid4().hex[:12]), False
     try:
         change = work.find_change(out, command, words)
         if change is None:
             work.clear()
         try:
-            yield HeldSet(out, work, lock, start, change)
+            yield HeldSet(out, work, lock, change)
         finally:
             if not exists(work.change):
                 with suppress(RuntimeError):  # another command has it by now

@@ -163,9 +163,7 @@ class Run:
         path = folder.work.removed_before if removed else ""
         if removed:
             write_atomically(path, lambda sink: sink.write(removed))
-        self.places = Places(
-            everywhere(folder.out), folder.work, blocks, folder.start, blocklists, path
-        )
+        self.places = Places(everywhere(folder.out), folder.work, blocks, blocklists, path)
 
     def finish(self) -> Funnel | None:
         """Does what is left to do; None where a job was only handed over."""
@@ -207,7 +205,8 @@ class Run:
         self.folder.check_lock()
         if self.command.job.text_only:
             return True
-        return (self._images_done() or self._images_curated(text)) and self._copies_left()
+        images_done = bool(self.folder.work.find_images()) or self._images_curated(text)
+        return images_done and self._copies_left()
 
     def _manifest(self) -> Manifest:
         """The manifest of the stages that have ended; brings files beside the shards."""
@@ -236,7 +235,7 @@ class Run:
                 plan_retry(pipeline, change, self.command, places)
         text = folder.work.find_text()
         assert text is not None, "it is planned"
-        if not self._images_done():
+        if not folder.work.find_images():
             if descriptors_folder(self.command, places):
                 say(describing_cost(change.manifest.pairs))
             self._images_curated(text, change.manifest.holding)
@@ -288,7 +287,7 @@ class Run:
         if images and images.evaluation_index and not self.command.overlap.eval_index:
             folder = images.evaluation_index.rpartition("/")[0]
             say(f"--eval_index={folder} uses the index of evaluation images in other runs too")
-        return self._images_done() or self._handed_over("image stage's")
+        return bool(images) or self._handed_over("image stage's")
 
     def _copies_left(self) -> bool:
         """Takes out what leaves for its copies, or since others are more similar."""
@@ -322,9 +321,6 @@ class Run:
         self._remove_blocks()
         return self.folder.work.find_text()
 
-    def _images_done(self) -> bool:
-        return self.folder.work.find_images() is not None
-
     def _handed_over(self, whose: str) -> bool:
         """A flex template's launcher only leaves the job's graph, which is started after it."""
         if not self.command.beam.get_all_options().get("template_location"):
@@ -345,7 +341,7 @@ class Run:
 def _translate(command: Command, source: Input) -> None:
     """Makes and checks the graphs of all jobs; starts and writes nothing."""
     out = command.job.output.rstrip("/")
-    places = Places(out, WorkFolder(f"{out}/_temporary"), Blocks(), "dry", source.blocklists)
+    places = Places(out, WorkFolder(f"{out}/_temporary"), Blocks(), source.blocklists)
     engine = Engine(command.beam, "dry")
     splits, graphs = [*source.splits], 1
     if source.pages:

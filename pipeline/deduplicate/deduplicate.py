@@ -61,8 +61,8 @@ def deduplicate(out: str, *, near: bool = False, dry: bool = False) -> tuple[dic
             if dry and change:
                 raise UsageError(f"a deduplicate of {out} was stopped; run it without --dry_run")
             work = WorkFolder(aside) if dry else held.work
-            places = Places(everywhere(out), work, Blocks(aside), held.start)
-            engine = Engine(PipelineOptions([]), held.start)
+            places = Places(everywhere(out), work, Blocks(aside))
+            engine = Engine(PipelineOptions([]), "deduplicate")
             if change is None:
                 manifest, _ = read_set(out)
                 copies = _find(manifest, places, engine, near=near)

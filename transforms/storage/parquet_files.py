@@ -170,7 +170,10 @@ def read_columns(
         rows = min(rows, 4 * _FEW_ROWS) if pa.binary() in columns.types else rows
         file = pq.ParquetFile(source, metadata=footer, read_dictionary=dictionaries)
         if not names:
-            yield from _nulls(footer.num_rows, columns)
+            for start in range(0, footer.num_rows, _MOST_ROWS):
+                size = min(_MOST_ROWS, footer.num_rows - start)
+                nulls = [pa.nulls(size, of.type) for of in columns]
+                yield pa.record_batch(nulls, schema=columns)
             return
         for batch in file.iter_batches(rows, columns=names, use_threads=False):
             arrays = [
@@ -180,12 +183,6 @@ def read_columns(
                 for of in columns
             ]
             yield pa.record_batch(arrays, schema=columns)
-
-
-def _nulls(rows: int, columns: pa.Schema) -> Iterator[pa.RecordBatch]:
-    for start in range(0, rows, _MOST_ROWS):
-        size = min(_MOST_ROWS, rows - start)
-        yield pa.record_batch([pa.nulls(size, of.type) for of in columns], schema=columns)
 
 
 def _batch_rows(footer: pq.FileMetaData, names: Sequence[str]) -> tuple[int, list[str]]:
