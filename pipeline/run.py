@@ -50,7 +50,7 @@ from alignset.transforms.rules.language_codes import weak_points
 from alignset.transforms.shards.renumber_shards import renumber_shards
 from alignset.transforms.shards.shard_progress import shards_there
 from alignset.transforms.storage.blocks import Blocks
-from alignset.transforms.storage.documents import DocumentError
+from alignset.transforms.storage.documents import DocumentError, read_document
 from alignset.transforms.storage.files import carry_file, exists, is_local, write_atomically
 from alignset.transforms.workers.attempts import end_killed
 from alignset.transforms.workers.threads import stop_work
@@ -92,7 +92,7 @@ def run(command: Command, show: Callable[[str], object]) -> None:
         complete(folder.out)
         say(f"{folder.out} is finished: nothing to do (manifest.json describes it)")
         with suppress(DocumentError):  # an older version's
-            _judge(folder, folder.closing_funnel())
+            _judge(folder, read_document(f"{folder.out}/funnel.json", Funnel))
         return
     try:
         funnel = Run(command, folder, source.on_workers(everywhere)).finish()
@@ -229,7 +229,7 @@ class Run:
         if change is None:
             complete(folder.out)
             folder.clean()
-            return folder.closing_funnel()
+            return read_document(f"{folder.out}/funnel.json", Funnel)
         if not folder.work.find_text():
             with self.engine.pipeline("plan") as pipeline:
                 plan_retry(pipeline, change, self.command, places)

@@ -22,7 +22,6 @@ from alignset.pipeline.job import ABOUT
 from alignset.pipeline.rule_files import model_name
 from alignset.pipeline.runs.documents import (
     LAYOUT,
-    Funnel,
     Manifest,
     NamedList,
     NamedRules,
@@ -228,10 +227,6 @@ class RunFolder:
         """Raises RuntimeError where another run writes here by now."""
         if self._lock:
             self._lock.check()
-
-    def closing_funnel(self) -> Funnel:
-        """The funnel of the finished run."""
-        return read_document(f"{self.out}/funnel.json", Funnel)
 
     def release(self, *, done: bool = False) -> None:
         """Lets other runs in."""

@@ -52,13 +52,16 @@ def test_a_store_that_does_not_answer_ends_no_run(
     assert capsys.readouterr().err == "3 shards, 300 pairs to fetch\n"
 
 
-def progress_of(out: Path, **how: float) -> ImageProgress:
-    return ImageProgress(str(out), f"{out}/_temporary/attempts", SIZES, **how)
+def progress_of(out: Path) -> ImageProgress:
+    return ImageProgress(str(out), f"{out}/_temporary/attempts", SIZES)
 
 
-def test_lines_where_there_is_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_lines_where_there_is_no_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
     finish(tmp_path, 1)
-    progress = progress_of(tmp_path, line_s=0.0)
+    monkeypatch.setattr("alignset.pipeline.progress.LINE_S", 0.0)
+    progress = progress_of(tmp_path)
     said = ""
     with progress:
         count(tmp_path, "a", 0, 60)
@@ -124,8 +127,11 @@ def quiet() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("quiet")
-def test_nothing_is_said_where_all_is_quiet(tmp_path: Path, capsys: pytest.CaptureFixture):
-    progress = progress_of(tmp_path, line_s=0.0)
+def test_nothing_is_said_where_all_is_quiet(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("alignset.pipeline.progress.LINE_S", 0.0)
+    progress = progress_of(tmp_path)
     with progress:
         for shard in SIZES:
             finish(tmp_path, shard)

@@ -78,10 +78,6 @@ class Limits(NamedTuple):
 class _DeadError(Exception):
     """The process ended by this signal, or with this status as a negative number."""
 
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.number = number
-
 
 class _Child:
     """A process that calls functions, one at a time."""
@@ -244,12 +240,13 @@ def call_limited(
             with (children or CHILDREN).one(fresh=is_last) as child:
                 return child.call(name, body, limits)
         except _DeadError as dead:
-            if dead.number == signal.SIGPROF:
+            (number,) = dead.args
+            if number == signal.SIGPROF:
                 raise OvertimeError from None
-            if dead.number <= 0:
-                raise ChildError(f"a child process ended with status {-dead.number}") from None
+            if number <= 0:
+                raise ChildError(f"a child process ended with status {-number}") from None
             if is_last:
-                raise CrashError(signal.strsignal(dead.number)) from None
+                raise CrashError(signal.strsignal(number)) from None
     raise AssertionError
 
 
@@ -277,17 +274,12 @@ def _answer(requests: IO[bytes], replies: IO[bytes]) -> bool:
         _limit(Limits(cpu_s, memory))
         parts = [*function(body)]
     except MemoryError:
-        kind, parts = _NO_MEMORY, []
+        kind = _NO_MEMORY
     except Exception as error:  # decoders raise many kinds
-        no_memory = (
-            "out of memory" in str(error).lower() or getattr(error, "errno", None) == errno.ENOMEM
-        )
-        kind = _NO_MEMORY if no_memory else _RAISED
-        parts = (
-            []
-            if no_memory
-            else [type(error).__name__.encode(), str(error)[:1000].encode("utf-8", "replace")]
-        )
+        kind, number, text = _NO_MEMORY, getattr(error, "errno", None), str(error)
+        if number != errno.ENOMEM and "out of memory" not in text.lower():
+            kind = _RAISED
+            parts = [type(error).__name__.encode(), text[:1000].encode("utf-8", "replace")]
     signal.setitimer(signal.ITIMER_PROF, 0)
     resource.setrlimit(resource.RLIMIT_AS, (resource.getrlimit(resource.RLIMIT_AS)[1],) * 2)
     sizes = b"".join(_SIZE.pack(len(part)) for part in parts)

@@ -25,7 +25,7 @@ from alignset.transforms.workers.limited_process import (
     RaisedError,
     call_limited,
 )
-from alignset.transforms.workers.threads import Results, SharedThreads
+from alignset.transforms.workers.threads import Jobs, Results, SharedThreads
 
 AMPLE = Limits(30.0, 1 << 30)
 
@@ -207,7 +207,7 @@ def test_stopped_work_waits_for_no_child() -> None:
             raise
 
     def work() -> Iterator[None]:
-        jobs = SharedThreads().jobs()
+        jobs = Jobs(SharedThreads())
         try:
             jobs.begin(call)
             yield from jobs.until_done()
