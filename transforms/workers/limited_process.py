@@ -30,7 +30,7 @@ _REPLY = struct.Struct("<BI")  # the kind, and how many parts follow, each behin
 _SIZE = struct.Struct("<Q")
 _DONE, _RAISED, _NO_MEMORY = range(3)
 _PIPE = 1 << 20  # bytes: 64 KiB, as pipes have, are 14 turns for an image of 640 x 480 px
-_LIMIT_S = 300.0  # a decoder that waits for itself takes no CPU time
+LIMIT_S = 300.0  # a decoder that waits for itself takes no CPU time
 # glibc's allocator keeps blocks below 32 MiB for the next image. Else it returns each one to the
 # system, and new pages take half as long as a decode.
 _HEAP = {"MALLOC_MMAP_THRESHOLD_": str(1 << 25), "MALLOC_TRIM_THRESHOLD_": str(1 << 26)}
@@ -109,7 +109,7 @@ class _Child:
             self._send(body)
         except BrokenPipeError:
             raise self._dead() from None
-        self._wait(max(_LIMIT_S, 2 * limits.cpu_s))
+        self._wait(max(LIMIT_S, 2 * limits.cpu_s))
         kind, count = _REPLY.unpack(self._receive(_REPLY.size))
         sizes = [_SIZE.unpack(self._receive(_SIZE.size))[0] for _ in range(count)]
         parts = [self._receive(size) for size in sizes]

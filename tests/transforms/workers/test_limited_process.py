@@ -105,7 +105,7 @@ def test_a_function_that_is_kept_busy_is_ended(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(OvertimeError):
         call_limited(burn, b"", Limits(0.2, 1 << 30))
     assert time.process_time() - begun < 10  # of this process, which waits
-    monkeypatch.setattr(module, "_LIMIT_S", 1.0)
+    monkeypatch.setattr(module, "LIMIT_S", 1.0)
     with pytest.raises(OvertimeError):
         call_limited(wait_for_ever, b"", Limits(0.2, 1 << 30))
     assert call_limited(reversed_parts, b"ab", AMPLE)[0] == b"ba"
