@@ -188,13 +188,12 @@ def _places(command: Command, folder: str = "") -> Places:
     out = everywhere(command.job.output.rstrip("/"))
     if folder and match(f"{out}/{folder}"):
         raise UsageError(f"{out}/{folder} is not empty; pass another output")
-    token = uuid.uuid4().hex[:12]
-    work = WorkFolder(f"{out}/_temporary/{token}")
+    work = WorkFolder(f"{out}/_temporary/{uuid.uuid4().hex[:12]}")
     rules = command.rules
     blocklists = find_blocklists(
         command.job.blocklist, rules.min_blocked_phash_distance, rules.min_blocked_pdq_distance
     )
-    return Places(out, work, Blocks(), token, blocklists)
+    return Places(out, work, Blocks(), blocklists)
 
 
 def _begin(places: Places) -> Places:

@@ -13,17 +13,6 @@ from alignset.transforms.duplicates.near_groups import cell_count
 DESCRIBED_S, LOOKED_AT_S = 0.001, 0.002
 
 
-def copy_rules(command: Command) -> CopyRules:
-    """The outcome of images with the same bytes."""
-    job = command.job
-    return CopyRules(
-        command.rules.max_texts_per_image,
-        once=job.duplicates != "keep",
-        near=job.duplicates == "near",
-        clean_holdout=job.holdout_copies == "drop",
-    )
-
-
 def descriptors_folder(command: Command, places: Places) -> str:
     """Where training images are described while they come; "" where nothing asks for it."""
     cleans = command.job.holdout and command.job.holdout_copies == "drop"

@@ -54,7 +54,6 @@ class Places:
     Args:
       out: the output folder. work: a folder in it, gone when the run ends.
       blocks: how blocks of hashes cross the shuffles.
-      start: the token of this start of the command.
       blocklists: what must not be in the dataset. removed_before: the file of the keys of pairs
         that must not, "" where there are none.
     """
@@ -62,7 +61,6 @@ class Places:
     out: str
     work: WorkFolder
     blocks: Blocks
-    start: str
     blocklists: Blocklists = NO_LISTS
     removed_before: str = ""
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import apache_beam as beam
 
 from alignset.pipeline.command import Command
-from alignset.pipeline.copies import copy_rules, descriptors_folder, find_copies
+from alignset.pipeline.copies import descriptors_folder, find_copies
 from alignset.pipeline.curate import Places
 from alignset.pipeline.inputs.find_evaluation import Evaluation, index_folder
 from alignset.pipeline.progress import ImageProgress, say
@@ -29,13 +28,14 @@ from alignset.transforms.decontamination.index_evaluation_images import (
     PLANES,
     IndexEvaluationImages,
 )
+from alignset.transforms.duplicates.contents import CopyRules
 from alignset.transforms.fetching.fetcher import forget_hosts
 from alignset.transforms.safety.classifier import open_classifier
 from alignset.transforms.safety.model_files import UnsafeModel
 from alignset.transforms.shards.shard_progress import shards_there
 from alignset.transforms.shards.shard_settings import ShardSettings
-from alignset.transforms.shards.shard_stats import ShardStats, add_copies
-from alignset.transforms.shards.write_shards import ShardWriter, WriteShards
+from alignset.transforms.shards.shard_stats import add_copies
+from alignset.transforms.shards.write_shards import ShardDoFn, ShardWriter
 from alignset.transforms.workers.attempts import end_killed
 from alignset.transforms.workers.counts import add_by_name
 from alignset.transforms.workers.packages import CheckWorker, deciding
@@ -66,20 +66,31 @@ def curate_images(
     holding = stats | "Holding" >> beam.FlatMap(
         lambda shard: [shard.number] if shard.successes else []
     )
-    pairs = (len(shards) + len(earlier)) * command.job.samples_per_shard
-    find = find_copies(copy_rules(command), places, pairs, descriptors_folder(command, places))
-    values = {
-        "evaluation_images": index["sets"],
-        "evaluation_index": index["place"],
-    }
+    connections = stats | "Connections" >> beam.Map(lambda shard: shard.connections or 0)
+    limits = stats | "Limits" >> beam.Map(lambda s: {s.limited_by: 1} if s.limited_by else {})
+    job, pairs = command.job, (len(shards) + len(earlier)) * command.job.samples_per_shard
+    rules = CopyRules(
+        command.rules.max_texts_per_image,
+        once=job.duplicates != "keep",
+        near=job.duplicates == "near",
+        clean_holdout=job.holdout_copies == "drop",
+    )
+    find = find_copies(rules, places, pairs, descriptors_folder(command, places))
     copies = (
         (holding, pipeline | "Earlier" >> beam.Create(earlier))
         | "AllHolding" >> beam.Flatten()
         | find
     )
-    sums = _sums(stats) | {"copies": (copies, add_copies)}
-    summary = WriteSummary(places.work.image_summary, ImageSummary, values, sums)
-    pipeline | "ImageSummary" >> summary
+    pipeline | "ImageSummary" >> WriteSummary(
+        places.work.image_summary,
+        ImageSummary,
+        {"evaluation_images": index["sets"], "evaluation_index": index["place"]},
+        {
+            "connections": (connections, partial(max, default=0)),
+            "limits": (limits, add_by_name),
+            "copies": (copies, add_copies),
+        },
+    )
 
 
 def write_shards(
@@ -95,18 +106,31 @@ def write_shards(
       their `ShardStats`, and the singletons `place` and `sets` of the evaluation images.
     """
     index = evaluation_index(numbers.pipeline, evaluation, command, places)
-    settings = _shard_settings(command, unsafe_model, places)
+    looks = command.job.duplicates == "near"
+    settings = ShardSettings(
+        command.run_rules,
+        command.fetch,
+        command.resize,
+        unsafe_model,
+        places.blocklists,
+        command.job.forget_blocked,
+        command.job.thumbnails,
+        "" if looks else descriptors_folder(command, places),
+        looks,
+    )
+    writer = ShardWriter(places.work.plan, places.work.attempts, places.out, settings)
+    views = [beam.pvalue.AsSingleton(index["place"])]
+    if gives_out_at_start(command.beam):  # who has written its own then takes over others'
+        views.append(beam.pvalue.AsList(numbers))
+    write = beam.ParDo(ShardDoFn(writer), *views)
+    if runner_of(command.beam) == "dataflowrunner":  # elsewhere it only makes workers of a kind
+        write = write.with_resource_hints(min_ram=MIN_RAM)
     packages = deciding("exact_resize" if command.resize.exact_resize else "")
     stats = (
         numbers
         | "SpreadShards" >> beam.Reshuffle()
         | "CheckWriter" >> beam.ParDo(CheckWorker(packages))
-        | WriteShards(
-            ShardWriter(places.work.plan, places.work.attempts, places.out, settings),
-            evaluation=index["place"],
-            given_out=numbers if gives_out_at_start(command.beam) else None,
-            min_ram=MIN_RAM if runner_of(command.beam) == "dataflowrunner" else "",
-        )
+        | "WriteShards" >> write
     )
     return stats, index
 
@@ -165,35 +189,6 @@ def _end_killed(attempts: str) -> None:
                 counted(count, kind),
                 of,
             )
-
-
-def _sums(stats: beam.PCollection) -> dict[str, tuple[beam.PCollection, Callable[..., Any]]]:
-    """Sums over all shards."""
-    sums: dict[str, tuple[Callable[[ShardStats], Any], Callable[..., Any]]] = {
-        "connections": (lambda shard: shard.connections or 0, partial(max, default=0)),
-        "limits": (lambda s: {s.limited_by: 1} if s.limited_by else {}, add_by_name),
-    }
-    return {
-        name: (stats | name.title() >> beam.Map(part), add) for name, (part, add) in sums.items()
-    }
-
-
-def _shard_settings(
-    command: Command, unsafe_model: UnsafeModel | None, places: Places
-) -> ShardSettings:
-    forget, how = command.job.forget_blocked, (command.fetch, command.resize)
-    rules, thumbnails = command.run_rules, command.job.thumbnails
-    looks = command.job.duplicates == "near"
-    return ShardSettings(
-        rules,
-        *how,
-        unsafe_model,
-        places.blocklists,
-        forget,
-        thumbnails,
-        "" if looks else descriptors_folder(command, places),
-        looks,
-    )
 
 
 def evaluation_index(

@@ -17,7 +17,6 @@ import pyarrow.compute as pc
 
 from alignset.pipeline.curate import Places
 from alignset.pipeline.progress import say
-from alignset.pipeline.runs.work_folder import Ranking
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.columns.hashing import UInt64s
 from alignset.transforms.columns.records import key_hashes
@@ -79,5 +78,5 @@ def rank_pairs(shards: Sequence[int], places: Places, share: float) -> None:
         new = leaving_of(keys[leaves], LESS_SIMILAR.reason)
         write_leaving(folder, name_of(shard), pa.concat_tables([before.rows, new]))
         total += len(new)
-    write_document(places.work.ranking, Ranking(total))
+    write_document(places.work.ranking, {"pairs": total})
     say(f"{counted(total, 'pair')} are less similar than the others, and leave")

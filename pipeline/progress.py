@@ -159,7 +159,6 @@ class ImageProgress:
       out: the output folder. attempts: the folder of all attempts at shards.
       sizes: how many pairs each planned shard has, by its number.
       verb: what becomes of the pairs, as in "40 shards, 4,000 pairs to fetch".
-      line_s: between two lines.
     """
 
     def __init__(
@@ -168,11 +167,9 @@ class ImageProgress:
         attempts: str,
         sizes: Mapping[int, int],
         verb: str = "fetch",
-        line_s: float = LINE_S,
     ) -> None:
         self._amount = Amount(out, attempts, sizes)
-        self._verb, self._line_s = verb, line_s
-        self._over = Event()
+        self._verb, self._over = verb, Event()
 
     def __enter__(self) -> None:
         if _QUIET.is_set():
@@ -213,7 +210,7 @@ class ImageProgress:
                 self._bar.n, self._bar.initial = self._amount.pairs, self._amount.earlier
                 self._bar.bar_format = self._format(" |{bar:20}| ")
                 self._bar.refresh()
-            elif now - self._last_line_at >= self._line_s:
+            elif now - self._last_line_at >= LINE_S:
                 self._last_line_at = now
                 self._say(now, self._format(", "))
 

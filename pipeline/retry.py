@@ -33,7 +33,7 @@ from alignset.transforms.shards.plan_shards import PlanShards
 from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces, shard_name
 from alignset.transforms.storage.blocks import BUCKET, Bucket, unpack
 from alignset.transforms.storage.documents import write_document
-from alignset.transforms.storage.files import is_local, match
+from alignset.transforms.storage.files import match
 from alignset.transforms.workers.counts import Counts
 from alignset.transforms.workers.summaries import WriteSummary
 
@@ -46,18 +46,6 @@ def check_retry(command: Command) -> None:
             "--retry_failed looks at what one job has done before it makes the next: "
             "pass it to the command itself, without a template or --dry_run"
         )
-
-
-def details_to_retry(choice: str, failures: Mapping[str, int]) -> list[str]:
-    """The details of failed fetches that are tried again.
-
-    Args:
-      choice: what `--retry_failed` was given: "true", "all" or details, comma-separated.
-      failures: how many fetches of the dataset failed with each detail.
-    """
-    if choice == "true":
-        return sorted(failures.keys() - GONE)
-    return sorted(failures if choice == "all" else failures.keys() & set(choice.split(",")))
 
 
 def begin_retry(folder: RunFolder) -> Change | None:
@@ -78,10 +66,12 @@ def begin_retry(folder: RunFolder) -> Change | None:
                 "new run; nothing was changed"
             )
     failures = funnel.fetch.details if funnel else count_pairs(folder.out).details(FETCH_FAILED)
-    details = details_to_retry(folder.retry, failures)
+    details = failures.keys() - GONE if folder.retry == "true" else {*failures}
+    if folder.retry not in ("true", "all"):
+        details &= {*folder.retry.split(",")}
     if not details:
         return None
-    entry = Retry(0, 0, None, {}, details, folder.description.blocklists)
+    entry = Retry(0, 0, None, {}, sorted(details), folder.description.blocklists)
     manifest = replace(manifest, retries=[*(manifest.retries or []), entry])
     change = Change("curate", [folder.retry_word], manifest)
     write_document(folder.work.change, change)
@@ -130,8 +120,7 @@ def plan_retry(pipeline: beam.Pipeline, change: Change, command: Command, places
 
 def forget_retried(change: Change, places: Places) -> None:
     """Takes what was tried again out of the old shards' `rejected/`."""
-    scratch = places.work.path if is_local(places.work.path) else None
-    details = details_of(change)
+    details, scratch = details_of(change), places.work.scratch
     forget = partial(forget_failed, out=places.out, details=details, scratch=scratch)
     list(in_threads(forget, change.manifest.numbers))
 

@@ -24,14 +24,14 @@ from alignset.pipeline.progress import say
 from alignset.pipeline.report.page import REPORT
 from alignset.pipeline.runs.engine import Engine, everywhere
 from alignset.pipeline.runs.run_lock import Lock, take_lock
-from alignset.pipeline.runs.work_folder import Change, Rewritten, WorkFolder, clean_work
+from alignset.pipeline.runs.work_folder import Change, WorkFolder
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.rules.given import TAKEN_DOWN
 from alignset.transforms.shards.leaving_pairs import leaving_files, read_leaving, shard_of
 from alignset.transforms.shards.renumber_shards import renumber_shards
 from alignset.transforms.shards.rewrite_shards import rewrite_shard, rewrite_texts
 from alignset.transforms.storage.documents import write_document
-from alignset.transforms.storage.files import exists, is_local, remove, write_atomically
+from alignset.transforms.storage.files import exists, remove, write_atomically
 from alignset.transforms.workers.summaries import WriteSummary
 
 
@@ -48,24 +48,25 @@ def rewrite(
     names = leaving_files(work.leaving)
     if not names or exists(work.rewritten):
         return True
-    scratch = work.path if is_local(work.path) else None
 
     def one(name: str) -> int:
         shard = shard_of(name)
         if shard is None:
             pairs, leaving = name.removeprefix("rejected/text-"), read_leaving(work.leaving, name)
-            rewrite_texts(f"{out}/pairs/{pairs}", f"{out}/{name}", leaving, scratch, forget=forget)
+            rewrite_texts(
+                f"{out}/pairs/{pairs}", f"{out}/{name}", leaving, work.scratch, forget=forget
+            )
         else:
-            rewrite_shard(out, shard, work.leaving, scratch, forget=forget)
+            rewrite_shard(out, shard, work.leaving, work.scratch, forget=forget)
         return 1
 
     if engine is None:
-        write_document(work.rewritten, Rewritten(sum(in_threads(one, names))))
+        write_document(work.rewritten, {"files": sum(in_threads(one, names))})
         return True
     say(f"rewriting {counted(len(names), 'shard')} without what leaves")
     with engine.pipeline("rewrite") as pipeline:
         files = pipeline | beam.Create(names) | beam.Reshuffle() | beam.Map(one)
-        pipeline | WriteSummary(work.rewritten, Rewritten, sums={"files": (files, sum)})
+        pipeline | WriteSummary(work.rewritten, dict, sums={"files": (files, sum)})
     return exists(work.rewritten)
 
 
@@ -74,14 +75,12 @@ class HeldSet:
     """A finished dataset that no other command may change meanwhile.
 
     Attributes:
-      start: the token of this start of the command.
       change: what the same command had written down before it was stopped; None: nothing.
     """
 
     out: str
     work: WorkFolder
     lock: Lock
-    start: str
     change: Change | None
 
     def finish(self, change: Change, engine: Engine | None = None, *, forget: bool = False) -> None:
@@ -129,19 +128,18 @@ def held_set(out: str, command: str, words: Sequence[str]) -> Iterator[HeldSet]:
       UsageError: another command holds it, or was stopped.
     """
     work = WorkFolder(everywhere(f"{out}/_temporary"))
-    start = uuid.uuid4().hex[:12]
-    lock, done = take_lock(work.path, start), False
+    lock, done = take_lock(work.path, uuid.uuid4().hex[:12]), False
     try:
         change = work.find_change(out, command, words)
         if change is None:
-            work.forget_ended()
+            work.clear()
         try:
-            yield HeldSet(out, work, lock, start, change)
+            yield HeldSet(out, work, lock, change)
         finally:
             if not exists(work.change):
                 with suppress(RuntimeError):  # another command has it by now
                     lock.check()
-                    clean_work(out, work.path)
+                    work.clean(out)
                     done = True
     finally:
         lock.release(done=done)

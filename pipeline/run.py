@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -49,7 +50,7 @@ from alignset.transforms.rules.language_codes import weak_points
 from alignset.transforms.shards.renumber_shards import renumber_shards
 from alignset.transforms.shards.shard_progress import shards_there
 from alignset.transforms.storage.blocks import Blocks
-from alignset.transforms.storage.documents import DocumentError
+from alignset.transforms.storage.documents import DocumentError, read_document
 from alignset.transforms.storage.files import carry_file, exists, is_local, write_atomically
 from alignset.transforms.workers.attempts import end_killed
 from alignset.transforms.workers.threads import stop_work
@@ -91,7 +92,7 @@ def run(command: Command, show: Callable[[str], object]) -> None:
         complete(folder.out)
         say(f"{folder.out} is finished: nothing to do (manifest.json describes it)")
         with suppress(DocumentError):  # an older version's
-            _judge(folder, folder.closing_funnel())
+            _judge(folder, read_document(f"{folder.out}/funnel.json", Funnel))
         return
     try:
         funnel = Run(command, folder, source.on_workers(everywhere)).finish()
@@ -152,15 +153,17 @@ class Run:
     def __init__(self, command: Command, folder: RunFolder, source: Input) -> None:
         self.command, self.folder, self.source = command, folder, source
         self.engine = Engine(command.beam, folder.start)
-        blocks = Blocks(folder.blocks_folder() if self.engine.in_process else None)
+        blocks = Blocks(
+            tempfile.mkdtemp(prefix="blocks-", dir=folder.work.scratch)
+            if self.engine.in_process
+            else None
+        )
         blocklists = source.blocklists.moved(folder.work.blocklists)
         removed = source.removed_before.astype("<u8").tobytes()
         path = folder.work.removed_before if removed else ""
         if removed:
             write_atomically(path, lambda sink: sink.write(removed))
-        self.places = Places(
-            everywhere(folder.out), folder.work, blocks, folder.start, blocklists, path
-        )
+        self.places = Places(everywhere(folder.out), folder.work, blocks, blocklists, path)
 
     def finish(self) -> Funnel | None:
         """Does what is left to do; None where a job was only handed over."""
@@ -202,7 +205,8 @@ class Run:
         self.folder.check_lock()
         if self.command.job.text_only:
             return True
-        return (self._images_done() or self._images_curated(text)) and self._copies_left()
+        images_done = bool(self.folder.work.find_images()) or self._images_curated(text)
+        return images_done and self._copies_left()
 
     def _manifest(self) -> Manifest:
         """The manifest of the stages that have ended; brings files beside the shards."""
@@ -225,13 +229,13 @@ class Run:
         if change is None:
             complete(folder.out)
             folder.clean()
-            return folder.closing_funnel()
+            return read_document(f"{folder.out}/funnel.json", Funnel)
         if not folder.work.find_text():
             with self.engine.pipeline("plan") as pipeline:
                 plan_retry(pipeline, change, self.command, places)
         text = folder.work.find_text()
         assert text is not None, "it is planned"
-        if not self._images_done():
+        if not folder.work.find_images():
             if descriptors_folder(self.command, places):
                 say(describing_cost(change.manifest.pairs))
             self._images_curated(text, change.manifest.holding)
@@ -283,7 +287,7 @@ class Run:
         if images and images.evaluation_index and not self.command.overlap.eval_index:
             folder = images.evaluation_index.rpartition("/")[0]
             say(f"--eval_index={folder} uses the index of evaluation images in other runs too")
-        return self._images_done() or self._handed_over("image stage's")
+        return bool(images) or self._handed_over("image stage's")
 
     def _copies_left(self) -> bool:
         """Takes out what leaves for its copies, or since others are more similar."""
@@ -297,13 +301,13 @@ class Run:
     def _pages_parsed(self) -> bool:
         """Parses the pages, if there are any and they are not parsed yet."""
         parts = self.source.pages
-        if not parts or self._pages_done():
+        if not parts or self.folder.work.find_pages():
             return True
         files = counted(len(self.source.files), "file")
         say(f"parsing the pages of {files} in {counted(len(parts), 'part')}")
         with _timing("pages"), self.engine.pipeline("pages") as pipeline:
             parse_pages(pipeline, parts, self.command, self.places)
-        return self._pages_done() or self._handed_over("pages'")
+        return bool(self.folder.work.find_pages()) or self._handed_over("pages'")
 
     def _texts_curated(self) -> TextSummary | None:
         source = self.source.with_parsed_pages(self.places.work.pages)
@@ -316,12 +320,6 @@ class Run:
             )
         self._remove_blocks()
         return self.folder.work.find_text()
-
-    def _pages_done(self) -> bool:
-        return self.folder.work.find_pages() is not None
-
-    def _images_done(self) -> bool:
-        return self.folder.work.find_images() is not None
 
     def _handed_over(self, whose: str) -> bool:
         """A flex template's launcher only leaves the job's graph, which is started after it."""
@@ -343,7 +341,7 @@ class Run:
 def _translate(command: Command, source: Input) -> None:
     """Makes and checks the graphs of all jobs; starts and writes nothing."""
     out = command.job.output.rstrip("/")
-    places = Places(out, WorkFolder(f"{out}/_temporary"), Blocks(), "dry", source.blocklists)
+    places = Places(out, WorkFolder(f"{out}/_temporary"), Blocks(), source.blocklists)
     engine = Engine(command.beam, "dry")
     splits, graphs = [*source.splits], 1
     if source.pages:

@@ -24,7 +24,7 @@ from alignset.pipeline.progress import say
 from alignset.pipeline.rewrite import held_set
 from alignset.pipeline.runs.documents import Deduplication, Manifest
 from alignset.pipeline.runs.engine import Engine, everywhere
-from alignset.pipeline.runs.work_folder import Change, FoundCopies, WorkFolder
+from alignset.pipeline.runs.work_folder import Change, WorkFolder
 from alignset.transforms.duplicates.contents import CopyRules
 from alignset.transforms.rules.popularity import MAX_TEXTS_PER_IMAGE
 from alignset.transforms.shards.descriptors import has_looks
@@ -61,8 +61,8 @@ def deduplicate(out: str, *, near: bool = False, dry: bool = False) -> tuple[dic
             if dry and change:
                 raise UsageError(f"a deduplicate of {out} was stopped; run it without --dry_run")
             work = WorkFolder(aside) if dry else held.work
-            places = Places(everywhere(out), work, Blocks(aside), held.start)
-            engine = Engine(PipelineOptions([]), held.start)
+            places = Places(everywhere(out), work, Blocks(aside))
+            engine = Engine(PipelineOptions([]), "deduplicate")
             if change is None:
                 manifest, _ = read_set(out)
                 copies = _find(manifest, places, engine, near=near)
@@ -113,5 +113,5 @@ def _find(manifest: Manifest, places: Places, engine: Engine, *, near: bool) -> 
     with engine.pipeline("deduplicate") as pipeline:
         per_shard = pipeline | beam.Create(manifest.holding) | beam.Reshuffle() | find
         sums = {"copies": (per_shard, add_copies)}
-        pipeline | WriteSummary(places.work.found_copies, FoundCopies, sums=sums)
-    return read_document(places.work.found_copies, FoundCopies).copies
+        pipeline | WriteSummary(places.work.found_copies, lambda copies: copies, sums=sums)
+    return read_document(places.work.found_copies, Copies)

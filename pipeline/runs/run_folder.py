@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import re
 import shutil
-import tempfile
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,13 +17,11 @@ from msgspec import UNSET, UnsetType
 from alignset.pipeline.command import Command
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.earlier_sets import shared_about
-from alignset.pipeline.inputs.find_evaluation import Evaluation
 from alignset.pipeline.inputs.whole_input import Input
 from alignset.pipeline.job import ABOUT
 from alignset.pipeline.rule_files import model_name
 from alignset.pipeline.runs.documents import (
     LAYOUT,
-    Funnel,
     Manifest,
     NamedList,
     NamedRules,
@@ -33,7 +30,7 @@ from alignset.pipeline.runs.documents import (
 )
 from alignset.pipeline.runs.engine import everywhere
 from alignset.pipeline.runs.run_lock import Lock, take_lock
-from alignset.pipeline.runs.work_folder import Change, WorkFolder, clean_work
+from alignset.pipeline.runs.work_folder import Change, WorkFolder
 from alignset.transforms.blocklists.blocklists import Blocklists
 from alignset.transforms.columns.carried import type_name
 from alignset.transforms.decontamination.overlap_settings import INDEX_SETTINGS
@@ -41,7 +38,7 @@ from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from alignset.transforms.rules.catalogue import of_columns
 from alignset.transforms.rules.columns import COLUMN_FLAGS
 from alignset.transforms.rules.custom import RuleFile, described, limits_in
-from alignset.transforms.safety.model_files import UnsafeModel, open_nsfw_path
+from alignset.transforms.safety.model_files import open_nsfw_path
 from alignset.transforms.storage.documents import DocumentError, read_document, write_document
 from alignset.transforms.storage.files import exists, is_local, match, shown_path
 
@@ -77,6 +74,8 @@ def describe_run(command: Command, source: Input) -> RunDescription:
     rules["concepts"] = rules["concepts"].rpartition("/")[2]  # with its digest
     before = shared_about(source.sets)  # hosts are told of a contact that is given alone
     contact = command.fetch.contact or before.pop("contact", "")
+    model, evaluation = source.unsafe_model, source.evaluation
+    index = {"index": Path(evaluation.index).name} if evaluation.index else {}
     return RunDescription(
         job=job,
         rules=rules,
@@ -85,12 +84,13 @@ def describe_run(command: Command, source: Input) -> RunDescription:
         | ({"contact": contact} if contact else {}),
         input=[file.for_documents() for file in source.files],
         evaluation=[
-            dataclasses.replace(file, path=shown_path(file.path))
-            for file in source.evaluation.files
+            dataclasses.replace(file, path=shown_path(file.path)) for file in evaluation.files
         ],
         given_vocabulary=source.vocabulary,
-        overlap=_overlap(source.evaluation),
-        unsafe_model=_by_name(source.unsafe_model) if source.unsafe_model else UNSET,
+        overlap={**INDEX_SETTINGS, **index} if evaluation.files or index else UNSET,
+        unsafe_model=dataclasses.replace(model, path=Path(model.path or open_nsfw_path()).name)
+        if model
+        else UNSET,
         blocklists=named_lists(source.blocklists),
         rule_files=_named_rules(command.rules.files),
         columns={field.name: type_name(field.type) for field in command.carried} or UNSET,
@@ -121,19 +121,6 @@ def named_lists(blocklists: Blocklists) -> list[NamedList] | UnsetType:
     """The blocklists in documents; UNSET where there are none."""
     lists = [NamedList(of.name, of.sha256, of.entries) for of in blocklists.lists]
     return lists or UNSET
-
-
-def _overlap(evaluation: Evaluation) -> Settings | UnsetType:
-    """How images are compared, and the index where that is given as it is."""
-    if not evaluation.files and not evaluation.index:
-        return UNSET
-    index = {"index": Path(evaluation.index).name} if evaluation.index else {}
-    return {**INDEX_SETTINGS, **index}
-
-
-def _by_name(model: UnsafeModel) -> UnsafeModel:
-    """A model by its file's name: where that lies decides nothing."""
-    return dataclasses.replace(model, path=Path(model.path or open_nsfw_path()).name)
 
 
 def _differences(old: Any, new: Any, name: str = "") -> list[str]:
@@ -173,24 +160,22 @@ class RunFolder:
         self.change: Change | None = None
         self._lock: Lock | None = None
         self.is_finished = self._check_finished()
-        if retry or not self.is_finished:
-            self._lock = take_lock(self.work.path, self.start)
-            self.earlier = self._lock.holder["earlier"]
-            try:
-                self._begin()
-            except BaseException:
-                self.release()
-                raise
-
-    def _begin(self) -> None:
-        """The work once the folder is locked: another run may just have ended in it, or begun."""
-        self.is_finished = self._check_finished()
-        if self.is_finished and not self.change:
-            self.work.forget_ended()
-        if not self.is_finished and not exists(self.work.description):
-            write_document(self.work.description, self.description)
-        if is_local(self.work.path):
-            self._remove_leftovers()
+        if not retry and self.is_finished:
+            return
+        self._lock = take_lock(self.work.path, self.start)
+        self.earlier = self._lock.holder["earlier"]
+        try:
+            self.is_finished = self._check_finished()  # another run may just have ended, or begun
+            if self.is_finished and not self.change:
+                self.work.clear()
+            if not self.is_finished and not exists(self.work.description):
+                write_document(self.work.description, self.description)
+            for kind in ("blocks-*", "shard-*", "rows-*") if self.work.scratch else ():
+                for killed in Path(self.work.path).glob(kind):
+                    shutil.rmtree(killed, ignore_errors=True)
+        except BaseException:
+            self.release()
+            raise
 
     def _check_finished(self) -> bool:
         """Whether there is nothing to do; refuses what another run, or somebody else, has made."""
@@ -207,11 +192,11 @@ class RunFolder:
                 )
             for run in (there, here):
                 run.setdefault("blocklists", [])
-                run["fetch"]["user_agent"] = _OWN_AGENT.sub("", run["fetch"].get("user_agent", ""))
                 run.pop("about", None)
                 run.get("unsafe_model", {}).pop("path", None)
-                run["fetch"].pop("contact", None)  # hosts are told of it; the dataset is the same
-            if self.retry or here["fetch"] in self._retried_with(is_finished):
+                run["fetch"] = _deciding(run["fetch"])
+            retries = (read_document(manifest, Manifest).retries or []) if is_finished else []
+            if self.retry or here["fetch"] in [_deciding(retry.fetch) for retry in retries]:
                 # Another way of fetching may have what the first one had not.
                 here["fetch"] = there["fetch"]
             if self.retry and (here["blocklists"] or not there["blocklists"]):
@@ -224,54 +209,24 @@ class RunFolder:
                 )
         elif match(self.out, links=True) or (is_local(self.out) and Path(self.out).is_file()):
             raise UsageError(f"{self.out} is not empty and no run of ours; pass another --output")
-        self._check_retry(is_finished)
-        return is_finished
-
-    def _retried_with(self, is_finished: bool) -> list[Settings]:
-        """The ways in which what failed was fetched again."""
-        if not is_finished:
-            return []
-        retries = read_document(f"{self.out}/manifest.json", Manifest).retries or []
-        fetches = [{n: of for n, of in retry.fetch.items() if n != "contact"} for retry in retries]
-        for fetch in fetches:
-            fetch["user_agent"] = _OWN_AGENT.sub("", str(fetch.get("user_agent", "")))
-        return fetches
-
-    @property
-    def retry_word(self) -> str:
-        """The flag of a retry, as it was given."""
-        return "--retry_failed" + ("" if self.retry == "true" else f"={self.retry}")
-
-    def _check_retry(self, is_finished: bool) -> None:
         if self.retry and not is_finished:
             raise UsageError(
                 f"{self.out} holds no finished run; first run the same command without "
                 "--retry_failed"
             )
         words = [self.retry_word] if self.retry else []
-        then = "and then run this command"
-        self.change = self.work.find_change(self.out, "curate", words, then)
+        self.change = self.work.find_change(self.out, "curate", words, "and then run this command")
+        return is_finished
 
-    def _remove_leftovers(self) -> None:
-        """Takes away what a killed attempt left."""
-        for name in ("blocks-*", "shard-*", "rows-*"):
-            for folder in Path(self.work.path).glob(name):
-                shutil.rmtree(folder, ignore_errors=True)
-
-    def blocks_folder(self) -> str:
-        """A local folder for the blocks of one attempt."""
-        return tempfile.mkdtemp(
-            prefix="blocks-", dir=self.work.path if is_local(self.work.path) else None
-        )
+    @property
+    def retry_word(self) -> str:
+        """The flag of a retry, as it was given."""
+        return "--retry_failed" + ("" if self.retry == "true" else f"={self.retry}")
 
     def check_lock(self) -> None:
         """Raises RuntimeError where another run writes here by now."""
         if self._lock:
             self._lock.check()
-
-    def closing_funnel(self) -> Funnel:
-        """The funnel of the finished run."""
-        return read_document(f"{self.out}/funnel.json", Funnel)
 
     def release(self, *, done: bool = False) -> None:
         """Lets other runs in."""
@@ -281,7 +236,7 @@ class RunFolder:
 
     def clean(self) -> None:
         """Takes away what the run worked with, and lets other runs in when that is done."""
-        clean_work(self.out, self.work.path)
+        self.work.clean(self.out)
         self.release(done=True)
 
     def clean_finished(self) -> None:
@@ -289,8 +244,14 @@ class RunFolder:
         work = self.work.path
         if match(f"{work}/") if not is_local(work) else Path(work).exists():
             with suppress(UsageError):
-                self._lock = take_lock(self.work.path, self.start)
+                self._lock = self._lock or take_lock(work, self.start)
                 self.clean()
+
+
+def _deciding(fetch: Settings) -> Settings:
+    """What decides of a way of fetching: hosts are told of the contact, and of the version."""
+    agent = _OWN_AGENT.sub("", str(fetch.get("user_agent", "")))
+    return {name: of for name, of in fetch.items() if name != "contact"} | {"user_agent": agent}
 
 
 def _way_out(there: dict[str, Any], here: dict[str, Any], is_finished: bool) -> str:

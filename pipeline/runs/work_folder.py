@@ -98,27 +98,6 @@ class Change:
     manifest: Manifest
 
 
-@dataclass(frozen=True)
-class FoundCopies:
-    """`found.json`: what leaves a finished dataset since its image is there twice."""
-
-    copies: Copies
-
-
-@dataclass(frozen=True)
-class Ranking:
-    """`ranking.json`: how many pairs leave since others are more similar."""
-
-    pairs: int
-
-
-@dataclass(frozen=True)
-class Rewritten:
-    """`rewritten.json`: how many files were rewritten without what leaves."""
-
-    files: int
-
-
 class WorkFolder:
     """Files in a run's work folder, `_temporary/`, which is removed at its end.
 
@@ -131,10 +110,12 @@ class WorkFolder:
       attempts: the folder of all attempts at shards and at parts of evaluation images.
       removed_before: the keys of the pairs that were taken down from datasets of the input.
       leaving: what leaves, as `leaving_pairs.py` has it.
+      ranking, rewritten: say that pairs are ranked by similarity, and files are rewritten.
+      scratch: a folder on the disk of a local output; None: the system's own.
     """
 
     def __init__(self, path: str) -> None:
-        self.path = path
+        self.path, self.scratch = path, path if is_local(path) else None
         self.plan, self.blocklists, self.pages = (
             f"{path}/{name}" for name in ("plan", "blocklists", "pages")
         )
@@ -198,31 +179,28 @@ class WorkFolder:
         """Results of the image stage; None where it has not ended."""
         return find_document(self.image_summary, ImageSummary)
 
-    def forget_ended(self) -> None:
-        """Removes what a command that has ended worked with, where its end was killed."""
-        files = match(self.leaving) + match(self.attempts)
-        summaries = self.text_summary, self.image_summary, self.ranking, self.rewritten
-        for path in (self.renumbered, *summaries, *(path for path, _ in files)):
-            remove(path)
+    def clear(self) -> None:
+        """Removes all but the lock: first the file that a command would resume from, and attempts
+        before what says which of them are published."""
+        remove(self.change)
+        if self.scratch:
+            for path in (*Path(self.path).glob("*/*-*"), *Path(self.path).glob("*")):
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                elif path.name != LOCK:
+                    path.unlink(missing_ok=True)
+            return
+        # A folder's own list leaves out what begins in _, as the lock does.
+        paths = [path for path, _ in match(f"{self.path}/")]
+        for is_last in (False, True):
+            remove_remote([path for path in paths if (f"/{WINNERS}/" in path) is is_last])
 
-
-def clean_work(out: str, work: str) -> None:
-    """Takes the work folder of an output away: first the file that a command would resume from,
-    attempts before what says which of them are published, and the lock last, on which other
-    commands wait; in a store it stays."""
-    if is_local(work):
-        remove_leftovers(out)
-        files = (*Path(work).glob("*/*-*"), *Path(work).glob("*"))
-        for path in sorted(files, key=lambda path: (path.name == LOCK, path.name != CHANGE)):
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
-        with suppress(OSError):  # not there, or another run's by now
-            Path(work).rmdir()
-        return
-    remove(f"{work}/{CHANGE}")
-    # A folder's own list leaves out what begins in _, as the lock does.
-    paths = [path for path, _ in match(f"{work}/")]
-    for is_last in (False, True):
-        remove_remote([path for path in paths if (f"/{WINNERS}/" in path) is is_last])
+    def clean(self, out: str) -> None:
+        """Takes the folder away from an output, and the lock last, on which other commands wait; in
+        a store that stays."""
+        self.clear()
+        if self.scratch:
+            remove_leftovers(out)
+            Path(self.path, LOCK).unlink(missing_ok=True)
+            with suppress(OSError):  # not there, or another run's by now
+                Path(self.path).rmdir()

@@ -50,7 +50,7 @@ def test_it_is_run_again_while_shards_are_written(
     Path(work.path).mkdir()
     for name in ("00001", "00002", "evaluation-ab"):
         Attempt(work.attempts, name, {})
-    places = Places(str(tmp_path), work, Blocks(), "second")
+    places = Places(str(tmp_path), work, Blocks())
     built: list[None] = []
     try:
         run_images(Engine(tmp_path, *written), places, PLANNED, None, built.append, verb="fetch")

@@ -30,7 +30,7 @@ def ranked(folder: Path, values: Sequence[float | None], share: float) -> set[in
         path.parent.mkdir(exist_ok=True)
         pq.write_table(pa.table(rows), path)
     work = WorkFolder(str(folder / "_temporary"))
-    places = Places(str(folder), work, Blocks(), "start")
+    places = Places(str(folder), work, Blocks())
     found = []
     for again in (False, True):  # as by an attempt that was killed before it ended
         rank_pairs([0, 1], places, share)

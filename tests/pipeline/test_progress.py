@@ -59,13 +59,16 @@ def test_a_store_that_does_not_answer_ends_no_run(
     assert capsys.readouterr().err == ("" if quiet else "3 shards, 300 pairs to fetch\n")
 
 
-def progress_of(out: Path, **how: float) -> ImageProgress:
-    return ImageProgress(str(out), f"{out}/_temporary/attempts", SIZES, **how)
+def progress_of(out: Path) -> ImageProgress:
+    return ImageProgress(str(out), f"{out}/_temporary/attempts", SIZES)
 
 
-def test_lines_where_there_is_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_lines_where_there_is_no_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
     finish(tmp_path, 1)
-    progress = progress_of(tmp_path, line_s=0.0)
+    monkeypatch.setattr("alignset.pipeline.progress.LINE_S", 0.0)
+    progress = progress_of(tmp_path)
     said = ""
     with progress:
         count(tmp_path, "a", 0, 60)

@@ -141,9 +141,7 @@ def test_image_bytes_are_never_shuffled(graphs: list[Graph], plain: Golden):
     """What is grouped is shards' numbers, hashes and rows of images, and what comes of stats: it is
     small."""
     images = graphs[1]
-    after = {
-        name for name in images.groupings() if "WriteShards/ParDo(ShardDoFn)" in images.before(name)
-    }
+    after = {name for name in images.groupings() if "WriteShards" in images.before(name)}
     tops = {name.partition("/")[0] for name in after}
     assert tops == {"FindCopies"}
     for name in set(images.groupings()) - after:
@@ -177,7 +175,7 @@ def test_groups_are_of_columns_and_not_of_pickled_rows(graphs: list[Graph]):
 
 def test_a_worker_of_the_image_plane_is_given_memory(graphs: list[Graph]):
     images = graphs[1]
-    step = images.steps["WriteShards/ParDo(ShardDoFn)"]
+    step = images.steps["WriteShards"]
     hints = images.proto.components.environments[step.environment_id].resource_hints
     assert int(hints["beam:resources:min_ram_bytes:v1"]) == 4_000_000_000
 

@@ -14,15 +14,21 @@ from alignset.transforms.images.resize import Encoder
 from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.images.small_pixels import shown_pixels
 from alignset.transforms.images.thumbnail import small_picture
-from alignset.transforms.workers.limited_process import CHECKED, CrashError, Limits, call_limited
+from alignset.transforms.workers.limited_process import (
+    CHECKED,
+    CrashError,
+    Limits,
+    OvertimeError,
+    call_limited,
+)
 
-# More than any decode takes, with what a new process imports and perhaps compiles.
-_AMPLE = Limits(120.0, 1 << 33)
+# More than any decodes take, 3 s each, with what a new process imports and perhaps compiles: 30 s.
+AMPLE = Limits(240.0, 1 << 33)
 _encoder = lru_cache(Encoder)
 
 
 def crashes(body: bytes, resize: ResizeSettings) -> bool:
-    """Whether a decoder ends its process at a file. For all threads.
+    """Whether a decoder ends its process at a file, or does not end. For all threads.
 
     Args:
       resize: how images are stored.
@@ -34,10 +40,10 @@ def crashes(body: bytes, resize: ResizeSettings) -> bool:
         look = FileLook(body)
         if look.format in KNOWN_FORMATS:  # others are decoded in a child anyway
             with turn_of(look.size[0] * look.size[1]):
-                call_limited(decode_all_ways, pickle.dumps((body, resize)), _AMPLE, CHECKED)
-    except CrashError:
+                call_limited(decode_all_ways, pickle.dumps((body, resize)), AMPLE, CHECKED)
+    except (CrashError, OvertimeError):
         return True
-    except Exception:  # it does not crash: it is judged where it is decoded again
+    except Exception:  # it is judged where it is decoded again
         return False
     return False
 

@@ -29,7 +29,7 @@ from alignset.transforms.shards.evaluation_search import EvaluationSearch
 from alignset.transforms.shards.score_images import ImageScores
 from alignset.transforms.shards.shard_images import ShardImages, rule_rows
 from alignset.transforms.shards.stated_opt_outs import StatedOptOuts
-from alignset.transforms.workers.threads import THREADS, SharedThreads
+from alignset.transforms.workers.threads import THREADS, Jobs, SharedThreads
 from alignset.transforms.workers.unexpected import tell_once
 
 # Given to a thread together: to hand over costs 50 us. Large ones go alone, for the memory.
@@ -60,7 +60,7 @@ class Arrivals:
         self._opt_outs = StatedOptOuts(self._settings.fetch, len(images))
         # Others may not read some formats, so where files stay as they came these become PNGs.
         self._keep_shown = self._settings.resize.resize_mode == "original"
-        self._jobs = _LOOKING.jobs(2 * THREADS)
+        self._jobs = Jobs(_LOOKING, 2 * THREADS)
         self._bytes = TakenBytes()
 
     def __enter__(self) -> Arrivals:

@@ -19,7 +19,7 @@ from alignset.transforms.rules.verdicts import fit, size_rows
 from alignset.transforms.safety.classifier import open_classifier
 from alignset.transforms.safety.unsafe_score import unsafe_scores
 from alignset.transforms.shards.shard_images import ShardImages
-from alignset.transforms.workers.threads import SharedThreads
+from alignset.transforms.workers.threads import Jobs, SharedThreads
 
 FAILED_RULE = "failed_rule"  # a column of shards under way, of no file
 _BATCH = 16  # images that rules of users are asked of at once, where none is scored
@@ -40,7 +40,7 @@ class ImageScores:
     def __init__(self, images: ShardImages, count: Callable[[int], None]) -> None:
         self._images, self._count, self._rules = images, count, images.settings.rules
         self._model = images.settings.unsafe_model
-        self._jobs = _SCORING.jobs()
+        self._jobs = Jobs(_SCORING)
         self._lock = Lock()
         self._rows: dict[str, list[int]] = {}  # by SHA-256
         self._batch: list[str] = []  # the SHA-256 of each

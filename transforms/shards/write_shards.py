@@ -6,7 +6,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 
 import apache_beam as beam
@@ -123,9 +123,10 @@ def take_over(
 
 class ShardDoFn(beam.DoFn):
     """A shard a call, which is begun, and told of when it is written: in a later call or when the
-    bundle ends. So a worker has several under way, each on a thread of its own. Shards that another
-    worker holds are reported when the bundle ends, and taken over then where all shards are
-    assigned at the start."""
+    bundle ends. So a worker has several under way, each on a thread of its own.
+
+    A finished shard stays as it is. Shards that another worker holds are reported when the bundle
+    ends, and taken over then where all shards are assigned at the start (`given_out`)."""
 
     def __init__(self, writer: ShardWriter) -> None:
         self.writer = writer
@@ -160,31 +161,3 @@ class ShardDoFn(beam.DoFn):
     def teardown(self) -> None:
         if hasattr(self, "under_way"):
             self.under_way.stop()
-
-
-@dataclass(eq=False)
-class WriteShards(beam.PTransform):
-    """Numbers of shards to their files, and to their `ShardStats`. A finished one stays as it is.
-
-    Args:
-      writer: what builds and publishes them.
-      evaluation: a singleton, the place of the index of evaluation images, or "".
-      given_out: all the shards, where the runner gives them out at the start: a worker that has
-        written its own then takes over others'.
-      min_ram: what to ask of a worker, "4GB", where the runner hears it; elsewhere such a hint
-        only makes workers of a kind of their own.
-    """
-
-    writer: ShardWriter
-    evaluation: beam.PCollection
-    given_out: beam.PCollection | None = None
-    min_ram: str = ""
-
-    def expand(self, shards: beam.PCollection) -> beam.PCollection:
-        views = [beam.pvalue.AsSingleton(self.evaluation)]
-        if self.given_out is not None:
-            views.append(beam.pvalue.AsList(self.given_out))
-        write = beam.ParDo(ShardDoFn(self.writer), *views)
-        if self.min_ram:
-            write = write.with_resource_hints(min_ram=self.min_ram)
-        return shards | write

@@ -71,20 +71,6 @@ def string_bytes(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
     return ends
 
 
-def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
-    # Keys, URLs and texts hardly repeat: to look for it costs a fifth of the writing. A key's or
-    # text's least and greatest say nothing, and keys without their lengths between compress better.
-    repeating = [name for name in schema.names if name in ("step", "reason", "detail")]
-    return pq.ParquetWriter(
-        path,
-        schema,
-        compression="zstd",
-        use_dictionary=repeating or False,
-        write_statistics=[name for name in schema.names if name not in ("key", "caption")],
-        column_encoding={n: "DELTA_LENGTH_BYTE_ARRAY" for n in schema.names if n == "key"},
-    )
-
-
 @contextmanager
 def parquet_file(path: str, schema: pa.Schema, scratch: str | None) -> Iterator[RowWriter]:
     """A Parquet file under way; it is published where the block ends without an error.
@@ -96,9 +82,16 @@ def parquet_file(path: str, schema: pa.Schema, scratch: str | None) -> Iterator[
     """
     if scratch:
         Path(scratch).mkdir(parents=True, exist_ok=True)
+    # Keys, URLs and texts hardly repeat: to look for it costs a fifth of the writing. A key's or
+    # text's least and greatest say nothing, and keys without their lengths between compress better.
+    how = {
+        "use_dictionary": [n for n in schema.names if n in ("step", "reason", "detail")] or False,
+        "write_statistics": [name for name in schema.names if name not in ("key", "caption")],
+        "column_encoding": {n: "DELTA_LENGTH_BYTE_ARRAY" for n in schema.names if n == "key"},
+    }
     with tempfile.TemporaryDirectory(prefix="rows-", dir=scratch) as folder:
         aside = Path(folder) / "rows.parquet"
-        with _writer(aside, schema) as writer:
+        with pq.ParquetWriter(aside, schema, compression="zstd", **how) as writer:
             rows = RowWriter(writer)
             yield rows
             rows.finish()
@@ -170,7 +163,10 @@ def read_columns(
         rows = min(rows, 4 * _FEW_ROWS) if pa.binary() in columns.types else rows
         file = pq.ParquetFile(source, metadata=footer, read_dictionary=dictionaries)
         if not names:
-            yield from _nulls(footer.num_rows, columns)
+            for start in range(0, footer.num_rows, _MOST_ROWS):
+                size = min(_MOST_ROWS, footer.num_rows - start)
+                nulls = [pa.nulls(size, of.type) for of in columns]
+                yield pa.record_batch(nulls, schema=columns)
             return
         for batch in file.iter_batches(rows, columns=names, use_threads=False):
             arrays = [
@@ -180,12 +176,6 @@ def read_columns(
                 for of in columns
             ]
             yield pa.record_batch(arrays, schema=columns)
-
-
-def _nulls(rows: int, columns: pa.Schema) -> Iterator[pa.RecordBatch]:
-    for start in range(0, rows, _MOST_ROWS):
-        size = min(_MOST_ROWS, rows - start)
-        yield pa.record_batch([pa.nulls(size, of.type) for of in columns], schema=columns)
 
 
 def _batch_rows(footer: pq.FileMetaData, names: Sequence[str]) -> tuple[int, list[str]]:

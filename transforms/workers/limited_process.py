@@ -16,7 +16,6 @@ import signal
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from threading import Lock, Semaphore
@@ -31,7 +30,7 @@ _REPLY = struct.Struct("<BI")  # the kind, and how many parts follow, each behin
 _SIZE = struct.Struct("<Q")
 _DONE, _RAISED, _NO_MEMORY = range(3)
 _PIPE = 1 << 20  # bytes: 64 KiB, as pipes have, are 14 turns for an image of 640 x 480 px
-_LIMIT_S = 300.0  # a decoder that waits for itself takes no CPU time
+LIMIT_S = 300.0  # a decoder that waits for itself takes no CPU time
 # glibc's allocator keeps blocks below 32 MiB for the next image. Else it returns each one to the
 # system, and new pages take half as long as a decode.
 _HEAP = {"MALLOC_MMAP_THRESHOLD_": str(1 << 25), "MALLOC_TRIM_THRESHOLD_": str(1 << 26)}
@@ -44,6 +43,10 @@ _LOOK_S = 0.5  # between two looks whether the caller is to stop
 
 class CostlyError(Exception):
     """A function took more CPU time or memory than it was given."""
+
+
+class OvertimeError(CostlyError):
+    """It took more time."""
 
 
 class CrashError(Exception):
@@ -74,10 +77,6 @@ class Limits(NamedTuple):
 
 class _DeadError(Exception):
     """The process ended by this signal, or with this status as a negative number."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.number = number
 
 
 class _Child:
@@ -110,7 +109,7 @@ class _Child:
             self._send(body)
         except BrokenPipeError:
             raise self._dead() from None
-        self._wait()
+        self._wait(max(LIMIT_S, 2 * limits.cpu_s))
         kind, count = _REPLY.unpack(self._receive(_REPLY.size))
         sizes = [_SIZE.unpack(self._receive(_SIZE.size))[0] for _ in range(count)]
         parts = [self._receive(size) for size in sizes]
@@ -125,17 +124,18 @@ class _Child:
         while view:
             view = view[self._requests.write(view) :]
 
-    def _wait(self) -> None:
-        until = time.monotonic() + _LIMIT_S
+    def _wait(self, limit_s: float) -> None:
+        looks = int(limit_s / _LOOK_S)  # no clock: it goes on while both processes are stopped
         waiting = select.poll()  # `select.select` takes no number above 1,023
         waiting.register(self._replies, select.POLLIN)
         while not waiting.poll(_LOOK_S * 1000):
+            looks -= 1
             try:
                 check_stopped()
             except InterruptedError as error:
                 raise ChildError(str(error)) from error
-            if time.monotonic() > until:
-                raise CostlyError
+            if looks <= 0:
+                raise OvertimeError
 
     def _receive(self, size: int) -> bytearray:
         data = bytearray(size)
@@ -228,7 +228,7 @@ def call_limited(
       children: CHILDREN if None.
 
     Raises:
-      CostlyError: it passed a limit.
+      CostlyError: it passed a limit; OvertimeError if this is a limit of time.
       CrashError: it ended its process by a signal, and a new one too: a process may die of what an
         earlier call did to its heap.
       RaisedError: it raised.
@@ -240,12 +240,13 @@ def call_limited(
             with (children or CHILDREN).one(fresh=is_last) as child:
                 return child.call(name, body, limits)
         except _DeadError as dead:
-            if dead.number == signal.SIGPROF:
-                raise CostlyError from None
-            if dead.number <= 0:
-                raise ChildError(f"a child process ended with status {-dead.number}") from None
+            (number,) = dead.args
+            if number == signal.SIGPROF:
+                raise OvertimeError from None
+            if number <= 0:
+                raise ChildError(f"a child process ended with status {-number}") from None
             if is_last:
-                raise CrashError(signal.strsignal(dead.number)) from None
+                raise CrashError(signal.strsignal(number)) from None
     raise AssertionError
 
 
@@ -273,17 +274,12 @@ def _answer(requests: IO[bytes], replies: IO[bytes]) -> bool:
         _limit(Limits(cpu_s, memory))
         parts = [*function(body)]
     except MemoryError:
-        kind, parts = _NO_MEMORY, []
+        kind = _NO_MEMORY
     except Exception as error:  # decoders raise many kinds
-        no_memory = (
-            "out of memory" in str(error).lower() or getattr(error, "errno", None) == errno.ENOMEM
-        )
-        kind = _NO_MEMORY if no_memory else _RAISED
-        parts = (
-            []
-            if no_memory
-            else [type(error).__name__.encode(), str(error)[:1000].encode("utf-8", "replace")]
-        )
+        kind, number, text = _NO_MEMORY, getattr(error, "errno", None), str(error)
+        if number != errno.ENOMEM and "out of memory" not in text.lower():
+            kind = _RAISED
+            parts = [type(error).__name__.encode(), text[:1000].encode("utf-8", "replace")]
     signal.setitimer(signal.ITIMER_PROF, 0)
     resource.setrlimit(resource.RLIMIT_AS, (resource.getrlimit(resource.RLIMIT_AS)[1],) * 2)
     sizes = b"".join(_SIZE.pack(len(part)) for part in parts)

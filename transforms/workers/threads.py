@@ -56,18 +56,15 @@ class SharedThreads:
         os.register_at_fork(after_in_child=self._renew)  # the threads are the parent's
 
     def _renew(self) -> None:
-        self._pool = ThreadPoolExecutor(THREADS)
-
-    def jobs(self, most_waiting: int | None = None) -> Jobs:
-        """For one caller, who waits in `begin` while so many are under way."""
-        return Jobs(self._pool, most_waiting)
+        self.pool = ThreadPoolExecutor(THREADS)
 
 
 class Jobs:
-    """Work that several threads do for one caller, who waits for all of it or cancels it."""
+    """Work that several threads do for one caller, who waits for all of it or cancels it; and in
+    `begin`, while so many are under way."""
 
-    def __init__(self, pool: ThreadPoolExecutor, most_waiting: int | None) -> None:
-        self._pool, self._stop_signal = pool, getattr(_HERE, "stop_signal", None)
+    def __init__(self, threads: SharedThreads, most_waiting: int | None = None) -> None:
+        self._pool, self._stop_signal = threads.pool, getattr(_HERE, "stop_signal", None)
         self._room = Semaphore(most_waiting) if most_waiting else nullcontext()
         self._futures: list[Future[None]] = []
         self._errors: list[BaseException] = []

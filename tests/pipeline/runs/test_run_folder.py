@@ -14,10 +14,11 @@ import pytest
 
 from alignset.pipeline.datasets.set_files import read_set
 from alignset.pipeline.errors import UsageError
+from alignset.pipeline.runs import run_folder
 from alignset.pipeline.runs.documents import RunDescription
 from alignset.pipeline.runs.engine import Engine
 from alignset.pipeline.runs.run_folder import RunFolder
-from alignset.pipeline.runs.run_lock import LOCK, take_lock
+from alignset.pipeline.runs.run_lock import LOCK, Lock, take_lock
 from alignset.pipeline.runs.work_folder import Change, WorkFolder
 from alignset.transforms.storage.documents import write_document
 from tests.support.command import digests, run, succeed
@@ -163,6 +164,19 @@ def test_jobs_of_dead_starts_are_cancelled(tmp_path: Path, monkeypatch: pytest.M
     ended = succeed(write(tmp_path / "pairs.parquet"), tmp_path / "set", "--text_only")
     for start in ("older", "dead"):
         assert f"job-{start}, left running by an earlier start of this command, is" in ended.err
+    assert not (tmp_path / "set" / "_temporary").exists()
+
+
+def test_a_run_that_another_ended_meanwhile_leaves_nothing(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def take_late(work: str, start: str) -> Lock:
+        shutil.copytree(finished.output, tmp_path / "set", dirs_exist_ok=True)
+        return take_lock(work, start)
+
+    monkeypatch.setattr(run_folder, "take_lock", take_late)
+    ended = succeed(finished.source, tmp_path / "set", "--text_only", "--min_words=4")
+    assert "is finished: nothing to do" in ended.err
     assert not (tmp_path / "set" / "_temporary").exists()
 
 

@@ -12,13 +12,14 @@ import simplejpeg
 from PIL import ImageFile
 
 from alignset.transforms.fetching.fetch import Fetched, FetchSettings
+from alignset.transforms.images import try_decoders
 from alignset.transforms.images.resize_settings import ResizeSettings
-from alignset.transforms.images.try_decoders import decode_all_ways
+from alignset.transforms.images.try_decoders import crashes, decode_all_ways
 from alignset.transforms.safety.model_files import describe_model
 from alignset.transforms.shards.build_shard import build_shard
 from alignset.transforms.shards.shard_settings import ShardSettings
 from alignset.transforms.shards.suspect_images import suspecting
-from alignset.transforms.workers.limited_process import CHECKED
+from alignset.transforms.workers.limited_process import CHECKED, Limits
 from tests.support.disturbances import FOLDER
 from tests.support.disturbed.sitecustomize import MARK
 from tests.support.onnx_files import write_model
@@ -48,6 +49,13 @@ def test_one_that_crashes_has_a_detail_and_its_url_is_logged(
     assert details == {1: "crashed_decoder", 2: "dns", 5: "dns"}
     assert caplog.messages == ["a decoder crashes at http://a.example/1: please report it"]
     assert len(ended) == 1
+
+
+def test_one_that_keeps_its_decoder_busy_crashes_it(monkeypatch: pytest.MonkeyPatch):
+    body = encoded(photograph(1, 2000, 1800), "JPEG")
+    assert not crashes(body, PLAIN)
+    monkeypatch.setattr(try_decoders, "AMPLE", Limits(0.001, 1 << 33))
+    assert crashes(body, PLAIN)
 
 
 @pytest.mark.parametrize("resize", [PLAIN, RESIZED], ids=["as they came", "resized"])

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from alignset.pipeline.runs.work_folder import clean_work
+from alignset.pipeline.runs.work_folder import WorkFolder
 from alignset.transforms.storage import files
 from alignset.transforms.workers import attempts as module
 from alignset.transforms.workers.attempts import (
@@ -184,7 +184,7 @@ def test_paused_before_each_step(
             own.try_again("fast")
             label = own.published()
             if end:
-                clean_work(own.out, f"{own.out}/_temporary")
+                WorkFolder(f"{own.out}/_temporary").clean(own.out)
             if end == "renumbered":
                 own.forget_shard()
             slow.go_on.set()

@@ -21,10 +21,11 @@ from alignset.transforms.workers.limited_process import (
     CostlyError,
     CrashError,
     Limits,
+    OvertimeError,
     RaisedError,
     call_limited,
 )
-from alignset.transforms.workers.threads import Results, SharedThreads
+from alignset.transforms.workers.threads import Jobs, Results, SharedThreads
 
 AMPLE = Limits(30.0, 1 << 30)
 
@@ -35,6 +36,11 @@ def reversed_parts(body: bytes) -> list[bytes]:
 
 def raise_cut(body: bytes) -> list[bytes]:
     raise EOFError(f"cut after {len(body)} bytes")
+
+
+def wait_for_ever(_: bytes) -> list[bytes]:
+    signal.pause()
+    return []
 
 
 def burn(body: bytes) -> list[bytes]:
@@ -97,7 +103,8 @@ def test_parts_and_errors_come_back_from_one_process_that_stays() -> None:
 @pytest.mark.parametrize(
     ("function", "limits", "error", "said"),
     [
-        (burn, Limits(0.2, 1 << 30), CostlyError, None),
+        (burn, Limits(0.2, 1 << 30), OvertimeError, None),
+        (wait_for_ever, Limits(0.2, 1 << 30), OvertimeError, None),
         (fill, Limits(30.0, 1 << 26), CostlyError, None),
         (fill_by_pages, Limits(30.0, 1 << 26), CostlyError, None),
         (crash, AMPLE, CrashError, "Segmentation fault"),
@@ -105,11 +112,17 @@ def test_parts_and_errors_come_back_from_one_process_that_stays() -> None:
     ],
 )
 def test_what_goes_wrong_costs_only_the_call(
-    function: module.Function, limits: Limits, error: type[Exception], said: str | None
+    function: module.Function,
+    limits: Limits,
+    error: type[Exception],
+    said: str | None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(module, "LIMIT_S", 1.0 if function is wait_for_ever else 300.0)
     begun = time.process_time()
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=said) as raised:
         call_limited(function, b"", limits)
+    assert raised.type is error
     assert time.process_time() - begun < 10  # of this process, which waits
     assert len(call_limited(fill, b"", Limits(30.0, 5 << 28))[0]) == 1 << 30  # for one call alone
 
@@ -198,7 +211,7 @@ def test_stopped_work_waits_for_no_child() -> None:
             raise
 
     def work() -> Iterator[None]:
-        jobs = SharedThreads().jobs()
+        jobs = Jobs(SharedThreads())
         try:
             jobs.begin(call)
             yield from jobs.until_done()

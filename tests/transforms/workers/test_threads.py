@@ -13,6 +13,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 from alignset.transforms.workers.threaded_dofn import ThreadedDoFn
 from alignset.transforms.workers.threads import (
     THREADS,
+    Jobs,
     Results,
     SharedThreads,
     in_threads,
@@ -64,7 +65,7 @@ def test_items_run_at_the_same_time_and_an_error_comes_out_at_its_place() -> Non
 
 def test_jobs_are_waited_for_or_cancelled_and_what_one_raises_comes_out() -> None:
     threads, events = SharedThreads(), []
-    jobs = threads.jobs(2)
+    jobs = Jobs(threads, 2)
     for number in range(50):
         jobs.begin(events.append, number)
     jobs.finish()
@@ -74,12 +75,12 @@ def test_jobs_are_waited_for_or_cancelled_and_what_one_raises_comes_out() -> Non
         if number == 3:
             raise OSError("the disk")
 
-    failing = threads.jobs(2 * THREADS)
+    failing = Jobs(threads, 2 * THREADS)
     with pytest.raises(OSError, match="the disk"):  # waits for no room that never comes
         list(map(failing.begin, [fail] * 1000, range(1000)))
     with pytest.raises(OSError, match="the disk"):
         failing.finish()
-    begun, let_go, slow = threading.Event(), threading.Event(), threads.jobs()
+    begun, let_go, slow = threading.Event(), threading.Event(), Jobs(threads)
     for _ in range(50):
         slow.begin(lambda: (begun.set(), let_go.wait(), events.clear()))
     assert begun.wait(60)  # otherwise all may be cancelled before one has begun
