@@ -210,11 +210,15 @@ def clean_work(out: str, work: str) -> None:
     """Takes the work folder of an output away: first the file that a command would resume from,
     attempts before what says which of them are published, and the lock last, on which other
     commands wait; in a store it stays."""
+    attempts = f"{work}/{ATTEMPTS}"
     if is_local(work):
         remove_leftovers(out)
-        files = (*Path(work).glob("*/*-*"), *Path(work).glob("*"))
-        for path in sorted(files, key=lambda path: (path.name == LOCK, path.name != CHANGE)):
-            if path.is_dir():
+        own = [] if Path(attempts).is_symlink() else Path(attempts).glob("*-*")
+        for path in sorted(
+            (*own, *Path(work).glob("*")),
+            key=lambda path: (path.name == LOCK, path.name != CHANGE),
+        ):
+            if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
@@ -222,7 +226,10 @@ def clean_work(out: str, work: str) -> None:
             Path(work).rmdir()
         return
     remove(f"{work}/{CHANGE}")
-    # A folder's own list leaves out what begins in _, as the lock does.
+    # A folder's own list leaves out what begins in _, as the lock does. Attempts are listed when
+    # the plans are gone, without which none begins.
     paths = [path for path, _ in match(f"{work}/")]
+    remove_remote([path for path in paths if not path.startswith(f"{attempts}/")])
+    paths, winners = [path for path, _ in match(f"{attempts}/")], f"{attempts}/{WINNERS}/"
     for is_last in (False, True):
-        remove_remote([path for path in paths if (f"/{WINNERS}/" in path) is is_last])
+        remove_remote([path for path in paths if path.startswith(winners) is is_last])
