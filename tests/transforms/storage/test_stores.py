@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -328,6 +329,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.answer(401, b"")
         elif below in ("403", "429", "500"):
             self.answer(int(below), b"")
+        elif below == "odd":  # int("²") fails
+            self.answer(206, FILES[name], Content_Range="bytes 0-9/\xb2")
         elif below in ("endless", "trickle"):
             self._without_end(below)
         elif found := re.fullmatch("/datasets/me/set/resolve/[^/]+/(.+)", path):
@@ -473,3 +476,19 @@ def test_a_host_that_sends_no_file_is_told(
     assert ended.status == 1
     assert why in ended.err.splitlines()[-1]
     assert url in ended.err.splitlines()[-1]
+
+
+def test_odd_hosts_and_answers(web: str, no_waits: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read(f"{web}/odd/a/in.csv") == FILES["a/in.csv"]
+    for url in ("http://[::1/x", "http://a..b/x", "hf://x"):
+        with pytest.raises(stores.RemoteError, match=re.escape(url)):
+            read(url)
+
+    def refuses(request: urllib.request.Request, timeout: float) -> None:
+        raise ConnectionError(f"{request.host}\n says\x1b[31m")
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuses)
+    url = "https://münchen.de:8080/x"
+    with pytest.raises(stores.RemoteError) as error:
+        read(url)
+    assert str(error.value) == f"{url}: xn--mnchen-3ya.de:8080 says[31m"
