@@ -26,6 +26,7 @@ from alignset.transforms.storage.stores import put_if, read_version, remove_remo
 LOG = logging.getLogger("alignset")
 LOCK = "_lock"  # in the working folder
 LEASE_S = 60.0  # a run that was not heard of for so long is dead
+_WHERE = "host", "namespace"
 ENDING_S = 3.0  # a killed process gives its memory back before its locks
 
 
@@ -60,10 +61,11 @@ class Lock:
 
     def _begin(self, run: str, before: bytes) -> None:
         last, since = _fields(before), time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-        earlier = [*last.get("earlier", []), last["run"]] if "run" in last else []
+        earlier = [*last["earlier"], last["run"]] if "run" in last else []
         self.holder: dict[str, Any] = {"run": run, "process": os.getpid(), "since": since}
         self.holder |= {"earlier": earlier, "host": socket.gethostname()}
-        self.holder["namespace"] = os.readlink("/proc/self/ns/pid")  # containers share hosts
+        with suppress(OSError):  # a system without it has no containers, which share hosts
+            self.holder["namespace"] = os.readlink("/proc/self/ns/pid")
 
     def _refusal(self, body: bytes) -> UsageError:
         fields = {"process": "?", "host": "?", "since": "?"} | _fields(body)
@@ -131,7 +133,7 @@ class Lease(Lock):
     def _is_dead(self, holder: dict[str, Any]) -> bool:
         """Whether the holder let go, or was a process of this machine that is no more."""
         process = holder.get("process")
-        if not process or any(holder.get(of) != self.holder[of] for of in ("host", "namespace")):
+        if not process or any(holder.get(of) != self.holder.get(of) for of in _WHERE):
             return process == 0
         try:
             os.kill(process, 0)
@@ -147,6 +149,7 @@ def take_lock(work: str, run: str) -> Lock:
 
 
 def _fields(body: bytes) -> dict[str, Any]:
-    with suppress(ValueError, TypeError):
-        return dict(json.loads(body))
+    with suppress(ValueError, TypeError):  # an earlier version's, or somebody else's
+        fields = dict(json.loads(body))
+        return fields | {"earlier": list(fields.get("earlier", []))}
     return {}

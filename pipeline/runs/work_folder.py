@@ -184,16 +184,21 @@ class WorkFolder:
         before what says which of them are published."""
         remove(self.change)
         if self.scratch:
-            for path in (*Path(self.path).glob("*/*-*"), *Path(self.path).glob("*")):
-                if path.is_dir():
+            own = [] if Path(self.attempts).is_symlink() else Path(self.attempts).glob("*-*")
+            for path in (*own, *Path(self.path).glob("*")):
+                if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path, ignore_errors=True)
                 elif path.name != LOCK:
                     path.unlink(missing_ok=True)
             return
-        # A folder's own list leaves out what begins in _, as the lock does.
+        # A folder's own list leaves out what begins in _, as the lock does. Attempts are listed when
+        # the plans are gone, without which none begins.
         paths = [path for path, _ in match(f"{self.path}/")]
+        remove_remote([path for path in paths if not path.startswith(f"{self.attempts}/")])
+        paths = [path for path, _ in match(f"{self.attempts}/")]
+        winners = f"{self.attempts}/{WINNERS}/"
         for is_last in (False, True):
-            remove_remote([path for path in paths if (f"/{WINNERS}/" in path) is is_last])
+            remove_remote([path for path in paths if path.startswith(winners) is is_last])
 
     def clean(self, out: str) -> None:
         """Takes the folder away from an output, and the lock last, on which other commands wait; in

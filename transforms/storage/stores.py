@@ -100,7 +100,8 @@ def _patiently(path: str, request: Callable[..., T], *args: Any, waits_s: Any = 
         try:
             return request(*args)
         except Exception as error:
-            why = (str(error).strip() or type(error).__name__).splitlines()[0]
+            words = " ".join(str(error).split()) or type(error).__name__
+            why = "".join(filter(str.isprintable, words))[:300]  # perhaps a host's own words
             status, passes = _status(error), may_pass(error)
             if not passes or not waits or time.monotonic() > end_s:
                 if status in _MISSING:
@@ -108,7 +109,7 @@ def _patiently(path: str, request: Callable[..., T], *args: Any, waits_s: Any = 
                 if status == 416:  # it is shorter by now
                     raise RemoteError(f"{path} changed while it was read: run again") from error
                 of_client = type(error).__module__.partition(".")[0] in _CLIENTS
-                if of_client or isinstance(error, TimeoutError | ConnectionError):
+                if of_client or isinstance(error, TimeoutError | ConnectionError | ValueError):
                     why += "; check the credentials" * (status in _REFUSED)
                     raise RemoteError(f"{path}: {why}", status or 503 * passes) from error
                 raise
@@ -190,7 +191,8 @@ class S3:
             answer = client("s3").delete_objects(Bucket=bucket, Delete={"Objects": keys})
             for error in answer.get("Errors", ()):
                 busy = error["Code"] in ("InternalError", "SlowDown", "ServiceUnavailable")
-                raise RemoteError(f"s3://{bucket} removes no {error}", 503 * busy)
+                path, why = f"s3://{bucket}/{error['Key']}", error["Code"]
+                raise RemoteError(f"{path} is not removed: {why}", 503 * busy)
 
     def put_if(self, path: str, body: bytes, version: str | None) -> str:
         condition = {"IfMatch": version} if version else {"IfNoneMatch": "*"}
@@ -259,6 +261,7 @@ class Web:
         kind, _, rest = quote(path, safe="%/:=&?~#+!$,;'@()*[]").partition("://")
         host, slash, file = rest.partition("/")
         login, _, host = host.rpartition("@")
+        host = unquote(host).encode("idna").decode()
         headers = {"User-Agent": "alignset", "Range": f"bytes={start}-"}
         request = Request(f"{kind}://{host}{slash}{file}", headers=headers)
         if login:
@@ -275,7 +278,7 @@ class Web:
         has_ranges = answer.status == 206 and first.startswith(f"bytes {start}-")
         if not has_ranges:
             size = answer.headers.get("Content-Length", "") if answer.status == 200 else ""
-        known = int(size) if size.isdigit() else None
+        known = int(size) if size.isdecimal() else None
         return Answer(answer.read1, answer.close, known, version, has_ranges)
 
 

@@ -70,20 +70,27 @@ class Attempt:
             raise RuntimeError(f"{self.path} was taken for dead when the command was started again")
         self._is_whole = True
         if not self._publish(self.folder.name):
+            self._is_whole = False
             raise PublishedError
 
     def _publish(self, name: str) -> bool:
         """Moves the files of a whole attempt, or of the winner before it; returns which."""
-        path, winner = f"{self._attempts}/{WINNERS}/{self._work}", name
-        is_first = f.create(path, name.encode())
-        if not is_first:
-            with f.open_to_read(path) as source:
-                winner = source.read().decode()
-        # One may have paused until after the run, whose end removes BEGUN before the winners.
-        if is_first and not f.exists(f"{self._attempts}/{name}/{BEGUN}"):
+        path = f"{self._attempts}/{WINNERS}/{self._work}"
+        while True:
+            is_first, winner = f.create(path, name.encode()), name
+            if not is_first:
+                with f.open_to_read(path) as source:
+                    winner = source.read().decode()
+            # One may have paused until after its run, whose end removes BEGUN before the winners.
+            is_begun = f.exists(f"{self._attempts}/{winner}/{BEGUN}")
+            is_there = f.exists(self._places[DONE])  # since then at the latest, if BEGUN has gone
+            if is_begun or (is_there and not is_first):
+                break
             f.remove(path)
-            raise RuntimeError(f"{self._attempts}/{name} is left of a run that has ended")
-        if f.exists(self._places[DONE]):
+            if winner == name:
+                self._is_whole = False
+                raise RuntimeError(f"{self._attempts}/{name} is left of a run that has ended")
+        if is_there:
             return winner == name and not is_first
         for file, place in self._places.items():
             with suppress(FileNotFoundError):  # there is none, or another has moved it
@@ -94,25 +101,27 @@ class Attempt:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        waits = self._is_whole and not isinstance(error, PublishedError | RuntimeError)
-        stays = error and (waits or may_pass(error))
+        is_local = f.is_local(self.path)
+        stays = error and (self._is_whole or (may_pass(error) and not is_local))
         if not stays:
             f.remove(f"{self.path}/{BEGUN}")
             for file, _ in f.match(self.path) if error else ():
                 f.remove(file)
-        if not (stays and f.is_local(self.path)):
+        if not (stays and is_local):
             shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def attempts_at(attempts: str, work: str) -> dict[str, int | None]:
-    """Bytes of DONE of each attempt at a piece of work ("*": at any): None where it is under way or
-    has died, 0 where the command has started again since."""
+    """Bytes of DONE of each attempt at a piece of work ("*": at any) that has BEGUN: None where it
+    is under way or has died, 0 where the command has started again since."""
     found: dict[str, int | None] = {}
     parent = glob.escape(attempts) if f.is_local(attempts) else attempts
-    for path, size in f.match(f"{parent}/{work}-*/*"):
+    for path, size in f.match(f"{parent}/{work}-*/*"):  # in the order of the alphabet
         name, file = path.rsplit("/", 2)[1:]
-        if file in (BEGUN, DONE):
-            found[name] = size if file == DONE else found.get(name)
+        if file == BEGUN:
+            found[name] = None
+        elif file == DONE and name in found:
+            found[name] = size
     return found
 
 
@@ -123,11 +132,11 @@ def end_killed(attempts: str, *, forget: bool = False) -> set[str]:
     Args:
       forget: whether nobody has died, so that the next attempts are not suspect.
     """
-    works = set()
+    works, stays = set(), (DONE,) if forget else (BEGUN, DONE)
     for name, size in attempts_at(attempts, "*").items():
         if size is None and f.create(f"{attempts}/{name}/{DONE}", b""):
             works.add(name.rpartition("-")[0])
             for file, _ in f.match(f"{attempts}/{name}"):
-                if forget or not file.endswith(f"/{DONE}"):
+                if file.rpartition("/")[2] not in stays:
                     f.remove(file)
     return works

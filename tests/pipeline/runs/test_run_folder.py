@@ -191,6 +191,13 @@ def test_a_finished_run_that_another_works_on_is_left_alone(
     succeed(finished.source, out, "--text_only", "--min_words=4")
     assert (out / "_temporary" / "text.json").read_text() == "a retry's"
     lock.release()
+    (tmp_path / "my").mkdir()
+    (tmp_path / "my" / "a-file").touch()
+    for name in ("attempts", "link"):
+        (out / "_temporary" / name).symlink_to(tmp_path / "my")
+    succeed(finished.source, out, "--text_only", "--min_words=4")
+    assert not (out / "_temporary").exists()
+    assert (tmp_path / "my" / "a-file").exists(), "somebody else's, to which links point"
 
     def watched(path: Path, **flags: bool) -> None:
         gone.append(path.name)

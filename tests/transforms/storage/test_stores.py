@@ -3,11 +3,13 @@
 import errno
 import gzip
 import http.client
+import io
 import os
 import re
 import shutil
 import socket
 import time
+import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -337,3 +339,25 @@ def test_a_host_that_sends_no_file_is_told(
     assert ended.status == 1
     assert why in ended.err.splitlines()[-1]
     assert url in ended.err.splitlines()[-1]
+
+
+def test_odd_hosts_and_answers(no_waits: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    for url in ("http://[::1/x", "http://a..b/x", "hf://x"):
+        with pytest.raises(stores.RemoteError, match=re.escape(url)):
+            read(url)
+
+    def refuses(request: urllib.request.Request, timeout: float) -> None:
+        raise ConnectionError(f"{request.host}\n says\x1b[31m")
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuses)
+    url = "https://münchen.de:8080/x"
+    with pytest.raises(stores.RemoteError) as error:
+        read(url)
+    assert str(error.value) == f"{url}: xn--mnchen-3ya.de:8080 says[31m"
+
+    fields = {"Content-Range": "bytes 0-9/\xb2"}  # int("\xb2") fails
+    odd = SimpleNamespace(
+        status=206, headers=fields, read1=io.BytesIO(b"body").read1, close=lambda: None
+    )
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: odd)
+    assert stores.Web().open_at(url).size is None

@@ -2,11 +2,13 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from alignset.pipeline.runs import work_folder
 from alignset.pipeline.runs.work_folder import WorkFolder
 from alignset.transforms.storage import files
 from alignset.transforms.workers import attempts as module
@@ -210,9 +212,66 @@ def test_which_attempt_is_suspect(new_set: Callable[[], Set]):
     assert own.attempt().is_suspect  # of the first two
     own = new_set()
     own.attempt()
+    paused = own.attempt()
     end_killed(own.attempts, forget=True)
     assert attempts_at(own.attempts, "*") == {}
+    with pytest.raises((RuntimeError, FileNotFoundError)), paused:  # it wakes up
+        own.write("first", paused)
+    assert own.there("") == []
     assert not own.attempt().is_suspect
+
+
+def test_one_of_an_earlier_run_in_the_same_place(
+    new_set: Callable[[], Set], monkeypatch: pytest.MonkeyPatch
+):
+    """The output was deleted and made anew. The paused attempt goes on, perhaps stops once more or
+    is killed, when it has named itself as the winner, and then goes on."""
+    for steps in range(100):
+        own = new_set()
+        old = own.attempt()
+        for path in own.there("_temporary"):
+            files.remove(path)
+        files.write_atomically(f"{own.out}/_temporary/plan", lambda sink: sink.write(b"plan"))
+        left = [steps]
+
+        def at_step(left: list[int] = left) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                raise KilledError
+
+        with monkeypatch.context() as patch, suppress(KilledError):
+            stepping(patch, at_step)
+            with suppress(RuntimeError, OSError):
+                own.write("old", old)
+        own.try_again("new")
+        with suppress(RuntimeError, OSError, PublishedError), old:
+            own.write("old", old)
+        assert own.published() == "new", steps
+        if left[0] >= 0:
+            break
+    assert steps > 2
+
+
+def test_one_that_begins_while_the_run_ends(
+    new_set: Callable[[], Set], monkeypatch: pytest.MonkeyPatch
+):
+    """It reads its plan just before that goes."""
+    own, late = new_set(), []
+    own.try_again("first")
+
+    def begins(*args):
+        if not late and files.exists(f"{own.out}/_temporary/plan"):
+            late.append(own.attempt())
+        return remove(*args)
+
+    name = "remove_remote" if "://" in own.out else "remove"
+    remove = getattr(work_folder, name)
+    monkeypatch.setattr(work_folder, name, begins)
+    WorkFolder(f"{own.out}/_temporary").clean(own.out)
+    own.forget_shard()
+    with suppress(RuntimeError, OSError), late[0]:
+        own.write("late", late[0])
+    assert own.there("") == own.there("_temporary") == []
 
 
 def test_one_that_was_taken_for_dead_publishes_nothing(new_set: Callable[[], Set]):
@@ -230,17 +289,21 @@ def test_one_that_was_taken_for_dead_publishes_nothing(new_set: Callable[[], Set
     assert own.published() == "second"
 
 
+@pytest.mark.parametrize("error", [OSError("it is down"), RuntimeError("no new futures")])
 def test_a_whole_one_that_cannot_be_published_stays(
-    new_set: Callable[[], Set], monkeypatch: pytest.MonkeyPatch
+    error: Exception, new_set: Callable[[], Set], monkeypatch: pytest.MonkeyPatch
 ):
-    own = new_set()
+    own, move, moved = new_set(), files.move, []
 
-    def fails(*_: str) -> None:
-        raise OSError("the store is down")
+    def stops(*paths: str) -> None:
+        moved.append(paths)
+        if len(moved) == 2:
+            raise error
+        move(*paths)
 
     with monkeypatch.context() as patch:
-        patch.setattr(files, "move", fails)
-        with pytest.raises(OSError, match="is down"), own.attempt() as attempt:
+        patch.setattr(files, "move", stops)
+        with pytest.raises(type(error)), own.attempt() as attempt:
             own.write("first", attempt)
     assert end_killed(own.attempts) == set()
     with pytest.raises(PublishedError):
