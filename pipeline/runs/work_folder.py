@@ -191,8 +191,8 @@ class WorkFolder:
                 elif path.name != LOCK:
                     path.unlink(missing_ok=True)
             return
-        # A folder's own list leaves out what begins in _, as the lock does. Attempts are listed when
-        # the plans are gone, without which none begins.
+        # A folder's own list leaves out what begins in _, as the lock does. Attempts are listed
+        # when the plans are gone, without which none begins.
         paths = [path for path, _ in match(f"{self.path}/")]
         remove_remote([path for path in paths if not path.startswith(f"{self.attempts}/")])
         paths = [path for path, _ in match(f"{self.attempts}/")]

@@ -50,6 +50,7 @@ def test_a_store_that_does_not_answer_ends_no_run(
         raise OSError("503")
 
     monkeypatch.setattr("alignset.pipeline.progress.shards_there", unavailable)
+    monkeypatch.setenv("ALIGNSET_LOG_LEVEL", "INFO")  # or the log would stay quiet
     be_quiet(quiet)
     try:
         with progress_of(tmp_path):
