@@ -400,6 +400,8 @@ def find_remote(path: str) -> list[Remote]:
     waits_s = () if scheme(path).startswith("http") else WAITS_S  # a user waits for a web host
     with suppress(FileNotFoundError), RemoteFile(path, 0, waits_s) as file:
         if file.size is not None:
+            if waits_s and file.size < 1 << 16:
+                file.readall()  # else it would close the connection
             return [Remote(path, file.size)]
         with open_remote(path, waits_s) as copy:
             return [Remote(path, copy.seek(0, 2))]
