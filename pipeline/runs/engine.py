@@ -133,7 +133,9 @@ class Engine:
         try:
             with grpc.insecure_channel(self._endpoint) as channel:
                 jobs = beam_job_api_pb2_grpc.JobServiceStub(channel)
-                for job in jobs.GetJobs(api.GetJobsRequest(), timeout=CANCEL_S).job_info:
+                # A call that is waited for in C would swallow a KeyboardInterrupt.
+                found = jobs.GetJobs.future(api.GetJobsRequest(), timeout=CANCEL_S).result()
+                for job in found.job_info:
                     state, until = job.state, time.monotonic() + CANCEL_S
                     if state in TERMINAL_STATES or not job.job_name.endswith(endings):
                         continue
