@@ -21,7 +21,6 @@ import alignset
 import alignset.train.classify.settings
 import alignset.train.settings
 from alignset.__main__ import COMMANDS, main
-from alignset.beam_runner import STOPPED
 from alignset.command_help import First
 from alignset.pipeline.options import FIRST, GROUPS
 from alignset.train.__main__ import FIRST as FIRST_OF_TRAINING
@@ -212,7 +211,7 @@ def test_a_signal_ends_it_in_one_line(installed: Installed, tmp_path: Path):
         _, err = process.communicate(timeout=LONG_S)
         for connection in connections:
             connection.close()
-    said = f"alignset curate: {STOPPED}\n"
+    said = "alignset curate: stopped; run the same command again\n"
     assert (process.returncode, err.endswith(said)) == (1, True), err
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -30,6 +31,7 @@ from alignset.transforms.storage.files import is_local
 
 LOG = logging.getLogger("alignset")
 CANCEL_S = 60.0
+ANSWER_S = 10.0
 # A line that names an exception, of Python or of Java.
 _NAMED = re.compile(r"^(?:Caused by: )?((?:[A-Za-z_][\w$]*\.)*[A-Z]\w*(?:Error|Exception)): (.+)$")
 
@@ -130,12 +132,20 @@ class Engine:
         if self.in_process or ":" not in self._endpoint:
             return []
         names, endings = [], tuple(f"-{start}" for start in starts)
+        host, _, port = self._endpoint.rpartition(":")
+        try:
+            socket.create_connection((host, int(port)), ANSWER_S).close()
+        except (OSError, ValueError) as error:
+            raise EngineError(
+                f"no job service answers at {self._endpoint} ({error}): is the cluster up "
+                "(make flink)?"
+            ) from error
+        if not starts:
+            return []
         try:
             with grpc.insecure_channel(self._endpoint) as channel:
                 jobs = beam_job_api_pb2_grpc.JobServiceStub(channel)
-                # A call that is waited for in C would swallow a KeyboardInterrupt.
-                found = jobs.GetJobs.future(api.GetJobsRequest(), timeout=CANCEL_S).result()
-                for job in found.job_info:
+                for job in jobs.GetJobs(api.GetJobsRequest(), timeout=CANCEL_S).job_info:
                     state, until = job.state, time.monotonic() + CANCEL_S
                     if state in TERMINAL_STATES or not job.job_name.endswith(endings):
                         continue
