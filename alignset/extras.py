@@ -39,7 +39,7 @@ def how_to_install(extra: str) -> str:
 def extra_of(module: str) -> str:
     """The first extra that brings a module; empty where a plain install has it."""
     names = ((extra, name) for extra, modules in EXTRAS.items() for name in modules)
-    # Of google.cloud.storage, google.cloud may be what is missing.
+    # Python may name a package alone: google.cloud where google.cloud.storage is missing.
     return next((extra for extra, name in names if f"{name}.".startswith(f"{module}.")), "")
 
 

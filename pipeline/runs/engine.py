@@ -135,14 +135,8 @@ class Engine:
         host, _, port = self._endpoint.rpartition(":")
         try:
             socket.create_connection((host, int(port)), ANSWER_S).close()
-        except (OSError, ValueError) as error:
-            raise EngineError(
-                f"no job service answers at {self._endpoint} ({error}): is the cluster up "
-                "(make flink)?"
-            ) from error
-        if not starts:
-            return []
-        try:
+            if not starts:
+                return []
             with grpc.insecure_channel(self._endpoint) as channel:
                 jobs = beam_job_api_pb2_grpc.JobServiceStub(channel)
                 for job in jobs.GetJobs(api.GetJobsRequest(), timeout=CANCEL_S).job_info:
@@ -155,11 +149,12 @@ class Engine:
                         time.sleep(0.2)
                         request = api.GetJobStateRequest(job_id=job.job_id)
                         state = jobs.GetState(request, timeout=CANCEL_S).state
-        except grpc.RpcError as error:
-            if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+        except (OSError, ValueError, grpc.RpcError) as error:
+            code = error.code() if isinstance(error, grpc.RpcError) else None
+            if code in (None, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
                 raise EngineError(
-                    f"no job service answers at {self._endpoint} ({error.code().name.lower()}): "
-                    "is the cluster up (make flink)?"
+                    f"no job service answers at {self._endpoint} "
+                    f"({code.name.lower() if code else error}): is the cluster up (make flink)?"
                 ) from error
         return names
 

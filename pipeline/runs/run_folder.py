@@ -249,7 +249,8 @@ class RunFolder:
 
 
 def _deciding(fetch: Settings) -> Settings:
-    """What decides of a way of fetching: hosts are told of the contact, and of the version."""
+    """The settings of fetching that decide what is fetched. The contact and the version in the user
+    agent only tell hosts who asks."""
     agent = _OWN_AGENT.sub("", str(fetch.get("user_agent", "")))
     return {name: of for name, of in fetch.items() if name != "contact"} | {"user_agent": agent}
 

@@ -131,16 +131,19 @@ class Lease(Lock):
                     return _thread.interrupt_main(signal.SIGTERM)  # `run_main` wakes it
 
     def _is_dead(self, holder: dict[str, Any]) -> bool:
-        """Whether the holder let go, or was a process of this machine that is no more."""
+        """Whether the holder has released the lock, or was a process of this machine that has ended."""
         process = holder.get("process")
         if not process or any(holder.get(of) != self.holder.get(of) for of in _WHERE):
             return process == 0
         try:
             os.kill(process, 0)
             stat = Path(f"/proc/{process}/stat").read_bytes()
-        except OSError as error:
-            return isinstance(error, ProcessLookupError)  # else it is another user's
-        return stat.rpartition(b")")[2].split()[0] in (b"Z", b"X")  # nobody has taken note
+        except (OSError, OverflowError, TypeError) as error:
+            return isinstance(error, ProcessLookupError)  # else another user's, or no number
+        return stat.rpartition(b")")[2].split()[0] in (
+            b"Z",
+            b"X",
+        )  # its parent has not read its status
 
 
 def take_lock(work: str, run: str) -> Lock:
@@ -149,7 +152,7 @@ def take_lock(work: str, run: str) -> Lock:
 
 
 def _fields(body: bytes) -> dict[str, Any]:
-    with suppress(ValueError, TypeError):  # an earlier version's, or somebody else's
+    with suppress(ValueError, TypeError, RecursionError):  # another version's, or anybody's
         fields = dict(json.loads(body))
         return fields | {"earlier": list(fields.get("earlier", []))}
     return {}

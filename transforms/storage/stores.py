@@ -455,7 +455,7 @@ def put_if(path: str, body: bytes, version: str | None) -> str | None:
     try:
         return cast("str", _patiently(path, _store(path, "put_if"), path, body, version))
     except OSError as error:
-        # Of an object that is gone a store says 404 where a version was asked for.
+        # A store answers 404 where a version is asked for, and the object no longer exists.
         if _status(error) != 412 and not (version and isinstance(error, FileNotFoundError)):
             raise
     body_there, version_there = read_version(path)

@@ -37,7 +37,7 @@ class Set:
         return Attempt(self.attempts, "00003", self.places)
 
     def write(self, label: str, attempt: Attempt) -> None:
-        """Of an empty shard there is no tar; here there are no answers."""
+        """Writes rejects and a tar, but no responses: a real shard may lack files too."""
         for name in ("rejected", "tar"):
             (attempt.folder / name).write_text(f"{name} of {label}")
         attempt.publish(f"done by {label}".encode())
@@ -224,8 +224,8 @@ def test_which_attempt_is_suspect(new_set: Callable[[], Set]):
 def test_one_of_an_earlier_run_in_the_same_place(
     new_set: Callable[[], Set], monkeypatch: pytest.MonkeyPatch
 ):
-    """The output was deleted and made anew. The paused attempt goes on, perhaps stops once more or
-    is killed, when it has named itself as the winner, and then goes on."""
+    """A user deletes the output and runs the command again. A paused attempt of the deleted run
+    wakes up, and pauses again before any of its steps, while the new run publishes the shard."""
     for steps in range(100):
         own = new_set()
         old = own.attempt()

@@ -134,7 +134,7 @@ def test_a_crash_is_tried_again_in_a_new_process(tmp_path: Path) -> None:
 
 
 def test_a_checked_child_dies_of_what_it_writes_past_a_block() -> None:
-    """And ends where it is no more wanted."""
+    """The child ends when its pool is closed."""
     with pytest.raises(CrashError, match="Aborted"):
         call_limited(write_past_a_block, b"", AMPLE, CHECKED)
     pid = int(call_limited(reversed_parts, b"", AMPLE, CHECKED)[2])
