@@ -131,7 +131,7 @@ class Lease(Lock):
                     return _thread.interrupt_main(signal.SIGTERM)  # `run_main` wakes it
 
     def _is_dead(self, holder: dict[str, Any]) -> bool:
-        """Whether the holder has released the lock, or was a process of this machine that has ended."""
+        """Whether the holder has let go, or was a process of this machine that has ended."""
         process = holder.get("process")
         if not process or any(holder.get(of) != self.holder.get(of) for of in _WHERE):
             return process == 0
