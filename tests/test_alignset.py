@@ -211,8 +211,8 @@ def test_a_signal_ends_it_in_one_line(installed: Installed, tmp_path: Path):
         _, err = process.communicate(timeout=LONG_S)
         for connection in connections:
             connection.close()
-    said = "alignset curate: stopped; run the same command again\n"
-    assert (process.returncode, err.endswith(said)) == (1, True), err
+    said = "alignset curate: stopped; "  # what follows depends on where the signal found it
+    assert (process.returncode, err.splitlines()[-1][: len(said)]) == (1, said), err
 
 
 @pytest.mark.parametrize("flags", [(), ("--help",), ("-h",)])

@@ -13,7 +13,7 @@ from tests.support.small_web import PATIENT, SmallWeb
 from tests.support.stopped_command import stop
 
 LONG_S = 120  # for what takes some seconds and, where it does not end, takes for ever
-SAID = "beam_runner.py: stopped; run the same command again\n"
+SAID = "beam_runner.py: stopped; "  # what follows depends on where the signal found the command
 
 
 @pytest.mark.slow
@@ -31,7 +31,7 @@ def test_a_job_service_that_says_nothing_holds_no_command_up(plain: Golden, tmp_
             connection.close()
         finally:
             process.kill()
-    assert (process.returncode, err.endswith(SAID)) == (1, True), err
+    assert (process.returncode, err.splitlines()[-1][: len(SAID)]) == (1, SAID), err
     assert run(plain.pairs, tmp_path / "set", *plain.flags).status == 0
     assert digests(tmp_path / "set") == digests(plain.output)
 
