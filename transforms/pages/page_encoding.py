@@ -50,7 +50,7 @@ _CHARSET = re.compile(
 _XML = re.compile(rb"<\?xml[^>]*?encoding[\0- ]*+=[\0- ]*+(?:\"([^\">]*+)\"|'([^'>]*+)')[^>]*+>")
 
 
-def encoding_of(body: bytes | memoryview, declared_name: str) -> str:
+def encoding_of(body: bytes | memoryview, charset: str) -> str:
     """The encoding of a page, as Python names it.
 
     By its byte order mark, else as HTTP declares it, else as the page does, else UTF-8 where it is
@@ -60,7 +60,7 @@ def encoding_of(body: bytes | memoryview, declared_name: str) -> str:
     for mark, name in _MARKS:
         if head.startswith(mark):
             return name
-    if name := python_name(declared_name) or _declared_by_page(head):
+    if name := python_name(charset) or _declared_by_page(head):
         return name
     if _is_utf8(body):
         return "utf-8"
