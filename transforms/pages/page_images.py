@@ -17,7 +17,7 @@ from alignset.transforms.pages.archive_members import Broken, unreadable
 from alignset.transforms.pages.html_elements import read_elements
 from alignset.transforms.pages.http_pages import MAX_URL, Page
 from alignset.transforms.pages.page_encoding import encoding_of
-from alignset.transforms.pages.page_words import HONOURED, SILENT, PageWords, WordsOfPage
+from alignset.transforms.pages.page_words import HONOURED, SILENT, PageWords, page_words
 
 # Where pages that load images late keep their URL, the most usual first.
 LAZY_ATTRIBUTES = (
@@ -51,12 +51,13 @@ FoundImage = Found | Spoken
 
 
 class _Elements:
-    """Collects the images of a page, and what it says of its use."""
+    """Collects the images of a page, and the elements in which it may say something of its use."""
 
-    def __init__(self, page: Page, how: OptOutSettings) -> None:
+    def __init__(self, url: str) -> None:
         self.images: list[Found] = []
-        self.words = WordsOfPage(page.url, page.header, how)
-        self._base = Base(page.url)
+        self.metas: list[tuple[str, str]] = []
+        self.links: list[tuple[str, str]] = []
+        self._base = Base(url)
         self._pictures: list[str] = []  # of each that is open, the URL of its first `source`
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
@@ -74,10 +75,12 @@ class _Elements:
                 self._pictures[-1] = _largest(attributes)
         elif name == "base":
             self._base.set(attributes.get("href"))
-        else:
+        elif name == "meta":
+            self.metas.append((attributes.get("name", ""), attributes.get("content", "")))
+        elif rel := attributes.get("rel"):
             if name == "link":
                 self._base.by_canonical(attributes)
-            self.words.add(name, attributes)
+            self.links.append((rel, attributes.get("href", "")))
 
     def end_picture(self) -> None:
         """Processes the end of a `picture`."""
@@ -91,13 +94,14 @@ def images_of(page: Page, how: OptOutSettings = HONOURED) -> Iterator[FoundImage
     Args:
       how: which opt-outs of the page are honoured.
     """
-    elements = _Elements(page, how)
+    elements, words = _Elements(page.url), SILENT
     try:
         html = str(page.body, encoding_of(page.body, page.charset), "replace")
         read_elements(html, elements)
+        if elements.images:
+            words = page_words(page.url, page.header, elements.metas, elements.links, how)
     except Exception as error:
         yield unreadable(error, page.url)
-    words = elements.words.said()
     for image in elements.images:
         yield image.with_words(words)
 
