@@ -1,7 +1,6 @@
 """Which image and which text: docs/pages.md, row by row."""
 
 import random
-import re
 
 import pytest
 from hypothesis import given
@@ -158,7 +157,7 @@ def test_chunks_change_nothing(random: random.Random):
 
     page = "".join(random.choices(TOKENS, k=random.randint(0, 40)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(html_elements, "_CHUNK", random.randint(1, 9))
+        patch.setattr(html_elements, "CHUNK", random.randint(1, 9))
         in_chunks = images(page)
     assert images(page) == in_chunks
 
@@ -263,52 +262,3 @@ def test_any_srcset(srcset: str):
         assert url
         assert not set(url) & set(" \t")
         assert size >= 0
-
-
-def by_states(srcset: str) -> list[tuple[float, str]]:
-    """The same, character by character."""
-    candidates, letters = [], iter([*srcset, ""])  # at the end is nothing
-    letter = next(letters)
-    while letter:
-        if letter in " ,":
-            letter = next(letters)
-            continue
-        url, words, inside = "", [""], False
-        while letter and letter != " ":
-            url, letter = url + letter, next(letters)
-        while url[-1] != "," and letter and (letter != "," or inside):
-            inside = letter != ")" if inside else letter == "("
-            if letter == " " and not inside:
-                words.append("")
-            else:
-                words[-1] += letter
-            letter = next(letters)
-        size = size_of([word for word in words if word])
-        if size is not None:
-            candidates.append((size, url.rstrip(",")))
-    return candidates
-
-
-def size_of(words: list[str]) -> float | None:
-    width = density = height = None
-    for word in words:
-        number, kind = word[:-1], word[-1]
-        if kind in "wh" and re.fullmatch("[0-9]*[1-9][0-9]*", number):
-            if (width if kind == "w" else height) is not None or density is not None:
-                return None
-            width, height = (number, height) if kind == "w" else (width, number)
-        elif kind == "x" and re.fullmatch(r"([0-9]+|[0-9]*\.[0-9]+)(e[0-9]+)?", number):
-            if not width == density == height is None:
-                return None
-            density = number
-        else:
-            return None
-    return None if height and not width else float(width or density or 1)
-
-
-WORDS = [*" ,ab1whx().-", "1x", " 2w,", " 3h", "e5", " a 4x"]
-
-
-@given(st.lists(st.sampled_from(WORDS), max_size=30).map("".join))
-def test_as_character_by_character(srcset: str):
-    assert srcset_candidates(srcset) == by_states(srcset)
