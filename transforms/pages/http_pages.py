@@ -42,12 +42,14 @@ class Page(NamedTuple):
     Fields:
       url: of the page. body: its bytes, decoded. charset: as HTTP declares it, or empty.
       header: the lines of the answer's header where one states an opt-out.
+      date: of the crawl, as an archive has it.
     """
 
     url: str
     body: bytes | memoryview
     charset: str = ""
     header: tuple[bytes, ...] = ()
+    date: str = ""
 
 
 def page_of(record: ArchiveRecord) -> Page | Broken | str:
@@ -96,7 +98,12 @@ def _page(
     if len(record.target) > MAX_URL:
         return Broken(LONG_URL, record.target)
     charset = _CHARSET.search(content_type)
-    return Page(record.target, content, charset[1].decode("latin1") if charset else "")
+    return Page(
+        record.target,
+        content,
+        charset[1].decode("latin1") if charset else "",
+        date=record.fields.get(b"warc-date", b"").decode("latin1"),
+    )
 
 
 def _decoded(body: bytes | memoryview, fields: dict[bytes, bytes]) -> bytes | memoryview:

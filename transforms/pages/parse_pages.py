@@ -23,7 +23,7 @@ from msgspec import UNSET
 from alignset.transforms.columns.pair_columns import OPT_OUTS, PAGE_URL
 from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from alignset.transforms.pages.archive_members import Broken, to_the_end, unreadable
-from alignset.transforms.pages.archives import ArchiveRecord, read_records
+from alignset.transforms.pages.archives import read_records
 from alignset.transforms.pages.html_tags import PIECE
 from alignset.transforms.pages.http_pages import (
     LONG_URL,
@@ -37,7 +37,7 @@ from alignset.transforms.pages.page_counts import PageCounts, PageTally
 from alignset.transforms.pages.page_files import SAID, PageFiles, parsed_path
 from alignset.transforms.pages.page_images import FoundImage, Spoken, Tags, images_of, tags_of
 from alignset.transforms.pages.page_words import HONOURED, SILENT
-from alignset.transforms.pages.wat import read_wat
+from alignset.transforms.pages.wat import page_of_wat
 from alignset.transforms.rules.given import PAGE_FAULTS
 from alignset.transforms.storage.broken_files import BrokenFile, BrokenInputError, broken_file
 from alignset.transforms.storage.files import exists, is_local, open_to_read
@@ -62,13 +62,8 @@ def pairs_of(part: PageFiles, tally: PageTally, how: OptOutSettings = HONOURED) 
     Args:
       how: which opt-outs of pages are honoured.
     """
-    if part.format == "wat":
-        for path, _ in part.files:
-            yield from _while_readable(path, _wat_pairs(path, tally, how))
-        return
-    is_html = part.format == "html"
     pages = chain.from_iterable(
-        _while_readable(path, _html_page(path, url) if is_html else _pages_of_archive(path, tally))
+        _while_readable(path, _pages_of_file(part.format, path, url, tally))
         for path, url in part.files
     )
     yield from pairs_in(pages, tally, how)
@@ -108,38 +103,33 @@ def _while_readable(path: str, items: Iterable[T]) -> Iterator[T | BrokenFile]:
         yield file
 
 
-def _wat_pairs(path: str, tally: PageTally, how: OptOutSettings) -> Iterator[FoundImage | Broken]:
-    with open_to_read(path) as source:
-        yield from to_the_end(read_wat(source, tally, how))
-
-
-def _pages_of_archive(path: str, tally: PageTally) -> Iterator[Page | Broken]:
-    with open_to_read(path) as source:
-        for record in to_the_end(read_records(source)):
-            tally["records"] += 1
-            item = _page_of(record) if isinstance(record, ArchiveRecord) else record
-            if isinstance(item, str):
-                tally[item] += 1
-            else:
-                if isinstance(item, Page) and isinstance(record, ArchiveRecord):
-                    tally.note_day(record.fields.get(b"warc-date", b""))
-                yield item
-
-
-def _page_of(record: ArchiveRecord) -> Page | Broken | str:
-    try:
-        return page_of(record)
-    except Exception as error:
-        return unreadable(error, record.target)
-
-
-def _html_page(path: str, url: str) -> Iterator[Page | Broken]:
-    if len(url) > MAX_URL:
-        yield Broken(LONG_URL, url)
+def _pages_of_file(format: str, path: str, url: str, tally: PageTally) -> Iterator[Page | Broken]:
+    if format == "html":
+        if len(url) > MAX_URL:
+            yield Broken(LONG_URL, url)
+            return
+        with open_to_read(path) as source:
+            body = source.read(MAX_PAGE + 1)
+        yield Page(url, body, "") if len(body) <= MAX_PAGE else Broken(TOO_LARGE, url)
         return
+    read_page = page_of_wat if format == "wat" else page_of
     with open_to_read(path) as source:
-        body = source.read(MAX_PAGE + 1)
-    yield Page(url, body, "") if len(body) <= MAX_PAGE else Broken(TOO_LARGE, url)
+        for item in to_the_end(read_records(source)):
+            tally["records"] += 1
+            page: Page | Broken | str
+            if isinstance(item, Broken):
+                page = item
+            else:
+                try:
+                    page = read_page(item)
+                except Exception as error:
+                    page = unreadable(error, item.target)
+            if isinstance(page, str):
+                tally[page] += 1
+                continue
+            if isinstance(page, Page):
+                tally.note_day(page.date)
+            yield page
 
 
 def rows_of(pairs: Iterable[Pairs], how: OptOutSettings = HONOURED) -> Iterator[pa.RecordBatch]:
