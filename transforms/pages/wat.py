@@ -30,19 +30,19 @@ _MOST_PARSED = 1 << 24  # bytes of a record, which a parser makes thirty times a
 
 
 class _Link(Struct, gc=False):
-    path: str | None = None
-    url: str | None = None
-    alt: str | None = None
-    rel: str | None = None
+    path: Any = None
+    url: Any = None
+    alt: Any = None
+    rel: Any = None
 
 
 class _Meta(Struct, gc=False):
-    name: str | None = None
-    content: str | None = None
+    name: Any = None
+    content: Any = None
 
 
 class _Head(Struct, rename="pascal"):
-    base: str | None = None
+    base: Any = None
     metas: list[_Meta] | None = None
     link: list[_Link] | None = None
 
@@ -53,7 +53,7 @@ class _Html(Struct, rename="pascal"):
 
 
 class _Message(Struct, rename="pascal"):
-    status: str | int | None = None
+    status: Any = None
 
 
 class _Response(
@@ -146,15 +146,16 @@ def _html_of(page: _Html) -> str:
     tags = [_tag("base", href=head.base)]
     tags += [_tag("meta", name=meta.name, content=meta.content) for meta in head.metas or ()]
     for link in (*(head.link or ()), *links):
-        if link.rel and "license" in link.rel.lower():
+        if "license" in str(link.rel).lower():
             tags.append(_tag("link", rel=link.rel, href=link.url))
     return "".join([*tags, *images])
 
 
-def _tag(tag: str, /, **attributes: str | None) -> str:
+def _tag(tag: str, /, **attributes: Any) -> str:
+    """A tag with those attributes that are texts."""
     written = [
         f' {attribute}="{value.replace(chr(34), "&quot;")}"'
         for attribute, value in attributes.items()
-        if value is not None
+        if isinstance(value, str)
     ]
     return f"<{tag}{''.join(written)}>"
