@@ -20,8 +20,6 @@ _MARKS = (
 )
 _BYTES_OF_META = 1 << 10  # in which a page must declare its encoding
 _BYTES_SNIFFED = 1 << 16
-# Encodings in which a byte of ASCII need not be that character.
-NOT_ASCII = ("utf-16", "utf-16-le", "utf-16-be", "iso2022_jp")
 # What Python calls what the standard means by these names.
 _PYTHON_NAMES = {
     "shift_jis": "cp932",
@@ -50,7 +48,7 @@ _CHARSET = re.compile(
 _XML = re.compile(rb"<\?xml[^>]*?encoding[\0- ]*+=[\0- ]*+(?:\"([^\">]*+)\"|'([^'>]*+)')[^>]*+>")
 
 
-def encoding_of(body: bytes | memoryview, declared_name: str) -> str:
+def encoding_of(body: bytes | memoryview, charset: str) -> str:
     """The encoding of a page, as Python names it.
 
     By its byte order mark, else as HTTP declares it, else as the page does, else UTF-8 where it is
@@ -60,7 +58,7 @@ def encoding_of(body: bytes | memoryview, declared_name: str) -> str:
     for mark, name in _MARKS:
         if head.startswith(mark):
             return name
-    if name := python_name(declared_name) or _declared_by_page(head):
+    if name := python_name(charset) or _declared_by_page(head):
         return name
     if _is_utf8(body):
         return "utf-8"
@@ -113,11 +111,6 @@ def python_name(label: str) -> str:
         return codecs.lookup(name).name if name else ""
     except LookupError:
         return ""
-
-
-def has_escapes(body: bytes | memoryview) -> bool:
-    """Whether it may be ISO-2022-JP, in which the bytes of tags may be parts of letters."""
-    return b"iso-2022-jp" in bytes(body[:_BYTES_OF_META]).lower()
 
 
 def _is_utf8(body: bytes | memoryview) -> bool:

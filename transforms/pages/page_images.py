@@ -5,27 +5,19 @@ Source: https://html.spec.whatwg.org/multipage/
 
 from __future__ import annotations
 
-import codecs
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import can_ada
-from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from alignset.transforms.columns.web_urls import parse_url
 from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from alignset.transforms.pages.archive_members import Broken, unreadable
-from alignset.transforms.pages.html_tags import picked_tags, pieces
+from alignset.transforms.pages.html_elements import read_elements
 from alignset.transforms.pages.http_pages import MAX_URL, Page
-from alignset.transforms.pages.page_encoding import NOT_ASCII, encoding_of, has_escapes, python_name
-from alignset.transforms.pages.page_words import (
-    HONOURED,
-    SILENT,
-    PageWords,
-    meta_names,
-    words_of_tags,
-)
+from alignset.transforms.pages.page_encoding import encoding_of
+from alignset.transforms.pages.page_words import HONOURED, SILENT, PageWords, WordsOfPage
 
 # Where pages that load images late keep their URL, the most usual first.
 LAZY_ATTRIBUTES = (
@@ -58,92 +50,59 @@ class Spoken(NamedTuple):
 FoundImage = Found | Spoken
 
 
-class Tags(NamedTuple):
-    """The relevant part of a page: the tags that lead to images, or a piece of them."""
+class _Elements:
+    """Collects the images of a page, and what it says of its use."""
 
-    base: Base  # the same of all its pieces
-    tags: str
-    words: PageWords = SILENT
+    def __init__(self, page: Page, how: OptOutSettings) -> None:
+        self.images: list[Found] = []
+        self.words = WordsOfPage(page.url, page.header, how)
+        self._base = Base(page.url)
+        self._pictures: list[str] = []  # of each that is open, the URL of its first `source`
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        """Processes a start tag."""
+        if name == "img":
+            text = attributes.get("alt")
+            if text and not text.isspace():
+                url = image_url(attributes) or (self._pictures[-1] if self._pictures else "")
+                if url:
+                    self.images.append(Found(self._base.join(url), text, self._base.page))
+        elif name == "picture":
+            self._pictures.append("")
+        elif name == "source":
+            if self._pictures and not self._pictures[-1]:
+                self._pictures[-1] = _largest(attributes)
+        elif name == "base":
+            self._base.set(attributes.get("href"))
+        else:
+            if name == "link":
+                self._base.by_canonical(attributes)
+            self.words.add(name, attributes)
+
+    def end_picture(self) -> None:
+        """Processes the end of a `picture`."""
+        if self._pictures:
+            self._pictures.pop()
 
 
-def tags_of(page: Page, how: OptOutSettings = HONOURED) -> Iterator[Tags]:
-    """The tags of a page that lead to images, decoded, in pieces; none where there are none.
+def images_of(page: Page, how: OptOutSettings = HONOURED) -> Iterator[FoundImage | Broken]:
+    """The images with alt-texts of a page, and whether it made our code raise.
 
     Args:
       how: which opt-outs of the page are honoured.
     """
-    page = _in_ascii(page)
-    picks = picked_tags(page.body, links=not page.url, metas=meta_names(how))
-    if not picks.images:
-        return
-    name = "ascii" if picks.images.isascii() else encoding_of(page.body, page.charset)
-    base, words = Base(page.url), words_of_tags(page.url, page.header, picks, how)
-    for piece in pieces(picks.images):
-        yield Tags(base, piece.decode(name, "replace"), words)
-
-
-def _in_ascii(page: Page) -> Page:
-    """The page, as UTF-8 where in its own encoding a byte of ASCII need not be that character."""
-    has_mark = bytes(page.body[:2]) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-    if has_mark or python_name(page.charset) in NOT_ASCII or has_escapes(page.body):
-        name = encoding_of(page.body, page.charset)
-        if name in NOT_ASCII:
-            body = str(page.body, name, "replace").encode("utf-8", "replace")
-            return page._replace(body=body, charset="utf-8")
-    return page
-
-
-def images_of(pages: Sequence[Tags]) -> Iterator[FoundImage | Broken]:
-    """The images with alt-texts of some pages, and what of them made our code raise.
-
-    All are parsed as one document, since to make one costs more than to parse these tags; `hr`,
-    which is none of them, stands between two.
-    """
+    elements = _Elements(page, how)
     try:
-        tree = LexborHTMLParser("<hr>".join(["", *(piece.tags for piece in pages)]))
-        nodes = tree.css("img, hr, picture, source, base, link")
+        html = str(page.body, encoding_of(page.body, page.charset), "replace")
+        read_elements(html, elements)
     except Exception as error:
-        if len(pages) == 1:
-            yield unreadable(error, pages[0].base.page)
-        else:
-            for piece in pages:
-                yield from images_of([piece])
-        return
-    yield from _images(nodes, iter(pages))
+        yield unreadable(error, page.url)
+    words = elements.words.said()
+    for image in elements.images:
+        yield image.with_words(words)
 
 
-def _images(nodes: list[LexborNode], pages: Iterator[Tags]) -> Iterator[FoundImage | Broken]:
-    base, words, pictures = Base(""), SILENT, _Pictures()
-    for node in nodes:
-        tag = node.tag
-        try:
-            if tag == "img":
-                if image := _image(node, pictures):
-                    yield Found(base.join(image[0]), image[1], base.page).with_words(words)
-            elif tag == "hr":
-                base, _, words = next(pages)
-                pictures = _Pictures()
-            elif tag == "base":
-                base.set(node.attributes.get("href"))
-            elif tag == "link":
-                base.by_canonical(node.attributes)
-            else:
-                pictures.add(node)
-        except Exception as error:
-            yield unreadable(error, base.page)
-
-
-def _image(node: LexborNode, pictures: _Pictures) -> tuple[str, str] | None:
-    """The URL as it stands, and the text, of an image that has both."""
-    attributes = node.attributes
-    text = attributes.get("alt")
-    if not text or text.isspace():
-        return None
-    url = image_url(attributes) or pictures.url(node)
-    return (url, text) if url else None
-
-
-def image_url(attributes: dict[str, str | None]) -> str:
+def image_url(attributes: Mapping[str, str | None]) -> str:
     """The URL that an `img` shows, or will show; empty where there is none."""
     for name in ("src", *LAZY_ATTRIBUTES):
         if value := usable_url(attributes.get(name) or ""):
@@ -161,38 +120,13 @@ def _is_inline(url: str) -> bool:
     return url[:5].lower() in ("data:", "blob:", "about", "javas")
 
 
-def _largest(attributes: dict[str, str | None]) -> str:
+def _largest(attributes: Mapping[str, str | None]) -> str:
     for name in SRCSET_ATTRIBUTES:
         candidates = srcset_candidates(attributes.get(name) or "")
         usable = [candidate for candidate in candidates if not _is_inline(candidate[1])]
         if usable:
             return max(usable, key=lambda candidate: candidate[0])[1]  # the first of equals
     return ""
-
-
-class _Pictures:
-    """The `source`s of each `picture` of a page."""
-
-    def __init__(self) -> None:
-        self._pictures: set[int] = set()
-        self._sources: dict[int, list[LexborNode]] = {}  # that nobody looked at
-        self._urls: dict[int, str] = {}
-
-    def add(self, node: LexborNode) -> None:
-        """Adds a `picture`, or a `source`, which counts in one."""
-        if node.tag == "picture":
-            self._pictures.add(node.mem_id)
-        elif node.parent and (picture := node.parent.mem_id) in self._pictures:
-            self._sources.setdefault(picture, []).append(node)
-
-    def url(self, image: LexborNode) -> str:
-        """The first with one among the `source`s before an image in its `picture`."""
-        picture = image.parent.mem_id if image.parent else 0
-        if not self._urls.get(picture):
-            sources = self._sources.pop(picture, [])
-            urls = (_largest(source.attributes) for source in sources)
-            self._urls[picture] = next(filter(None, urls), "")
-        return self._urls[picture]
 
 
 class Base:
@@ -212,7 +146,7 @@ class Base:
         if base is not None and _may_be_page(base):
             self._url = base
 
-    def by_canonical(self, link: dict[str, str | None]) -> None:
+    def by_canonical(self, link: Mapping[str, str | None]) -> None:
         """By a `link` of the page to itself, where nothing else tells its URL."""
         if self.page or "canonical" not in (link.get("rel") or "").lower().split():
             return

@@ -3,17 +3,14 @@ licence."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
-
-from selectolax.lexbor import LexborHTMLParser
 
 from alignset.transforms.columns.pair_columns import META_ROBOTS, OPT_OUTS, TDM_RESERVATION
 from alignset.transforms.columns.web_urls import parse_url
 from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from alignset.transforms.opt_outs.response_headers import has_directive, header_opt_outs
 from alignset.transforms.opt_outs.tdm_reservation import is_reserved
-from alignset.transforms.pages.html_tags import PickedTags, pieces
 from alignset.transforms.pages.http_pages import MAX_URL
 
 HONOURED = OptOutSettings()
@@ -36,31 +33,34 @@ class PageWords(NamedTuple):
 SILENT = PageWords()
 
 
-def meta_names(how: OptOutSettings) -> tuple[str, ...]:
-    """The names of `meta` elements that may state an opt-out."""
-    return "robots", how.user_agent_token, _TDM_RESERVATION
-
-
-def words_of_tags(
-    url: str, header: tuple[bytes, ...], tags: PickedTags, how: OptOutSettings
-) -> PageWords:
-    """Opt-outs and licence of a page.
+class WordsOfPage:
+    """Collects what the elements of a page say of its use.
 
     Args:
       url: of the page. header: lines of its answer's header.
     """
-    if not (header or tags.metas or tags.licences):
-        return SILENT
-    metas, links = _pairs(tags.metas, "name", "content"), _pairs(tags.licences, "rel", "href")
-    return page_words(url, header, metas, links, how)
 
+    def __init__(self, url: str, header: tuple[bytes, ...], how: OptOutSettings) -> None:
+        self.url, self.header, self.how = url, header, how
+        self._names = {"robots", how.user_agent_token.lower(), _TDM_RESERVATION}
+        self._metas: list[tuple[str, str]] = []
+        self._link: list[tuple[str, str]] = []  # the first that leads to a licence
 
-def _pairs(tags: bytes, first: str, second: str) -> Iterator[tuple[str, str]]:
-    """Two attributes of each tag, empty where it has none."""
-    for piece in pieces(tags):
-        for node in LexborHTMLParser(piece.decode("ascii", "replace")).css("meta, a, link"):
-            attributes = node.attributes
-            yield attributes.get(first) or "", attributes.get(second) or ""
+    def add(self, element: str, attributes: dict[str, str]) -> None:
+        """Reads a `meta`, `a` or `link`."""
+        if element == "meta":
+            name = attributes.get("name", "")
+            if name.strip(_AROUND).lower() in self._names:
+                self._metas.append((name, attributes.get("content", "")))
+        elif not self._link and "license" in attributes.get("rel", "").lower():
+            link = attributes["rel"], attributes.get("href", "")
+            self._link = [link] if _license(self.url, [link]) else []
+
+    def said(self) -> PageWords:
+        """Opt-outs and licence of the page."""
+        if not (self.header or self._metas or self._link):
+            return SILENT
+        return page_words(self.url, self.header, self._metas, self._link, self.how)
 
 
 def page_words(

@@ -24,7 +24,6 @@ from alignset.transforms.columns.pair_columns import OPT_OUTS, PAGE_URL
 from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from alignset.transforms.pages.archive_members import Broken, to_the_end, unreadable
 from alignset.transforms.pages.archives import read_records
-from alignset.transforms.pages.html_tags import PIECE
 from alignset.transforms.pages.http_pages import (
     LONG_URL,
     MAX_PAGE,
@@ -35,7 +34,7 @@ from alignset.transforms.pages.http_pages import (
 )
 from alignset.transforms.pages.page_counts import PageCounts, PageTally
 from alignset.transforms.pages.page_files import SAID, PageFiles, parsed_path
-from alignset.transforms.pages.page_images import FoundImage, Spoken, Tags, images_of, tags_of
+from alignset.transforms.pages.page_images import FoundImage, Spoken, images_of
 from alignset.transforms.pages.page_words import HONOURED, SILENT
 from alignset.transforms.pages.wat import page_of_wat
 from alignset.transforms.rules.given import PAGE_FAULTS
@@ -48,7 +47,6 @@ LOG = logging.getLogger("alignset")
 PAGE_PAIRS = pa.schema(
     [(name, pa.string()) for name in ("url", "caption", "malformed", PAGE_URL, *SAID)]
 )
-PAGES_AT_ONCE = 256
 ROWS_AT_ONCE, _CHARACTERS_AT_ONCE = 1 << 14, 1 << 24  # of strings
 Pairs = FoundImage | Broken | BrokenFile
 T = TypeVar("T")
@@ -73,23 +71,12 @@ def pairs_in(
     pages: Iterable[Page | Broken | BrokenFile], tally: PageTally, how: OptOutSettings = HONOURED
 ) -> Iterator[Pairs]:
     """The pairs of HTML pages; what is broken passes through."""
-    waiting: list[Tags] = []
-    size = 0
     for page in pages:
         if isinstance(page, Broken | BrokenFile):
             yield page
-            continue
-        tally["pages"] += 1
-        for tags in to_the_end(tags_of(page, how), page.url):
-            if isinstance(tags, Broken):
-                yield tags
-                continue
-            waiting.append(tags)
-            size += len(tags.tags)
-            if len(waiting) == PAGES_AT_ONCE or size >= PIECE:
-                yield from images_of(waiting)
-                waiting, size = [], 0
-    yield from images_of(waiting)
+        else:
+            tally["pages"] += 1
+            yield from images_of(page, how)
 
 
 def _while_readable(path: str, items: Iterable[T]) -> Iterator[T | BrokenFile]:

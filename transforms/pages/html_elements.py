@@ -1,0 +1,82 @@
+"""The elements of a page that matter here, by the tokenizer of libxml2, which is the HTML
+standard's. No tree is built.
+
+Source: https://html.spec.whatwg.org/multipage/parsing.html
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+from lxml import etree
+
+MAX_DEPTH = 2000  # of open elements, since libxml2 goes through them at many an end tag
+_WANTED = frozenset(("img", "image", "source", "picture", "base", "link", "meta", "a"))
+_FOREIGN = {  # elements of SVG and MathML in which HTML may stand again
+    "svg": frozenset(("foreignobject", "desc", "title")),
+    "math": frozenset(("mi", "mo", "mn", "ms", "mtext", "annotation-xml")),
+}
+# Start tags that end SVG and MathML, even where no end tag does.
+_BREAKOUTS = frozenset(
+    "b big blockquote body br center code dd div dl dt em embed font h1 h2 h3 h4 h5 h6 head hr i "
+    "img li listing menu meta nobr ol p pre ruby s small span strong strike sub sup table tt u ul "
+    "var".split()
+)
+
+
+class Elements(Protocol):
+    """What is done with the elements of a page."""
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        """Processes a start tag; `image` is an `img`."""
+
+    def end_picture(self) -> None:
+        """Processes the end of a `picture`, its own or that of an element around it."""
+
+
+class _TooDeepError(Exception):
+    pass
+
+
+class _Target:
+    """Hands the wanted elements of HTML on, and none of SVG and MathML."""
+
+    def __init__(self, elements: Elements) -> None:
+        self.elements, self.depth = elements, 0
+        self.around: list[str] = []  # `svg`, `math`, and elements of theirs that hold HTML
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise _TooDeepError
+        if name in _FOREIGN:
+            self.around.append(name)
+        elif self.around and self.around[-1] in _FOREIGN:
+            if name in _FOREIGN[self.around[-1]]:
+                self.around.append(name)
+            elif name in _BREAKOUTS:
+                while self.around and self.around[-1] in _FOREIGN:
+                    self.around.pop()
+        if name in _WANTED and not (self.around and self.around[-1] in _FOREIGN):
+            self.elements.start("img" if name == "image" else name, attributes)
+
+    def end(self, name: str) -> None:
+        self.depth -= 1
+        if self.around and self.around[-1] == name:
+            self.around.pop()
+        elif name == "picture":
+            self.elements.end_picture()
+
+    def close(self) -> None:
+        pass
+
+
+def read_elements(html: str, elements: Elements) -> None:
+    """Process the elements of a page, up to one that lies too deep."""
+    parser = etree.HTMLParser(target=_Target(elements), huge_tree=True, encoding="utf-8")
+    try:
+        parser.feed(html.encode("utf-8", "replace"))
+        parser.close()
+    except _TooDeepError:
+        pass
