@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -15,7 +16,7 @@ from selectolax.lexbor import LexborHTMLParser
 
 from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from alignset.transforms.pages.archive_members import Broken, to_the_end, unreadable
-from alignset.transforms.pages.archives import ArchiveRecord, read_members_or_records, records_of
+from alignset.transforms.pages.archives import ArchiveRecord, read_records
 from alignset.transforms.pages.http_pages import (
     LONG_URL,
     MAX_URL,
@@ -47,7 +48,7 @@ def read_wat(
     as they are usual; and what is broken. Counts the records, and which are of no page."""
     waiting: list[bytearray] = []
     size = 0
-    for item in read_members_or_records(source):
+    for item in read_records(source):
         member = _member(item) if isinstance(item, ArchiveRecord) else item
         if isinstance(member, bytearray):
             waiting.append(member)
@@ -109,7 +110,7 @@ def _parsed_images(
     members: Iterable[bytearray], tally: PageTally, how: OptOutSettings
 ) -> Iterator[FoundImage | Broken]:
     for member in members:
-        for record in records_of(member):
+        for record in read_records(io.BytesIO(member)):
             yield from _counted(record, tally, how)
 
 
