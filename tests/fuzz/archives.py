@@ -131,10 +131,7 @@ def check(random: Random) -> None:
     whole = {f"picture {number}" for number in set(range(5)) - broken}
     assert whole <= alt_texts, (sorted(broken), data)
     size = random.choice([40, 100, 1000])
-    with (
-        patch("alignset.transforms.pages.archives.READ", size),
-        patch("alignset.transforms.pages.archive_members.READ", size),
-    ):
+    with patch("alignset.transforms.pages.archives.READ", size):
         assert whole <= texts(data), (sorted(broken), size, data)
     texts(damaged(data, random))  # in the zip's or the outer gzip's own bytes too
     http = damaged(response(b"<img src=a alt=b>", "Content-Encoding: br"), random)

@@ -3,6 +3,7 @@ is written; and what is not JSON, or none of a WAT, harms nothing."""
 
 from __future__ import annotations
 
+import io
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -11,7 +12,7 @@ from typing import Any
 
 from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from alignset.transforms.pages.archive_members import Broken
-from alignset.transforms.pages.archives import records_of
+from alignset.transforms.pages.archives import read_records
 from alignset.transforms.pages.page_counts import PageTally
 from alignset.transforms.pages.page_images import FoundImage
 from alignset.transforms.pages.wat import images_of_members, images_of_wat
@@ -135,7 +136,7 @@ def parsed_of(members: Iterable[bytearray]) -> tuple[list[FoundImage | Broken], 
     """The same by a parser of all of it."""
     counts = PageTally()
     rows: list[FoundImage | Broken] = []
-    for read in (read for member in members for read in records_of(member)):
+    for read in (read for member in members for read in read_records(io.BytesIO(member))):
         images = images_of_wat(read)
         counts["records"] += 1
         if isinstance(images, str):

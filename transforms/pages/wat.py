@@ -118,7 +118,7 @@ def page_of_wat(record: ArchiveRecord) -> Page | Broken | str:
     return Page(url, _bytes_of(_html_of(response.html)), "utf-8", header, fields.date)
 
 
-def _decoded(block: bytes | memoryview) -> _Wat:
+def _decoded(block: bytes) -> _Wat:
     try:
         return _DECODER.decode(block)
     except (msgspec.DecodeError, UnicodeDecodeError):

@@ -171,7 +171,7 @@ def test_a_directory_of_a_wacz_that_is_too_long():
 
 
 def test_what_unpacks_to_much_more_is_cut(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("alignset.transforms.pages.archive_files.LEAST_LIMIT", 1 << 16)
+    monkeypatch.setattr("alignset.transforms.pages.archives.LEAST_LIMIT", 1 << 16)
     many = b"".join(GOOD) * 2000
     for data in (
         gzip.compress(gzip.compress(many, 0), 9),
@@ -290,12 +290,8 @@ def test_how_much_is_read_at_once_changes_nothing(size: int):
     archives = [packed(records, kind) for kind in KINDS]
     archives += [gzip.compress(packed(records, "gz"), level) for level in (0, 9)]
     with pytest.MonkeyPatch.context() as patch:
-        for name in (
-            "alignset.transforms.pages.archive_members.READ",
-            "alignset.transforms.pages.archives.READ",
-        ):
-            patch.setattr(name, 37 * size)
-        patch.setattr(archive_members, "FIRST_CHUNK", size)
+        patch.setattr(archives, "READ", 37 * size)
+        patch.setattr(archive_members, "_FIRST", size)
         small = [read(data) for data in archives]
     assert small == [read(data) for data in archives]
 
