@@ -54,7 +54,8 @@ class _Elements:
     """Collects the images of a page, and what it says of its use."""
 
     def __init__(self, page: Page, how: OptOutSettings) -> None:
-        self.images: list[Found] = []
+        # As the page has them, with its base and its URL there: joined, each has the long base.
+        self.images: list[tuple[str, str, can_ada.URL | None, str]] = []
         self.words = WordsOfPage(page.url, page.header, how)
         self._base = Base(page.url)
         self._pictures: list[str] = []  # of each that is open, the URL of its first `source`
@@ -66,7 +67,7 @@ class _Elements:
             if text and not text.isspace():
                 url = image_url(attributes) or (self._pictures[-1] if self._pictures else "")
                 if url:
-                    self.images.append(Found(self._base.join(url), text, self._base.page))
+                    self.images.append((url, text, self._base.url, self._base.page))
         elif name == "picture":
             self._pictures.append("")
         elif name == "source":
@@ -98,8 +99,14 @@ def images_of(page: Page, how: OptOutSettings = HONOURED) -> Iterator[FoundImage
     except Exception as error:
         yield unreadable(error, page.url)
     words = elements.words.said()
-    for image in elements.images:
-        yield image.with_words(words)
+    for url, text, base, page_url in elements.images:
+        yield Found(_joined(url, base), text, page_url).with_words(words)
+
+
+def _joined(url: str, base: can_ada.URL | None) -> str:
+    """The absolute URL, or the same where that cannot be."""
+    target = parse_url(url, base)
+    return url if target is None else target.href
 
 
 def image_url(attributes: Mapping[str, str | None]) -> str:
@@ -130,11 +137,15 @@ def _largest(attributes: Mapping[str, str | None]) -> str:
 
 
 class Base:
-    """The base of a page's relative URLs, and its own URL, or empty."""
+    """The base of a page's relative URLs, and its own URL, or empty.
+
+    Attributes:
+      url: the base. page: the page's own.
+    """
 
     def __init__(self, page: str) -> None:
         self.page = page
-        self._url = parse_url(page)
+        self.url = parse_url(page)
         self._set = False
 
     def set(self, href: str | None) -> None:
@@ -144,7 +155,7 @@ class Base:
         self._set = True
         base = parse_url(self.join(href.strip(_SPACE)))
         if base is not None and _may_be_page(base):
-            self._url = base
+            self.url = base
 
     def by_canonical(self, link: Mapping[str, str | None]) -> None:
         """By a `link` of the page to itself, where nothing else tells its URL."""
@@ -154,13 +165,12 @@ class Base:
         if page is None or not _may_be_page(page):
             return
         if not self._set:
-            self._url = page
+            self.url = page
         self.page = page.href
 
     def join(self, url: str) -> str:
         """The absolute URL, or the same where that cannot be."""
-        target = parse_url(url, self._url)
-        return url if target is None else target.href
+        return _joined(url, self.url)
 
 
 def _may_be_page(url: can_ada.URL) -> bool:
