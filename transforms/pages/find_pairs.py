@@ -16,9 +16,9 @@ from alignset.transforms.pages.http_pages import LONG_URL, MAX_PAGE, MAX_URL, TO
 from alignset.transforms.pages.page_counts import PageTally
 from alignset.transforms.pages.page_files import PageFiles
 from alignset.transforms.pages.page_words import HONOURED
-from alignset.transforms.pages.parse_pages import pairs_in, pairs_of, rows_of
+from alignset.transforms.pages.parse_pages import BYTES_AT_ONCE, pairs_in, pairs_of, rows_of
 
-PAGES_AT_ONCE, BYTES_AT_ONCE = 256, 1 << 25  # of pages whose pairs are given together
+PAGES_AT_ONCE = 256  # whose pairs are given together
 
 
 def pairs_of_pages(

@@ -6,12 +6,12 @@ Source: https://html.spec.whatwg.org/multipage/parsing.html
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from lxml import etree
 
 MAX_DEPTH = 2000  # of open elements, since libxml2 goes through them at many an end tag
+_CHUNK = 1 << 16  # bytes
 _WANTED = frozenset(("img", "image", "source", "picture", "base", "link", "meta", "a"))
 _FOREIGN = {  # elements of SVG and MathML in which HTML may stand again
     "svg": frozenset(("foreignobject", "desc", "title")),
@@ -19,9 +19,12 @@ _FOREIGN = {  # elements of SVG and MathML in which HTML may stand again
 }
 # Start tags that end SVG and MathML, even where no end tag does.
 _BREAKOUTS = frozenset(
-    "b big blockquote body br center code dd div dl dt em embed font h1 h2 h3 h4 h5 h6 head hr i "
-    "img li listing menu meta nobr ol p pre ruby s small span strong strike sub sup table tt u ul "
-    "var".split()
+    (
+        *("b", "big", "blockquote", "body", "br", "center", "code", "dd", "div", "dl", "dt", "em"),
+        *("embed", "font", "h1", "h2", "h3", "h4", "h5", "h6", "head", "hr", "i", "img", "li"),
+        *("listing", "menu", "meta", "nobr", "ol", "p", "pre", "ruby", "s", "small", "span"),
+        *("strong", "strike", "sub", "sup", "table", "tt", "u", "ul", "var"),
+    )
 )
 
 
@@ -75,8 +78,10 @@ class _Target:
 def read_elements(html: str, elements: Elements) -> None:
     """Process the elements of a page, up to one that lies too deep."""
     parser = etree.HTMLParser(target=_Target(elements), huge_tree=True, encoding="utf-8")
+    body = html.encode("utf-8", "replace")
     try:
-        parser.feed(html.encode("utf-8", "replace"))
+        for at in range(0, len(body) or 1, _CHUNK):  # it goes on to the end of one that is too deep
+            parser.feed(body[at : at + _CHUNK])
         parser.close()
     except _TooDeepError:
         pass

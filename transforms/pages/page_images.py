@@ -13,11 +13,11 @@ import can_ada
 
 from alignset.transforms.columns.web_urls import parse_url
 from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
-from alignset.transforms.pages.archive_members import Broken, unreadable
+from alignset.transforms.pages.archive_members import Broken, to_the_end, unreadable
 from alignset.transforms.pages.html_elements import read_elements
 from alignset.transforms.pages.http_pages import MAX_URL, Page
 from alignset.transforms.pages.page_encoding import encoding_of
-from alignset.transforms.pages.page_words import HONOURED, SILENT, PageWords, WordsOfPage
+from alignset.transforms.pages.page_words import HONOURED, SILENT, PageWords, page_words
 
 # Where pages that load images late keep their URL, the most usual first.
 LAZY_ATTRIBUTES = (
@@ -51,13 +51,14 @@ FoundImage = Found | Spoken
 
 
 class _Elements:
-    """Collects the images of a page, and what it says of its use."""
+    """Collects the images of a page, and the elements in which it may say something of its use."""
 
-    def __init__(self, page: Page, how: OptOutSettings) -> None:
+    def __init__(self, url: str) -> None:
         # As the page has them, with its base and its URL there: joined, each has the long base.
         self.images: list[tuple[str, str, can_ada.URL | None, str]] = []
-        self.words = WordsOfPage(page.url, page.header, how)
-        self._base = Base(page.url)
+        self.metas: list[tuple[str, str]] = []
+        self.links: list[tuple[str, str]] = []
+        self._base = Base(url)
         self._pictures: list[str] = []  # of each that is open, the URL of its first `source`
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
@@ -75,10 +76,12 @@ class _Elements:
                 self._pictures[-1] = _largest(attributes)
         elif name == "base":
             self._base.set(attributes.get("href"))
-        else:
+        elif name == "meta":
+            self.metas.append((attributes.get("name", ""), attributes.get("content", "")))
+        elif rel := attributes.get("rel"):
             if name == "link":
                 self._base.by_canonical(attributes)
-            self.words.add(name, attributes)
+            self.links.append((rel, attributes.get("href", "")))
 
     def end_picture(self) -> None:
         """Processes the end of a `picture`."""
@@ -87,26 +90,27 @@ class _Elements:
 
 
 def images_of(page: Page, how: OptOutSettings = HONOURED) -> Iterator[FoundImage | Broken]:
-    """The images with alt-texts of a page, and whether it made our code raise.
+    """Parses a page. Returns its images with alt-texts, whose URLs are made as they are read.
+
+    A page that makes our code raise has no image, since an opt-out may have been missed.
 
     Args:
       how: which opt-outs of the page are honoured.
     """
-    elements = _Elements(page, how)
+    elements, words = _Elements(page.url), SILENT
     try:
         html = str(page.body, encoding_of(page.body, page.charset), "replace")
         read_elements(html, elements)
+        if elements.images:
+            words = page_words(page.url, page.header, elements.metas, elements.links, how)
     except Exception as error:
-        yield unreadable(error, page.url)
-    words = elements.words.said()
-    for url, text, base, page_url in elements.images:
-        yield Found(_joined(url, base), text, page_url).with_words(words)
+        return iter([unreadable(error, page.url)])
+    return to_the_end((_found(*image).with_words(words) for image in elements.images), page.url)
 
 
-def _joined(url: str, base: can_ada.URL | None) -> str:
-    """The absolute URL, or the same where that cannot be."""
+def _found(url: str, text: str, base: can_ada.URL | None, page: str) -> Found:
     target = parse_url(url, base)
-    return url if target is None else target.href
+    return Found(url if target is None else target.href, text, page)
 
 
 def image_url(attributes: Mapping[str, str | None]) -> str:
@@ -170,7 +174,7 @@ class Base:
 
     def join(self, url: str) -> str:
         """The absolute URL, or the same where that cannot be."""
-        return _joined(url, self.url)
+        return _found(url, "", self.url, "").url
 
 
 def _may_be_page(url: can_ada.URL) -> bool:

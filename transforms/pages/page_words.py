@@ -33,36 +33,6 @@ class PageWords(NamedTuple):
 SILENT = PageWords()
 
 
-class WordsOfPage:
-    """Collects what the elements of a page say of its use.
-
-    Args:
-      url: of the page. header: lines of its answer's header.
-    """
-
-    def __init__(self, url: str, header: tuple[bytes, ...], how: OptOutSettings) -> None:
-        self.url, self.header, self.how = url, header, how
-        self._names = {"robots", how.user_agent_token.lower(), _TDM_RESERVATION}
-        self._metas: list[tuple[str, str]] = []
-        self._link: list[tuple[str, str]] = []  # the first that leads to a licence
-
-    def add(self, element: str, attributes: dict[str, str]) -> None:
-        """Reads a `meta`, `a` or `link`."""
-        if element == "meta":
-            name = attributes.get("name", "")
-            if name.strip(_AROUND).lower() in self._names:
-                self._metas.append((name, attributes.get("content", "")))
-        elif not self._link and "license" in attributes.get("rel", "").lower():
-            link = attributes["rel"], attributes.get("href", "")
-            self._link = [link] if _license(self.url, [link]) else []
-
-    def said(self) -> PageWords:
-        """Opt-outs and licence of the page."""
-        if not (self.header or self._metas or self._link):
-            return SILENT
-        return page_words(self.url, self.header, self._metas, self._link, self.how)
-
-
 def page_words(
     url: str,
     header: tuple[bytes, ...],

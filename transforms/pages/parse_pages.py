@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -47,6 +48,7 @@ LOG = logging.getLogger("alignset")
 PAGE_PAIRS = pa.schema(
     [(name, pa.string()) for name in ("url", "caption", "malformed", PAGE_URL, *SAID)]
 )
+BYTES_AT_ONCE = 1 << 25  # of pages
 ROWS_AT_ONCE, _CHARACTERS_AT_ONCE = 1 << 14, 1 << 24  # of strings
 Pairs = FoundImage | Broken | BrokenFile
 T = TypeVar("T")
@@ -71,12 +73,30 @@ def pairs_in(
     pages: Iterable[Page | Broken | BrokenFile], tally: PageTally, how: OptOutSettings = HONOURED
 ) -> Iterator[Pairs]:
     """The pairs of HTML pages; what is broken passes through."""
+    remaining, ended = iter(pages), False
+    while not ended:
+        # libxml2 keeps each name of a tag or attribute until the thread ends that read it.
+        with ThreadPoolExecutor(1) as thread:
+            parts, ended = thread.submit(_next_pairs, remaining, tally, how).result()
+        yield from chain.from_iterable(parts)
+
+
+def _next_pairs(
+    pages: Iterator[Page | Broken | BrokenFile], tally: PageTally, how: OptOutSettings
+) -> tuple[list[Iterable[Pairs]], bool]:
+    """The pairs of each of the next pages, and whether these are the last."""
+    parts: list[Iterable[Pairs]] = []
+    size = 0
     for page in pages:
         if isinstance(page, Broken | BrokenFile):
-            yield page
+            parts.append([page])
         else:
             tally["pages"] += 1
-            yield from images_of(page, how)
+            parts.append(images_of(page, how))
+            size += len(page.body)
+        if size >= BYTES_AT_ONCE or len(parts) >= ROWS_AT_ONCE:
+            return parts, False
+    return parts, True
 
 
 def _while_readable(path: str, items: Iterable[T]) -> Iterator[T | BrokenFile]:
