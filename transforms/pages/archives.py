@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import re
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from types import SimpleNamespace
 from typing import Any, BinaryIO, NamedTuple
 
@@ -36,7 +35,7 @@ BAD_HEAD, WRONG_LENGTH = "bad_head", "wrong_length"
 READ, _MAX_HEAD = 1 << 20, 1 << 16
 _MAGIC = re.compile(rb"WARC/|\x1f\x8b\x08|\x28\xb5\x2f\xfd|\x5d\x2a\x4d\x18")
 _NEXT = re.compile(rb"\nWARC/\d+\.\d+[ \t]*\r?\n")
-_BLANK = re.compile(rb"[\r\n]*+")
+_TEXT = re.compile(rb"[^\r\n]")
 # No line of a head begins as a record does, so that each byte is looked at once.
 _HEAD = re.compile(rb"WARC/\d+\.\d+[ \t]*\r?\n((?:(?!WARC/)[^\r\n][^\n]*+\n)*+)\r?\n")
 # A name is tried from its first letter on, and a value ends at any line's end.
@@ -77,16 +76,8 @@ def read_records(source: BinaryIO) -> Iterator[Found]:
     source.seek(0)
     if is_zip:
         yield from _records_of_wacz(source, size)
-        return
-    stream = Stream(iter(partial(source.read, READ), b""))
-    stream.has(READ)
-    try:
-        is_twice = zlib.decompressobj(31).decompress(stream.data, len(GZIP)) == GZIP
-    except zlib.error:
-        is_twice = False
-    if is_twice:
-        stream = Stream(_limited(read_compressed(stream, GZIP), size))
-    yield from _records(stream, size)
+    else:
+        yield from _records(Stream(iter(partial(source.read, READ), b"")), size)
 
 
 def check_archive(source: BinaryIO) -> None:
@@ -95,27 +86,13 @@ def check_archive(source: BinaryIO) -> None:
     Raises:
       FileFault: no record begins in this file.
     """
-    for number, item in enumerate(read_records(source)):
-        if isinstance(item, ArchiveRecord):
-            return
-        if number == 100:
-            break
-    raise FileFault(WRONG_FORMAT, "no WARC record begins in it")
+    if not any(isinstance(item, ArchiveRecord) for item in islice(read_records(source), 100)):
+        raise FileFault(WRONG_FORMAT, "no WARC record begins in it")
 
 
-def _limited(pieces: Iterable[Piece], size: int) -> Iterator[Piece]:
-    """What is unpacked from so many bytes, in one, up to a limit; and the last fault."""
-    fault, room = None, max(LEAST_LIMIT, _MOST_GROWTH * size)
-    for piece in pieces:
-        if not isinstance(piece, bytes):
-            fault = piece or fault
-            continue
-        yield piece[:room]
-        room -= len(piece)
-        if room < 0:
-            fault = Broken(CUT_OFF)
-            break
-    yield fault
+def fields_of(lines: bytes) -> dict[bytes, bytes]:
+    """The fields of a head by their names, which are lower-case; the first of a name counts."""
+    return {name.lower(): value.strip() for name, value in reversed(_FIELD.findall(lines))}
 
 
 def _records_of_wacz(source: BinaryIO, size: int) -> Iterator[Found]:
@@ -126,25 +103,27 @@ def _records_of_wacz(source: BinaryIO, size: int) -> Iterator[Found]:
         seek=lambda place, whence=0: source.seek(place if whence else max(0, place), whence),
         read=lambda size=-1: source.read(min(size, _LONGEST_DIRECTORY)),
     )
+    files: list[zipfile.ZipInfo] = []
     try:
         wacz = zipfile.ZipFile(checked)
+        files = sorted(wacz.infolist(), key=lambda file: file.filename)
     except OSError:  # of the disk or network: the zip's own faults are others
         raise
     except Exception:  # zipfile raises of seven kinds
         yield Broken(BAD_COMPRESSION)
-        return
-    for file in sorted(wacz.infolist(), key=lambda file: file.filename):
+    for file in files:
         if _WARC_NAME.search(file.filename):
             size -= file.compress_size
             # Of files that lie over each other a zip of 10 MB may have 280 TB.
-            pieces = _limited(_unzipped(wacz, file), file.compress_size)
-            yield from _records(Stream(pieces if size >= 0 else [Broken(BAD_COMPRESSION)]))
+            is_sound = size >= 0 and file.compress_type in (
+                zipfile.ZIP_STORED,
+                zipfile.ZIP_DEFLATED,
+            )
+            pieces = _unzipped(wacz, file) if is_sound else [Broken(BAD_COMPRESSION)]
+            yield from _records(Stream(_limited(pieces, file.compress_size)), file.file_size)
 
 
 def _unzipped(wacz: zipfile.ZipFile, file: zipfile.ZipInfo) -> Iterator[Piece]:
-    if file.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        yield Broken(BAD_COMPRESSION)
-        return
     try:
         with wacz.open(file) as source:
             yield from iter(partial(source.read, READ), b"")
@@ -154,49 +133,62 @@ def _unzipped(wacz: zipfile.ZipFile, file: zipfile.ZipInfo) -> Iterator[Piece]:
         yield Broken(BAD_COMPRESSION)
 
 
-def _records(stream: Stream, longest: int = 1 << 62) -> Iterator[Found]:
-    """The records of an archive, by what comes first in it: its own beginning may be damaged.
+def _limited(pieces: Iterable[Piece], size: int) -> Iterator[Piece]:
+    """What is unpacked from so many bytes, as one, up to a limit; and the last fault."""
+    fault, room = None, max(LEAST_LIMIT, _MOST_GROWTH * size)
+    for piece in pieces:
+        if isinstance(piece, bytes | bytearray):
+            yield piece[:room]
+            room -= len(piece)
+        else:
+            fault = piece or fault
+        if room < 0:
+            fault = Broken(CUT_OFF)
+            break
+    yield fault
 
-    Args:
-      longest: bytes that a record may claim if they are not compressed.
-    """
+
+def _records(stream: Stream, size: int, *, within_gzip: bool = False) -> Iterator[Found]:
+    """The records of an archive of so many bytes, by what comes first in it: its own beginning may
+    be damaged."""
     stream.has(READ)
     first = _MAGIC.search(stream.data, 0, READ)
     if not first or first[0] == b"WARC/":
-        yield from _records_of_member(stream, longest)
+        yield from _records_of_member(stream, size)
         return
     magic, frames = (GZIP, None) if first[0] == GZIP else (ZSTD, zstd_decoder(stream))
-    events = read_compressed(stream, magic, frames)
-    for event in events:
-        yield from _records_of_member(Stream(chain([event], events)), 1 << 62)
+    pieces = read_compressed(stream, magic, frames)
+    for piece in pieces:
+        member = Stream(chain([piece], pieces))
+        if magic == GZIP and member.has(3) and member.data[:3] == GZIP and not within_gzip:
+            whole = Stream(_limited(chain([member.data], pieces), size))
+            yield from _records(whole, size, within_gzip=True)
+            return
+        yield from _records_of_member(member, 1 << 62)
     if stream.fault:
         yield stream.fault
 
 
 def _records_of_member(member: Stream, longest: int) -> Iterator[Found]:
     last: Broken | None = None  # what is broken, if that came last: a fault has cut it
-    data, is_lost = member.data, False
     while member.has(1):
-        if is_lost:
-            if line := _NEXT.search(data):
-                member.drop(line.start() + 1)
-            else:
-                member.drop(max(0, len(data) - 32))  # the line may have begun
+        if last:
+            line = _NEXT.search(member.data)
+            member.drop(line.start() + 1 if line else max(0, len(member.data) - 32))
+            if not line:
                 if not member.has(33):
                     break
                 continue
-        member.drop(_BLANK.match(data).end())
-        if not member.has(1):
-            break
-        is_lost = False
-        item = _framed(member, longest)
-        if last:
             yield last
-        last = item if isinstance(item, Broken) else None
-        if last:
-            is_lost = True
-        else:
-            yield item
+        last = None
+        text = _TEXT.search(member.data)
+        member.drop(text.start() if text else len(member.data))
+        if text:
+            item = _framed(member, longest)
+            if isinstance(item, Broken):
+                last = item
+            else:
+                yield item
     if last and member.fault:
         last = last._replace(detail=member.fault.detail)
     yield from filter(None, [last or member.fault])
@@ -204,28 +196,27 @@ def _records_of_member(member: Stream, longest: int) -> Iterator[Found]:
 
 def _framed(member: Stream, longest: int) -> Found:
     """The record that begins here, which is dropped from the member; or why there is none."""
-    data, is_cut = member.data, not member.has(_MAX_HEAD)
-    head = _HEAD.match(data, 0, _MAX_HEAD)
+    is_cut = not member.has(_MAX_HEAD)
+    head = _HEAD.match(member.data, 0, _MAX_HEAD)
     if not head:
-        is_cut = is_cut and b"WARC/".startswith(data[:5])
+        is_cut = is_cut and b"WARC/".startswith(member.data[:5])
         return Broken(CUT_OFF if is_cut else BAD_HEAD)
-    fields = {name.lower(): value.rstrip(b"\r") for name, value in _FIELD.findall(head[1])}
+    fields = fields_of(head[1])
     record = ArchiveRecord(fields, b"")
     size = fields.get(b"content-length", b"")
     if not size.isdigit() or len(size) > 18:
         return Broken(BAD_HEAD, record.target)
-    start, stop, most = head.end(), head.end() + int(size), head.end() + _MAX_HEAD
     if int(size) > longest:
         return Broken(WRONG_LENGTH, record.target)
-    if not member.has(most if int(size) > MAX_RECORD else stop):
+    whole = int(size) <= MAX_RECORD
+    start, stop = head.end(), head.end() + (int(size) if whole else _MAX_HEAD)
+    if not member.has(stop):
         return Broken(CUT_OFF, record.target)
-    if int(size) > MAX_RECORD:
-        record = record._replace(block=bytes(data[start:most]), whole=False)
-    else:
+    if whole:
         member.has(stop + 9)
-        behind = data[stop : stop + 9]
+        behind = bytes(member.data[stop : stop + 9])
         if behind[:4] != b"\r\n\r\n" and behind.lstrip(b"\r\n")[:5] not in (b"", b"WARC/"):
             return Broken(WRONG_LENGTH, record.target)
-        record = record._replace(block=bytes(data[start:stop]))
-    member.drop(stop)
+    record = ArchiveRecord(fields, bytes(memoryview(member.data)[start:stop]), whole)
+    member.drop(start + int(size))
     return record

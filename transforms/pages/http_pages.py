@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import re
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import brotli
 import zstandard
 
 from alignset.transforms.opt_outs.response_headers import states_opt_out
 from alignset.transforms.pages.archive_members import GZIP, ZSTD, Broken
-from alignset.transforms.pages.archives import ArchiveRecord
+from alignset.transforms.pages.archives import ArchiveRecord, fields_of
 
 BAD_HTTP, BAD_ENCODING, TOO_LARGE = "bad_http", "bad_encoding", "too_large"
 LONG_URL = "long_url"
@@ -24,8 +22,6 @@ MAX_PAGE = 1 << 25  # bytes, decoded; browsers give up later, but no page of alt
 _MAX_HEAD = 1 << 16  # bytes of an answer's status line and fields; servers send some hundred
 _MOST_ENCODINGS = 4  # one over another, each of which may be a bomb
 _HTTP_HEAD = re.compile(rb"\s*HTTP/\d+(?:\.\d+)?[ \t]+(\d{3})[^\n]*\n((?:[^\r\n][^\n]*\n)*)\r?\n?")
-# A name is tried from its first letter on, so that each byte is looked at once.
-_FIELD = re.compile(rb"(?<![^:\s])([^:\s]++)[ \t]*+:([^\n]*+)\n")
 _HTML = re.compile(rb"text/html|application/xhtml\+xml", re.I)
 _CHARSET = re.compile(rb";\s*charset\s*=\s*[\"']?([^\"';\s]+)", re.I)
 _LOOKS_HTML = re.compile(
@@ -73,8 +69,7 @@ def page_of(record: ArchiveRecord) -> Page | Broken | str:
         if not head[1].startswith(b"2"):
             return NOT_OK
         lines, start = head[2], head.end()
-        found = reversed(_FIELD.findall(lines))  # the first of a name counts
-        fields = {name.lower(): value.strip() for name, value in found}
+        fields = fields_of(lines)
         content_type = fields.get(b"content-type", b"")
     if content_type and not _HTML.match(content_type):
         return NOT_HTML
@@ -132,14 +127,13 @@ def _unpacked(name: bytes, body: bytes) -> bytes:
     """A body without one encoding. Crawlers often take it off and leave the field that declares it,
     so that what does not begin as declared is returned as it is."""
     if name in (b"gzip", b"x-gzip") and body[:2] == GZIP[:2]:
-        return _joined(_inflated(body, 31))
+        return _joined(_decompressed(zlib.decompressobj(31), body))
     if name == b"zstd" and body[:4] == ZSTD:
-        reader = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(body))
-        return _joined(iter(partial(reader.read, 1 << 16), b""))
+        return _joined(_decompressed(zstandard.ZstdDecompressor().decompressobj(), body))
     if name == b"deflate" and body:
         for window in (15, -15):  # in the frame of zlib, or bare as some servers have it
             with suppress(ValueError):
-                return _joined(_inflated(body, window))
+                return _joined(_decompressed(zlib.decompressobj(window), body))
     if name == b"br" and body:
         try:
             return _joined(_unbrotlied(body))
@@ -163,10 +157,9 @@ def _joined(parts: Iterable[bytes]) -> bytes:
     return bytes(whole)
 
 
-def _inflated(body: bytes, window: int) -> Iterator[bytes]:
-    decoder = zlib.decompressobj(window)
-    for at in range(0, len(body), 1 << 14):  # which make 17 MiB at most
-        yield decoder.decompress(body[at : at + (1 << 14)])
+def _decompressed(decoder: Any, body: bytes) -> Iterator[bytes]:
+    for at in range(0, len(body), 1 << 11):  # which make 64 MiB at most
+        yield decoder.decompress(body[at : at + (1 << 11)])
         if decoder.eof:
             return
     raise zlib.error("cut off")
