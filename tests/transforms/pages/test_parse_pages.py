@@ -177,13 +177,13 @@ def test_what_nobody_foresaw_is_a_row_and_told_once(
     assert {row.page for row in items if isinstance(row, Found)} == {url(1), url(5)}
     assert len([line for line in caplog.messages if "ZeroDivisionError" in line]) == 1
 
-    def torn(*_: Any) -> Iterator[Found]:
-        yield Found("http://a.example/", "before", url(1))
+    def torn(*_: Any) -> Iterator[Broken]:
+        yield Broken("bad_head")
         raise ZeroDivisionError("never seen")
 
-    monkeypatch.setattr(pages, "read_wat", torn)
+    monkeypatch.setattr(pages, "read_records", torn)
     items = list(pages.pairs_of(PageFiles("wat", part.files * 2), counts))
-    assert items == [Found("http://a.example/", "before", url(1)), Broken("unreadable")] * 2
+    assert items == [Broken("bad_head"), Broken("unreadable")] * 2
 
 
 def test_a_folder_of_pages(tmp_path: Path):

@@ -15,7 +15,8 @@ from alignset.transforms.pages.archives import read_records
 from alignset.transforms.pages.http_pages import Page
 from alignset.transforms.pages.page_counts import PageTally
 from alignset.transforms.pages.page_files import PageFiles
-from alignset.transforms.pages.page_images import Found, images_of
+from alignset.transforms.pages.page_images import Found, Spoken, images_of
+from alignset.transforms.pages.page_words import SILENT, PageWords
 from alignset.transforms.pages.parse_pages import pairs_in, pairs_of, rows_of
 from alignset.transforms.pages.wat import page_of_wat
 from tests.fuzz.wat import member
@@ -177,6 +178,39 @@ def test_a_header_cannot_name_another_page():
     assert found(compact(whole, ascii=True)) == [
         Found("http://dogs.example/a/a.png", "a dog", PAGE_URL)
     ]
+
+
+META = {"name": "ROBOTS", "content": "no&#97;i"}
+BY = {"rel": "nofollow License", "url": "by"}
+SAID = [
+    ({"x-robots-tag": ["none", "NOAI"]}, {}, [], ("x_robots_tag",), None),
+    ({"TDM-Reservation": 1}, {}, [], ("tdm_reservation",), None),
+    ({"X-Robots-Tag": ["otherbot: noai", None, {}]}, {}, [], (), None),
+    ({}, {"Metas": [{"name": 7}, META, {"content": []}]}, [], ("meta_robots",), None),
+    ({}, {"Metas": [{"name": "description", "content": "noai"}]}, [], (), None),
+    ({}, {"Link": [{"path": "LINK@/href", **BY}]}, [], (), "http://dogs.example/a/by"),
+    ({}, {}, [{"path": "A@/href", **BY}], (), "http://dogs.example/a/by"),
+    ({}, {"Link": [BY | {"rel": 7}, BY | {"url": None}]}, [{"rel": "x"}], (), None),
+]
+
+
+@pytest.mark.parametrize(("headers", "head", "links", "opt_outs", "license"), SAID)
+@pytest.mark.parametrize("links_first", [False, True])
+def test_what_a_page_says_of_its_use(
+    headers: dict, head: dict, links: list, opt_outs: tuple, license: str | None, links_first: bool
+):
+    whole = page([DOG, *links], Head=head)
+    answer = whole["Envelope"]["Payload-Metadata"]["HTTP-Response-Metadata"]
+    answer["Headers"] = headers
+    if links_first:
+        answer["HTML-Metadata"] = dict(reversed(answer["HTML-Metadata"].items()))
+    (item,) = found(compact(whole))
+    assert (item.words if isinstance(item, Spoken) else SILENT) == PageWords(opt_outs, license)
+
+
+@pytest.mark.parametrize("head", [{"Metas": 7}, {"Metas": [7]}, {"Link": {}}, [], "x"])
+def test_a_page_whose_opt_outs_cannot_be_read_is_broken(head: Any):
+    assert told(compact(page([DOG], Head=head))) == FAULT
 
 
 def test_damage_costs_its_record_alone_in_each_container():
