@@ -80,11 +80,10 @@ def within_gzip(body: bytes) -> None:
 
 def wat_of(before: bytes, after: bytes) -> Callable[[bytes], None]:
     def read(body: bytes) -> None:
-        for record in read_records(io.BytesIO(wat.member(before + body + after))):
-            if isinstance(record, ArchiveRecord):
-                page = page_of_wat(record)
-                if isinstance(page, Page):
-                    list(images_of(page))
+        for item in read_records(io.BytesIO(wat.member(before + body + after))):
+            told = page_of_wat(item) if isinstance(item, ArchiveRecord) else item
+            if isinstance(told, Page):
+                list(images_of(told))
 
     return read
 
