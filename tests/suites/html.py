@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from alignset.transforms.pages.archive_members import Broken
 from alignset.transforms.pages.http_pages import Page
-from alignset.transforms.pages.page_images import Spoken, images_of, tags_of
+from alignset.transforms.pages.page_images import Spoken, images_of
 from tests.suites.case import Case
 from tests.suites.packages import by_node, unpacked
 
@@ -46,7 +46,7 @@ def cases() -> Iterator[Case]:
 
 def _images(page: str) -> Iterator[tuple[str, str]]:
     body = page.encode("utf-8", "surrogatepass")
-    for image in images_of(list(tags_of(Page("", body, "utf-8")))):
+    for image in images_of(Page("", body, "utf-8")):
         if isinstance(image, Broken):
             yield "", image.detail
         else:

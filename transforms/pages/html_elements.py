@@ -15,7 +15,7 @@ _CHUNK = 1 << 16  # bytes
 _WANTED = frozenset(("img", "image", "source", "picture", "base", "link", "meta", "a"))
 _FOREIGN = {  # elements of SVG and MathML in which HTML may stand again
     "svg": frozenset(("foreignobject", "desc", "title")),
-    "math": frozenset(("mi", "mo", "mn", "ms", "mtext", "annotation-xml")),
+    "math": frozenset(("mi", "mo", "mn", "ms", "mtext")),
 }
 # Start tags that end SVG and MathML, even where no end tag does.
 _BREAKOUTS = frozenset(
