@@ -9,7 +9,9 @@ import pytest
 
 from alignset.transforms.pages.archives import ArchiveRecord, read_records
 from alignset.transforms.pages.http_pages import Page, page_of
-from alignset.transforms.pages.page_images import Base, images_of, srcset_candidates, tags_of
+from alignset.transforms.pages.page_counts import PageTally
+from alignset.transforms.pages.page_images import Base, images_of, srcset_candidates
+from alignset.transforms.pages.parse_pages import pairs_in
 from alignset.transforms.pages.wat import page_of_wat
 from tests.fuzz import archives, html, wat
 from tests.fuzz.growth import LARGE, superlinear
@@ -21,15 +23,13 @@ URL = "http://a.example/b/"
 
 def page(body: bytes) -> None:
     for url in (URL, ""):
-        list(images_of(list(tags_of(Page(url, body, "")))))
+        list(images_of(Page(url, body)))
 
 
 def many_pages(body: bytes) -> None:
     """The pattern in many pages, as many of them together as in a run."""
-    bodies = [body[at : at + 300] for at in range(0, len(body), 300)]
-    tags = [tags for page in bodies for tags in tags_of(Page(URL, page, ""))]
-    for at in range(0, len(tags), 256):
-        list(images_of(tags[at : at + 256]))
+    pages = [Page(URL, body[at : at + 300]) for at in range(0, len(body), 300)]
+    list(pairs_in(pages, PageTally()))
 
 
 def attributes(body: bytes) -> None:
