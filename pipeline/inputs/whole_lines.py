@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from functools import partial
 from typing import BinaryIO
 
-import zstandard
-
 from alignset.pipeline.inputs.splits import Split
 from alignset.transforms.pages.archive_members import (
     CUT_OFF,
@@ -107,9 +105,8 @@ def _pieces(source: BinaryIO, compression: str) -> Iterator[bytes | bytearray]:
     head = bytes(stream.data[: len(_MAGIC[compression])])
     if not _MAGIC[compression].startswith(head) and (compression, head[1:]) != _SKIPPABLE:
         raise FileFault(WRONG_FORMAT, f"no {compression} begins in it")
-    frames = zstandard.ZstdDecompressor() if compression == "zstd" else None
     text_bytes = 0
-    for event in read_compressed(stream, _MAGIC[compression], frames):
+    for event in read_compressed(stream, _MAGIC[compression]):
         if isinstance(event, Broken):
             if event.detail == CUT_OFF:
                 fault = f"it is cut off: its {compression} ends after {text_bytes:,} bytes of text"

@@ -84,15 +84,14 @@ class Stream:
         del self.data[:size]
 
 
-def read_compressed(
-    source: Stream, magic: bytes, frames: zstandard.ZstdDecompressor | None = None
-) -> Iterator[Piece]:
-    """Decodes gzip members, or frames of zstd; behind a broken one comes the next that begins
-    within it or behind it."""
+def read_compressed(source: Stream, magic: bytes) -> Iterator[Piece]:
+    """Decodes gzip members, or frames of zstd by their dictionary, if one comes before them; behind
+    a broken one comes the next that begins within it or behind it."""
+    frames = _zstd_decoder(source) if magic == ZSTD else None
     most = _MOST_ZSTD if frames else _MOST_GZIP
     again = behind = 0  # bytes that were decoded in vain, and up to where all were decoded once
     while source.has(1):
-        if magic == GZIP and (whole := _member_at_once(source)):
+        if not frames and (whole := _member_at_once(source)):
             yield whole
             yield None
             continue
@@ -142,9 +141,9 @@ def _member_at_once(source: Stream) -> bytearray | None:
     return whole
 
 
-def zstd_decoder(source: Stream) -> zstandard.ZstdDecompressor:
-    """With the dictionary that may stand in a frame of its own before the others, and is dropped
-    from the source; without it, if it is damaged."""
+def _zstd_decoder(source: Stream) -> zstandard.ZstdDecompressor:
+    """With the dictionary that may stand in a frame of its own before the others, and is dropped;
+    without it, if it is damaged."""
     if not source.has(8) or source.data[:4] != _ZSTD_DICTIONARY:
         return zstandard.ZstdDecompressor()
     size = 8 + min(int.from_bytes(source.data[4:8], "little"), MAX_RECORD)

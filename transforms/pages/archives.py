@@ -26,7 +26,6 @@ from alignset.transforms.pages.archive_members import (
     Piece,
     Stream,
     read_compressed,
-    zstd_decoder,
 )
 from alignset.transforms.storage.broken_files import WRONG_FORMAT, FileFault
 
@@ -156,11 +155,10 @@ def _records(stream: Stream, size: int, *, within_gzip: bool = False) -> Iterato
     if not first or first[0] == b"WARC/":
         yield from _records_of_member(stream, size)
         return
-    magic, frames = (GZIP, None) if first[0] == GZIP else (ZSTD, zstd_decoder(stream))
-    pieces = read_compressed(stream, magic, frames)
+    pieces = read_compressed(stream, GZIP if first[0] == GZIP else ZSTD)
     for piece in pieces:
         member = Stream(chain([piece], pieces))
-        if magic == GZIP and member.has(3) and member.data[:3] == GZIP and not within_gzip:
+        if member.has(3) and member.data[:3] == GZIP and not within_gzip:
             whole = Stream(_limited(chain([member.data], pieces), size))
             yield from _records(whole, size, within_gzip=True)
             return
