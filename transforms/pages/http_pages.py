@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import brotli
 import zstandard
 
-from alignset.transforms.opt_outs.response_headers import states_opt_out
 from alignset.transforms.pages.archive_members import GZIP, ZSTD, Broken
 from alignset.transforms.pages.archives import ArchiveRecord, fields_of
 
@@ -38,7 +37,7 @@ class Page(NamedTuple):
 
     Fields:
       url: of the page. body: its bytes, decoded. charset: as HTTP declares it, or empty.
-      header: the lines of the answer's header where one states an opt-out.
+      header: the lines of the answer's header.
       date: of the crawl, as an archive has it.
     """
 
@@ -83,12 +82,10 @@ def page_of(record: ArchiveRecord) -> Page | Broken | str:
         return Broken(BAD_ENCODING, record.target)
     if not content_type and not _LOOKS_HTML.match(body[:4096]):
         return NOT_HTML
-    if len(record.target) > MAX_URL:
-        return Broken(LONG_URL, record.target)
-    charset = _CHARSET.search(content_type)
-    header = tuple(lines.splitlines()) if states_opt_out(lines) else ()
+    declared = _CHARSET.search(content_type)
+    charset = declared[1].decode("latin1") if declared else ""
     date = record.fields.get(b"warc-date", b"").decode("latin1")
-    return Page(record.target, body, charset[1].decode("latin1") if charset else "", header, date)
+    return Page(record.target, body, charset, tuple(lines.splitlines()), date)
 
 
 def _decoded(body: bytes, fields: dict[bytes, bytes]) -> bytes:

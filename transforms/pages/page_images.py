@@ -29,25 +29,12 @@ _SPACE = " \t\n\f\r"
 
 
 class Found(NamedTuple):
-    """One image with its text, as the page has them."""
+    """One image with its text, as the page has them, and what the page says of its use."""
 
     url: str  # absolute, by the rules of the URL standard; as it stands where that cannot be
     text: str
     page: str
-
-    def with_words(self, words: PageWords) -> FoundImage:
-        """The same with what its page says."""
-        return self if words == SILENT else Spoken(self, words)
-
-
-class Spoken(NamedTuple):
-    """An image whose page says something of its use."""
-
-    image: Found
-    words: PageWords
-
-
-FoundImage = Found | Spoken
+    words: PageWords = SILENT
 
 
 class _Elements:
@@ -89,7 +76,7 @@ class _Elements:
             self._pictures.pop()
 
 
-def images_of(page: Page, how: OptOutSettings = HONOURED) -> Iterator[FoundImage | Broken]:
+def images_of(page: Page, how: OptOutSettings = HONOURED) -> Iterator[Found | Broken]:
     """Parses a page. Returns its images with alt-texts, whose URLs are made as they are read.
 
     A page that makes our code raise has no image, since an opt-out may have been missed.
@@ -105,12 +92,16 @@ def images_of(page: Page, how: OptOutSettings = HONOURED) -> Iterator[FoundImage
             words = page_words(page.url, page.header, elements.metas, elements.links, how)
     except Exception as error:
         return iter([unreadable(error, page.url)])
-    return to_the_end((_found(*image).with_words(words) for image in elements.images), page.url)
+    found = (
+        Found(_joined(url, base), text, page_url, words)
+        for url, text, base, page_url in elements.images
+    )
+    return to_the_end(found, page.url)
 
 
-def _found(url: str, text: str, base: can_ada.URL | None, page: str) -> Found:
+def _joined(url: str, base: can_ada.URL | None) -> str:
     target = parse_url(url, base)
-    return Found(url if target is None else target.href, text, page)
+    return url if target is None else target.href
 
 
 def image_url(attributes: Mapping[str, str | None]) -> str:
@@ -174,7 +165,7 @@ class Base:
 
     def join(self, url: str) -> str:
         """The absolute URL, or the same where that cannot be."""
-        return _found(url, "", self.url, "").url
+        return _joined(url, self.url)
 
 
 def _may_be_page(url: can_ada.URL) -> bool:

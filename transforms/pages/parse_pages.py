@@ -35,8 +35,8 @@ from alignset.transforms.pages.http_pages import (
 )
 from alignset.transforms.pages.page_counts import PageCounts, PageTally
 from alignset.transforms.pages.page_files import SAID, PageFiles, parsed_path
-from alignset.transforms.pages.page_images import FoundImage, Spoken, images_of
-from alignset.transforms.pages.page_words import HONOURED, SILENT
+from alignset.transforms.pages.page_images import Found, images_of
+from alignset.transforms.pages.page_words import HONOURED
 from alignset.transforms.pages.wat import page_of_wat
 from alignset.transforms.rules.given import PAGE_FAULTS
 from alignset.transforms.storage.broken_files import BrokenFile, BrokenInputError, broken_file
@@ -50,7 +50,7 @@ PAGE_PAIRS = pa.schema(
 )
 BYTES_AT_ONCE = 1 << 25  # of pages
 ROWS_AT_ONCE, _CHARACTERS_AT_ONCE = 1 << 14, 1 << 24  # of strings
-Pairs = FoundImage | Broken | BrokenFile
+Pairs = Found | Broken | BrokenFile
 T = TypeVar("T")
 COUNTS = b"alignset.pages"  # where the file keeps what was counted
 
@@ -90,8 +90,12 @@ def _next_pairs(
     for page in pages:
         if isinstance(page, Broken | BrokenFile):
             parts.append([page])
+        elif len(page.url) > MAX_URL or len(page.body) > MAX_PAGE:
+            fault = LONG_URL if len(page.url) > MAX_URL else TOO_LARGE
+            parts.append([Broken(fault, page.url)])
         else:
             tally["pages"] += 1
+            tally.note_day(page.date)
             parts.append(images_of(page, how))
             size += len(page.body)
         if size >= BYTES_AT_ONCE or len(parts) >= ROWS_AT_ONCE:
@@ -112,12 +116,8 @@ def _while_readable(path: str, items: Iterable[T]) -> Iterator[T | BrokenFile]:
 
 def _pages_of_file(format: str, path: str, url: str, tally: PageTally) -> Iterator[Page | Broken]:
     if format == "html":
-        if len(url) > MAX_URL:
-            yield Broken(LONG_URL, url)
-            return
         with open_to_read(path) as source:
-            body = source.read(MAX_PAGE + 1)
-        yield Page(url, body, "") if len(body) <= MAX_PAGE else Broken(TOO_LARGE, url)
+            yield Page(url, source.read(MAX_PAGE + 1))
         return
     read_page = page_of_wat if format == "wat" else page_of
     with open_to_read(path) as source:
@@ -133,10 +133,8 @@ def _pages_of_file(format: str, path: str, url: str, tally: PageTally) -> Iterat
                     page = unreadable(error, item.target)
             if isinstance(page, str):
                 tally[page] += 1
-                continue
-            if isinstance(page, Page):
-                tally.note_day(page.date)
-            yield page
+            else:
+                yield page
 
 
 def rows_of(pairs: Iterable[Pairs], how: OptOutSettings = HONOURED) -> Iterator[pa.RecordBatch]:
@@ -154,12 +152,11 @@ def rows_of(pairs: Iterable[Pairs], how: OptOutSettings = HONOURED) -> Iterator[
             row = (None, None, item.detail, item.page, None, None)
             size += len(item.page)
         else:
-            image, words = item if isinstance(item, Spoken) else (item, SILENT)
-            opted_out = words.opt_outs
+            opted_out = item.words.opt_outs
             fault = opted_out[0] if opted_out and how.rejects else None
-            statements = words.license, ",".join(opted_out) or None
-            row = (image.url, image.text, fault, image.page, *statements)
-            size += len(image.url) + len(image.text) + len(image.page)
+            statements = item.words.license, ",".join(opted_out) or None
+            row = (item.url, item.text, fault, item.page, *statements)
+            size += len(item.url) + len(item.text) + len(item.page)
         for column, value in zip(columns, row, strict=True):
             column.append(value)
         if len(columns[0]) == ROWS_AT_ONCE or size >= _CHARACTERS_AT_ONCE:

@@ -12,18 +12,9 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from alignset.transforms.opt_outs.response_headers import states_opt_out
 from alignset.transforms.pages.archive_members import Broken
 from alignset.transforms.pages.archives import ArchiveRecord
-from alignset.transforms.pages.http_pages import (
-    LONG_URL,
-    MAX_URL,
-    NO_RESPONSE,
-    NOT_HTML,
-    NOT_OK,
-    TOO_LARGE,
-    Page,
-)
+from alignset.transforms.pages.http_pages import NO_RESPONSE, NOT_HTML, NOT_OK, TOO_LARGE, Page
 
 BAD_JSON = "bad_json"
 _MOST_PARSED = 1 << 24  # bytes of a record, which a parser makes thirty times as much of
@@ -108,14 +99,11 @@ def page_of_wat(record: ArchiveRecord) -> Page | Broken | str:
     if response.html is None:
         return NOT_HTML
     url = _bytes_of(fields.target).decode().strip("<>")
-    if len(url) > MAX_URL:
-        return Broken(LONG_URL, record.target)
     lines = []
     for name, values in (response.headers or {}).items():
         for value in values if isinstance(values, list) else [values]:
             lines.append(_bytes_of(f"{name}: {value}"))
-    header = tuple(lines) if states_opt_out(b"\n".join(lines)) else ()
-    return Page(url, _bytes_of(_html_of(response.html)), "utf-8", header, fields.date)
+    return Page(url, _bytes_of(_html_of(response.html)), "utf-8", tuple(lines), fields.date)
 
 
 def _decoded(block: bytes) -> _Wat:
