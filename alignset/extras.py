@@ -9,7 +9,7 @@ import sys
 # The modules of each extra that decide whether it is there. A test compares them with pyproject.
 EXTRAS = {
     "languages": ("pycld2", "py3langid"),
-    "pages": ("brotli", "resiliparse", "selectolax", "zstandard"),
+    "pages": ("brotli", "lxml", "resiliparse", "zstandard"),
     "blocklists": ("publicsuffixlist",),
     "pdq": ("pdqhash",),
     "img2dataset": ("img2dataset",),

@@ -10,7 +10,7 @@ from tests.support.root import ROOT
 
 LARGE = {
     *("apache_beam", "cv2", "faiss", "onnxruntime", "pycurl", "langdetect", "eldc", "spellchecker"),
-    *("pycld2", "py3langid", "selectolax", "resiliparse", "brotli", "publicsuffixlist"),
+    *("pycld2", "py3langid", "lxml", "resiliparse", "brotli", "publicsuffixlist"),
     *("torch", "transformers", "img2dataset", "pandas", "scipy", "numba", "jinja2", "PIL"),
     *("pyarrow", "pyarrow.compute", "pyarrow.parquet", "pyarrow.dataset", "numpy", "msgspec"),
 }

@@ -17,7 +17,7 @@ import zstandard
 
 from alignset.transforms.pages.archives import ArchiveRecord, Broken, read_records
 from alignset.transforms.pages.http_pages import page_of
-from alignset.transforms.pages.page_images import images_of, tags_of
+from alignset.transforms.pages.page_images import images_of
 from alignset.transforms.rules.given import PAGE_FAULTS
 from tests.support.page_archives import packed, page_record, record, response
 
@@ -112,7 +112,7 @@ def texts(data: bytes) -> set[str]:
         if isinstance(page, Broken):
             assert page.detail in PAGE_FAULTS
         elif not isinstance(page, str):
-            for image in images_of(list(tags_of(page))):
+            for image in images_of(page):
                 assert not isinstance(image, Broken), image
                 alt_texts.add(image.text)
     assert rows <= len(data)

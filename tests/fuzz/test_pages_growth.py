@@ -9,9 +9,7 @@ import pytest
 
 from alignset.transforms.pages.archives import ArchiveRecord, read_records
 from alignset.transforms.pages.http_pages import Page, page_of
-from alignset.transforms.pages.page_counts import PageTally
 from alignset.transforms.pages.page_images import Base, images_of, srcset_candidates
-from alignset.transforms.pages.parse_pages import pairs_in
 from alignset.transforms.pages.wat import page_of_wat
 from tests.fuzz import archives, html, wat
 from tests.fuzz.growth import LARGE, superlinear
@@ -26,10 +24,8 @@ def page(body: bytes) -> None:
         list(images_of(Page(url, body)))
 
 
-def many_pages(body: bytes) -> None:
-    """The pattern in many pages, as many of them together as in a run."""
-    pages = [Page(URL, body[at : at + 300]) for at in range(0, len(body), 300)]
-    list(pairs_in(pages, PageTally()))
+def deep(body: bytes) -> None:
+    page(b"<div>" * 1000 + b"<span>" * 900 + body)
 
 
 def attributes(body: bytes) -> None:
@@ -91,6 +87,19 @@ def wat_of(before: bytes, after: bytes) -> Callable[[bytes], None]:
 ATTRIBUTES = [
     *(b" a", b"=", b"'", b'"', b" alt=b", b" src=", b" srcset='a 1x,b 2x'", b"/", b"\n", b"&lt;"),
 ]
+DEEP = [
+    *(b"<div></p>", b"<p><font>", b"</p>", b"</a>", b"<a><b></a>", b"<b><p></b>", b"<li>", b"<td>"),
+    *(
+        b"<table>x<tr>",
+        b"</br>",
+        b"<option>",
+        b"<svg><desc>",
+        b"<g></p>",
+        b"<wbr>",
+        b"&amp",
+        b"<h1>",
+    ),
+]
 PICTURES = [
     b"<source srcset=a>",
     b"<source srcset=' '>",
@@ -120,7 +129,7 @@ ARCHIVES = [
 ]
 WALKS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
     "page": (page, html.TOKENS),
-    "many pages": (many_pages, html.TOKENS),
+    "deep": (deep, DEEP),
     "attributes": (attributes, ATTRIBUTES),
     "picture": (picture, PICTURES),
     "srcset": (srcset, SRCSETS),
@@ -133,7 +142,11 @@ WALKS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
 }
 
 
-SLOW = ("page", "wat member")  # a third of a MB a second, so that half the bytes tell as much
+SLOW = (
+    "page",
+    "deep",
+    "wat member",
+)  # a third of a MB a second, so that half the bytes tell as much
 
 
 @pytest.mark.parametrize("name", WALKS)

@@ -21,7 +21,7 @@ DECIDING = (
 )
 # Packages that only some runs use, by the use.
 _OF_USE = {
-    "pages": ("selectolax", "resiliparse"),
+    "pages": ("lxml", "resiliparse"),
     "vote": ("pycld2", "py3langid"),
     "langdetect": ("langdetect",),
     "exact_resize": ("img2dataset",),

@@ -71,8 +71,8 @@ already cancelled. Use ServerCallStreamObserver.setOnCancelHandler() to disable 
             "(requirements/base.txt, and this project)",
         ),
         (
-            MISSING.replace("numba", "selectolax"),
-            "the workers have no package selectolax: install there what is installed here "
+            MISSING.replace("numba", "lxml"),
+            "the workers have no package lxml: install there what is installed here "
             "(requirements/pages.txt, and this project)",
         ),
         (

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignset.transforms.pages.http_pages import Page
-from alignset.transforms.pages.page_encoding import encoding_of, has_escapes, python_name
-from alignset.transforms.pages.page_images import images_of, tags_of
+from alignset.transforms.pages.page_encoding import encoding_of, python_name
+from alignset.transforms.pages.page_images import images_of
 
 TEXT = "na\u00efve caf\u00e9"
 JAPANESE = "\u732b\u306e\u5199\u771f"
@@ -52,7 +52,7 @@ JAPANESE = "\u732b\u306e\u5199\u771f"
 )
 def test_encodings(encoding: str, head: str, charset: str, text: str):
     html = f"<html>{head}<img src=a.png alt='{text}'>".encode(encoding)
-    images = images_of([*tags_of(Page("http://p.example/", html, charset))])
+    images = images_of(Page("http://p.example/", html, charset))
     assert [tuple(image) for image in images] == [
         ("http://p.example/a.png", text, "http://p.example/")
     ]
@@ -155,11 +155,6 @@ def test_labels_mean_what_the_standard_says(label: str, bytes_: bytes, text: str
 @pytest.mark.parametrize("label", ["", "none", "utf_8", "utf-7", "hz-gb-2312", "\x00"])
 def test_labels_that_the_standard_does_not_know(label: str):
     assert python_name(label) == ""
-
-
-def test_escapes():
-    assert has_escapes(b"<meta charset=ISO-2022-JP>")
-    assert not has_escapes(b" " * 1020 + b"iso-2022-jp")
 
 
 TOKENS = [

@@ -1,16 +1,17 @@
 """Which image and which text: docs/pages.md, row by row."""
 
+import random
 import re
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from selectolax.lexbor import LexborHTMLParser
 
 from alignset.transforms.pages import page_images
 from alignset.transforms.pages.archive_members import Broken
+from alignset.transforms.pages.html_elements import MAX_DEPTH
 from alignset.transforms.pages.http_pages import Page
-from alignset.transforms.pages.page_images import Base, Found, images_of, srcset_candidates, tags_of
+from alignset.transforms.pages.page_images import Base, Found, images_of, srcset_candidates
 
 PAGE = "http://p.example/dir/page.html"
 HERE = "http://p.example/dir/"
@@ -18,7 +19,50 @@ HERE = "http://p.example/dir/"
 
 def images(html: str | bytes, url: str = PAGE, charset: str = "") -> list[tuple[str, str]]:
     body = html.encode() if isinstance(html, str) else html
-    return [(image.url, image.text) for image in images_of([*tags_of(Page(url, body, charset))])]
+    return [(image.url, image.text) for image in images_of(Page(url, body, charset))]
+
+
+# `#` is an image, `@` an `image`, which counts in HTML alone.
+@pytest.mark.parametrize(
+    ("html", "count"),
+    [
+        *(
+            ("", 0),
+            ("<", 0),
+            ("text < b #", 1),
+            ("<IMG/src=a alt='>'>#", 2),
+            ("<imgs alt=a src=b>", 0),
+        ),
+        *(("@</image>", 1), ("<img alt=a src='b", 0), ("<img alt=a src=b", 0)),
+        *(("<a title=it's>#</a title='>#'>#", 2), ("<a title='#'>", 0), ("<a b'=c>#", 1)),
+        *(('<a ="b>c">#', 1), ("<a b= c'd>#", 1), ("<a b=>#", 1)),
+        *(("<!-- # -->#", 1), ("<!-->#<!--->#<!--#--!>#<!--", 3), ("<!-- # --", 0)),
+        *(("<!-- -x> - -!> # -- > -->#", 1), ("<!doctype html '>'>#<?php '>#?>", 2)),
+        *(("</>#</ #>#", 2), ("<![CDATA[ > # ]]>", 1)),
+        *(("<script>#</script>#", 1), ("<script>'</scripts>#'</SCRIPT >#", 1)),
+        ("<script><!-- <script>#</script>#--></script>#", 1),
+        ("<script><!-- <script>#</script>#</script>#", 1),
+        ("<script><!-->#<script></script>#", 1),
+        ("<style>#</style><textarea>#</textarea><title>#</title>#", 1),
+        ("<xmp>#</xmp><iframe>#</iframe><noembed>#</noembed><noframes>#</noframes>#", 1),
+        ("<noscript>#</noscript><template>#</template><select>#</select><frameset>#", 4),
+        *(("<table>#<tr>#<td>#", 3), ("<plaintext>#</plaintext>#", 0), ("<title>#", 0)),
+        ("<script/>#<iframe/>#", 2),  # libxml2 has them end there
+        ("<svg><title/><style/><script/></svg>#", 1),
+        ("<svg>#<title>#</title>", 1),
+        # `image` in and behind SVG and MathML.
+        *(("<svg>@</svg>@", 1), ("<SVG/>@", 1), ("<svg><svg></svg>@</svg>", 0), ("<math>@", 0)),
+        *(("<svg><foreignObject>@<svg>@</svg>@</foreignObject>@</svg>@", 3), ("<svg><desc>@", 1)),
+        *(("<math><mi>@</mi>@", 1), ("<svg><mi>@", 0), ("<math><annotation-xml>@", 0)),
+        *(("<div><svg><g></div>@", 1), ("<svg></div>@", 0), ("<svg><g><p>@", 1), ("<svg>#@", 2)),
+        # A page that is too deep counts up to there.
+        ("#" + "<div>" * (MAX_DEPTH - 4) + "#", 2),
+        ("#" + "<div>" * 50_000 + "#", 1),
+    ],
+)
+def test_where_images_are(html: str, count: int):
+    tags = html.replace("#", "<img src=a alt=t>").replace("@", "<image src=a alt=t>")
+    assert [url for url, _ in images(tags)] == [f"{HERE}a"] * count
 
 
 @pytest.mark.parametrize(
@@ -66,42 +110,11 @@ def test_which_image(html: str, url: str | None):
     assert images(html) == ([(url, "t")] if url else [])
 
 
-def test_pages_parsed_together_stay_apart():
-    pages = [
-        Page(
-            "http://a.example/", b"<base href=/x/><picture><source srcset=no><img alt=1 src=1>", ""
-        ),
-        Page("http://b.example/", b"<img alt=2><img alt=3 src=3>", ""),
-        Page("http://c.example/", b"", ""),
-        Page("", b"<img alt=4 src=http://d.example/><hr><img alt=5 src=5>", ""),
-    ]
-    rows = [tuple(image) for image in images_of([tags for page in pages for tags in tags_of(page)])]
-    assert rows == [
-        ("http://a.example/x/1", "1", "http://a.example/"),
-        ("http://b.example/3", "3", "http://b.example/"),
-        ("http://d.example/", "4", ""),
-        ("5", "5", ""),
-    ]
-
-
-def test_a_page_that_leaves_a_picture_open_harms_no_other():
-    bodies = (b"<picture><source srcset=a>", b"<source srcset=b><img alt=1>", b"<img alt=2 src=c>")
-    pages = [Page(PAGE, body, "") for body in bodies]
-    together = images_of([tags for page in pages for tags in tags_of(page)])
-    assert [image.text for image in together] == ["2"]
-
-
-def test_a_page_of_many_tags_is_as_one_of_few():
-    """Its tags are parsed in pieces, whose base and canonical link are the same."""
-    head = "<link rel=canonical href=http://p.example/a/><base href=b/>"
-    tags = "".join(f"<picture><source srcset={n}><img alt={n}></picture>" for n in range(20_000))
-    pieces = list(tags_of(Page("", (head + tags).encode(), "")))
-    assert len(pieces) > 3
-    alone = [image for piece in pieces for image in images_of([piece])]
-    assert [tuple(image) for image in alone] == [
-        (f"http://p.example/a/b/{n}", f"{n}", "http://p.example/a/") for n in range(20_000)
-    ]
-    assert alone == list(images_of(pieces))
+def test_the_sources_of_a_picture():
+    source, image = "<source srcset=%d>", "<img alt=%d>"
+    html = f"{source % 1}<picture><b>{source % 2}<picture>{source % 3}{image % 3}</picture>"
+    html += f"{source % 4}{image % 2}</b>{image % 2}</picture>{image % 9}<p><picture>{source % 5}"
+    assert images(f"{html}</p>{image % 9}") == [(f"{HERE}{n}", f"{n}") for n in (3, 2, 2)]
 
 
 def test_a_long_base_changes_nothing():
@@ -112,23 +125,42 @@ def test_a_long_base_changes_nothing():
     assert images(long, "") == [("a", "t")]
 
 
-def test_what_nobody_foresaw_in_a_page_costs_it_alone(monkeypatch: pytest.MonkeyPatch):
-    def fail(html: str) -> LexborHTMLParser:
-        if "bad" in html:
+def test_what_nobody_foresaw_in_a_page_leaves_what_stands_before(monkeypatch: pytest.MonkeyPatch):
+    def fail(base: Base, url: str) -> str:
+        if url == "bad":
             raise RuntimeError("never seen")
-        return LexborHTMLParser(html)
+        return url
 
-    monkeypatch.setattr(page_images, "LexborHTMLParser", fail)
-    pages = [
-        Page(f"http://{n}.example/", b"<img src=a alt=%s>" % n.encode(), "")
-        for n in ("a", "bad", "c")
-    ]
-    items = list(images_of([tags for page in pages for tags in tags_of(page)]))
-    assert items == [
-        Found("http://a.example/a", "a", "http://a.example/"),
-        Broken("unreadable", "http://bad.example/"),
-        Found("http://c.example/a", "c", "http://c.example/"),
-    ]
+    monkeypatch.setattr(page_images.Base, "join", fail)
+    page = Page(PAGE, b"<img src=a alt=b><img src=bad alt=b><img src=c alt=d>")
+    assert list(images_of(page)) == [Broken("unreadable", PAGE), Found("a", "b", PAGE)]
+
+
+def test_odd_characters_and_many_attributes():
+    names = " ".join(f"a{n}=b" for n in range(100_000))
+    body = b"<img SRC=a%s alt='\0\xff&#0;&#xd800;\r\n&copy=&copy' alt=no>" % f" {names}".encode()
+    assert images(body, charset="utf-8") == [(f"{HERE}a", "\ufffd" * 4 + "\n&copy=\xa9")]
+    assert images(body.decode("latin1").encode("utf-16"))[0][0] == f"{HERE}a"
+    assert images("<img src=a alt='" + "b" * 12_000_000 + "'>#<img src=c alt=d>")[1][1] == "d"
+
+
+TOKENS = [
+    *("<img src=a alt=b>", "<IMG SRC='a' alt=\"b\">", "<img alt", "<p>", "</p>", "text", ">", "é"),
+    *("<a href=x title='>'>", "</a>", '"', "'", "=", " ", "<", "</", "<!", "<!--", "-->", "-"),
+    *("<script>", "</script>", "<style>", "</style>", "<title>", "</title>", "<textarea>"),
+    *("</textarea>", "<br/>", "<div class='a b'>", "</div>", "<noscript>", "</noscript>", "\0"),
+]
+
+
+@given(st.randoms(use_true_random=False))
+def test_chunks_change_nothing(random: random.Random):
+    from alignset.transforms.pages import html_elements
+
+    page = "".join(random.choices(TOKENS, k=random.randint(0, 40)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(html_elements, "_CHUNK", random.randint(1, 9))
+        in_chunks = images(page)
+    assert images(page) == in_chunks
 
 
 def test_a_host_longer_than_any_name_is_none():
@@ -150,7 +182,7 @@ def test_a_host_longer_than_any_name_is_none():
 
 def test_a_page_without_a_url_is_known_by_its_canonical_link():
     html = "<link rel='x canonical' href=https://p.example/a/b><img alt=t src=c>"
-    (image,) = images_of([*tags_of(Page("", html.encode(), ""))])
+    (image,) = images_of(Page("", html.encode()))
     assert tuple(image) == ("https://p.example/a/c", "t", "https://p.example/a/b")
     assert images(html) == [(f"{HERE}c", "t")]
     assert images("<link rel=canonical href=/b><img alt=t src=c>", "") == [("c", "t")]

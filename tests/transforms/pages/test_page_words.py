@@ -11,7 +11,7 @@ from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from alignset.transforms.pages.archives import ArchiveRecord, read_records
 from alignset.transforms.pages.http_pages import Page, page_of
 from alignset.transforms.pages.page_counts import PageTally
-from alignset.transforms.pages.page_images import Spoken, images_of, tags_of
+from alignset.transforms.pages.page_images import Spoken, images_of
 from alignset.transforms.pages.page_words import SILENT, PageWords
 from alignset.transforms.pages.parse_pages import PageFiles, pairs_of, rows_of
 from tests.support.page_archives import packed, record, response
@@ -26,8 +26,7 @@ URL = "https://p.example/x/"
 
 def words_of(head: str, body: str = "", how: OptOutSettings = HOW, header: tuple = ()) -> PageWords:
     html = f"<html><head>{head}</head><body>{IMAGE}{body}</body></html>".encode()
-    pieces = list(tags_of(Page(URL, html, "", header), how))
-    (image,) = images_of(pieces)
+    (image,) = images_of(Page(URL, html, "", header), how)
     return image.words if isinstance(image, Spoken) else SILENT
 
 
@@ -90,7 +89,7 @@ def test_licences(body: str, licence: str | None) -> None:
 
 
 def test_a_page_that_says_nothing_is_silent() -> None:
-    assert words_of('<meta charset="utf-8"><link rel="icon" href="i">', "<a href=b>c</a>") is SILENT
+    assert words_of('<meta charset="utf-8"><link rel="icon" href="i">', "<a href=b>c</a>") == SILENT
 
 
 def test_more_than_is_read_of_what_pages_say() -> None:
@@ -104,14 +103,14 @@ def test_the_answer_of_a_page_in_a_warc() -> None:
     (answer,) = read_records(io.BytesIO(record(URL, told)))
     page = page_of(answer) if isinstance(answer, ArchiveRecord) else None
     assert isinstance(page, Page)
-    (image,) = images_of(list(tags_of(page, HOW)))
+    (image,) = images_of(page, HOW)
     assert image == Spoken(image.image, PageWords(("x_robots_tag",)))
 
 
 def test_rows_are_opted_out_or_only_say_so() -> None:
     head = '<meta name="robots" content="noai"><meta name="tdm-reservation" content="1">'
     page = Page(URL, f"{head}{IMAGE}<link rel=license href=by>".encode(), "")
-    (image,) = images_of(list(tags_of(page, HOW)))
+    (image,) = images_of(page, HOW)
     (batch,) = rows_of([image], HOW)
     assert batch["malformed"].to_pylist() == ["meta_robots"]
     (batch,) = rows_of([image], OptOutSettings(opt_outs="report"))

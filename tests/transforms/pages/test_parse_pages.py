@@ -50,11 +50,11 @@ def url(number: int) -> str:
     return f"http://a.example/{number}/"
 
 
-@pytest.mark.parametrize(("pages_at_once", "rows_at_once"), [(1, 1), (3, 4), (10, 20), (99, 99)])
+@pytest.mark.parametrize(("bytes_at_once", "rows_at_once"), [(1, 1), (999, 4), (10**6, 20)])
 def test_pages_and_rows_in_batches(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pages_at_once: int, rows_at_once: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bytes_at_once: int, rows_at_once: int
 ):
-    monkeypatch.setattr(pages, "PAGES_AT_ONCE", pages_at_once)
+    monkeypatch.setattr(pages, "BYTES_AT_ONCE", bytes_at_once)
     monkeypatch.setattr(pages, "ROWS_AT_ONCE", rows_at_once)
     (tmp_path / "a.warc").write_bytes(
         b"".join(page_record(url(n), image_page(n)) for n in range(10))
@@ -166,7 +166,7 @@ def test_what_nobody_foresaw_is_a_row_and_told_once(
         b"".join(page_record(url(n), image_page(n)) for n in range(1, 6))
     )
     monkeypatch.setattr(pages, "page_of", failing(pages.page_of, url(2)))
-    monkeypatch.setattr(page_images, "pieces", failing(page_images.pieces, "picture 3"))
+    monkeypatch.setattr(page_images, "image_url", failing(page_images.image_url, "3.png"))
     monkeypatch.setattr(pages, "page_of", failing(pages.page_of, url(4)))
     counts = PageTally()
     part = PageFiles("warc", ((str(tmp_path / "a.warc"), ""),))

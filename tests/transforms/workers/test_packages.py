@@ -18,7 +18,7 @@ def test_all_that_decides_is_compared_and_another_worker_ends_with_one_line():
     assert here["numpy"] == importlib.metadata.version("numpy")
     more = package_versions(deciding("pages", "vote", "langdetect", "exact_resize", ""))
     assert more.keys() - here.keys() == {
-        *("selectolax", "resiliparse", "pycld2", "py3langid", "langdetect", "img2dataset")
+        *("lxml", "resiliparse", "pycld2", "py3langid", "langdetect", "img2dataset")
     }
     check = CheckWorker()
     check.setup()
