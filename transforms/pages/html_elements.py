@@ -77,7 +77,8 @@ class _Target:
 
 def read_elements(html: str, elements: Elements) -> None:
     """Process the elements of a page, up to one that lies too deep."""
-    parser = etree.HTMLParser(target=_Target(elements), huge_tree=True, encoding="utf-8")
+    target = _Target(elements)
+    parser = etree.HTMLParser(target=target, huge_tree=True, encoding="utf-8")
     body = html.encode("utf-8", "replace")
     try:
         for at in range(0, len(body) or 1, _CHUNK):  # it goes on to the end of one that is too deep
@@ -85,3 +86,5 @@ def read_elements(html: str, elements: Elements) -> None:
         parser.close()
     except _TooDeepError:
         pass
+    finally:
+        del target.elements  # which stay as long as the parser, which refers to itself
