@@ -16,7 +16,7 @@ GZIP, ZSTD, _ZSTD_DICTIONARY = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"\x5d\x2a\
 MAX_RECORD = 1 << 26  # bytes of a record that is held in memory
 # Bytes that a decoder gets at once: 16 KiB of deflate make 17 MiB at most, 2 KiB of zstd 64 MiB.
 # The first are few, since it copies what is behind the member.
-_FIRST, _MOST_GZIP, _MOST_ZSTD = 1 << 7, 1 << 14, 1 << 11
+FIRST_CHUNK, _MOST_GZIP, _MOST_ZSTD = 1 << 7, 1 << 14, 1 << 11
 _SHORTEST, _MOST_AT_ONCE = 18, 1 << 24  # bytes of a gzip member, and to which one grows at once
 # Behind a fault, reading goes back to the next member that may begin there, at most so far; and
 # what is decoded once more may be so many bytes, and so many times those that were read.
@@ -96,7 +96,7 @@ def read_compressed(source: Stream, magic: bytes) -> Iterator[Piece]:
             yield None
             continue
         decoder = frames.decompressobj() if frames else zlib.decompressobj(31)
-        at, size, fault = 0, _FIRST, None
+        at, size, fault = 0, FIRST_CHUNK, None
         try:
             while not decoder.eof and source.has(at + 1):
                 part = source.data[at : at + size]

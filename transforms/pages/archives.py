@@ -133,7 +133,7 @@ def _unzipped(wacz: zipfile.ZipFile, file: zipfile.ZipInfo) -> Iterator[Piece]:
 
 
 def _limited(pieces: Iterable[Piece], size: int) -> Iterator[Piece]:
-    """What is unpacked from so many bytes, as one, up to a limit; and the last fault."""
+    """The pieces unpacked from so many bytes, as one, up to a limit; and the last fault."""
     fault, room = None, max(LEAST_LIMIT, _MOST_GROWTH * size)
     for piece in pieces:
         if isinstance(piece, bytes | bytearray):

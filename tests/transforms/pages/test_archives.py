@@ -278,7 +278,7 @@ def test_how_much_is_read_at_once_changes_nothing(size: int):
     files += [gzip.compress(packed(records, "gz"), level) for level in (0, 9)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(archives, "READ", 37 * size)
-        patch.setattr(archive_members, "_FIRST", size)
+        patch.setattr(archive_members, "FIRST_CHUNK", size)
         small = [read(data) for data in files]
     assert small == [read(data) for data in files]
 
