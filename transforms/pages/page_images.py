@@ -93,13 +93,14 @@ def images_of(page: Page, how: OptOutSettings = HONOURED) -> Iterator[Found | Br
     except Exception as error:
         return iter([unreadable(error, page.url)])
     found = (
-        Found(_joined(url, base), text, page_url, words)
+        Found(absolute_url(url, base), text, page_url, words)
         for url, text, base, page_url in elements.images
     )
     return to_the_end(found, page.url)
 
 
-def _joined(url: str, base: can_ada.URL | None) -> str:
+def absolute_url(url: str, base: can_ada.URL | None) -> str:
+    """The absolute URL, or the same where that cannot be."""
     target = parse_url(url, base)
     return url if target is None else target.href
 
@@ -165,7 +166,7 @@ class Base:
 
     def join(self, url: str) -> str:
         """The absolute URL, or the same where that cannot be."""
-        return _joined(url, self.url)
+        return absolute_url(url, self.url)
 
 
 def _may_be_page(url: can_ada.URL) -> bool:

@@ -131,7 +131,7 @@ def test_what_nobody_foresaw_in_a_page_leaves_what_stands_before(monkeypatch: py
             raise RuntimeError("never seen")
         return url
 
-    monkeypatch.setattr(page_images, "_joined", fail)
+    monkeypatch.setattr(page_images, "absolute_url", fail)
     page = Page(PAGE, b"<img src=a alt=b><img src=bad alt=b><img src=c alt=d>")
     assert list(images_of(page)) == [Found("a", "b", PAGE), Broken("unreadable", PAGE)]
 
