@@ -89,7 +89,7 @@ def read_compressed(source: Stream, magic: bytes) -> Iterator[Piece]:
     a broken one comes the next that begins within it or behind it."""
     frames = _zstd_decoder(source) if magic == ZSTD else None
     most = _MOST_ZSTD if frames else _MOST_GZIP
-    again = behind = 0  # bytes that were decoded in vain, and up to where all were decoded once
+    again = 0  # bytes that were decoded in vain
     while source.has(1):
         if not frames and (whole := _member_at_once(source)):
             yield whole
@@ -114,8 +114,9 @@ def read_compressed(source: Stream, magic: bytes) -> Iterator[Piece]:
         if not fault:
             source.drop(at - len(decoder.unused_data))
             continue
-        again, behind = again + at, max(behind, source.place + at)
-        at = behind - source.place if again > _AGAIN + _TIMES_AGAIN * behind else 1
+        again += at
+        if again <= _AGAIN + _TIMES_AGAIN * (source.place + at):
+            at = 1
         while (next_at := source.data.find(magic, at)) < 0:
             source.drop(max(at, len(source.data) - len(magic) + 1))
             at = 0

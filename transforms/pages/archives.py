@@ -33,8 +33,9 @@ from alignset.transforms.storage.broken_files import WRONG_FORMAT, FileFault
 BAD_HEAD, WRONG_LENGTH = "bad_head", "wrong_length"
 READ, _MAX_HEAD = 1 << 20, 1 << 16
 _MAGIC = re.compile(rb"WARC/|\x1f\x8b\x08|\x28\xb5\x2f\xfd|\x5d\x2a\x4d\x18")
-_NEXT = re.compile(rb"\nWARC/\d+\.\d+[ \t]*\r?\n")
+_NEXT = re.compile(rb"(?<=\n)WARC/\d+\.\d+[ \t]*\r?\n")
 _TEXT = re.compile(rb"[^\r\n]")
+_BEHIND = re.compile(rb"\r\n\r\n|[\r\n]*(?:\Z|WARC/)")
 # No line of a head begins as a record does, so that each byte is looked at once.
 _HEAD = re.compile(rb"WARC/\d+\.\d+[ \t]*\r?\n((?:(?!WARC/)[^\r\n][^\n]*+\n)*+)\r?\n")
 # A name is tried from its first letter on, and a value ends at any line's end.
@@ -169,24 +170,19 @@ def _records(stream: Stream, size: int, *, within_gzip: bool = False) -> Iterato
 
 def _records_of_member(member: Stream, longest: int) -> Iterator[Found]:
     last: Broken | None = None  # what is broken, if that came last: a fault has cut it
-    while member.has(1):
-        if last:
-            line = _NEXT.search(member.data)
-            member.drop(line.start() + 1 if line else max(0, len(member.data) - 32))
-            if not line:
-                if not member.has(33):
-                    break
-                continue
-            yield last
-        last = None
-        text = _TEXT.search(member.data)
-        member.drop(text.start() if text else len(member.data))
-        if text:
+    while True:
+        if begin := (_NEXT if last else _TEXT).search(member.data):
+            member.drop(begin.start())
+            if last:
+                yield last
             item = _framed(member, longest)
-            if isinstance(item, Broken):
-                last = item
-            else:
+            last = item if isinstance(item, Broken) else None
+            if not last:
                 yield item
+        else:
+            member.drop(max(0, len(member.data) - 32))  # a line may have begun
+            if not member.has(33):
+                break
     if last and member.fault:
         last = last._replace(detail=member.fault.detail)
     yield from filter(None, [last or member.fault])
@@ -199,22 +195,20 @@ def _framed(member: Stream, longest: int) -> Found:
     if not head:
         is_cut = is_cut and b"WARC/".startswith(member.data[:5])
         return Broken(CUT_OFF if is_cut else BAD_HEAD)
-    fields = fields_of(head[1])
-    record = ArchiveRecord(fields, b"")
-    size = fields.get(b"content-length", b"")
-    if not size.isdigit() or len(size) > 18:
+    record = ArchiveRecord(fields_of(head[1]), b"")
+    length = record.fields.get(b"content-length", b"")
+    if not length.isdigit() or len(length) > 18:
         return Broken(BAD_HEAD, record.target)
-    if int(size) > longest:
+    size, start = int(length), head.end()
+    if size > longest:
         return Broken(WRONG_LENGTH, record.target)
-    whole = int(size) <= MAX_RECORD
-    start, stop = head.end(), head.end() + (int(size) if whole else _MAX_HEAD)
+    stop = start + (size if size <= MAX_RECORD else _MAX_HEAD)
     if not member.has(stop):
         return Broken(CUT_OFF, record.target)
-    if whole:
+    if size <= MAX_RECORD:
         member.has(stop + 9)
-        behind = bytes(member.data[stop : stop + 9])
-        if behind[:4] != b"\r\n\r\n" and behind.lstrip(b"\r\n")[:5] not in (b"", b"WARC/"):
+        if not _BEHIND.match(member.data, stop, stop + 9):
             return Broken(WRONG_LENGTH, record.target)
-    record = ArchiveRecord(fields, bytes(memoryview(member.data)[start:stop]), whole)
-    member.drop(start + int(size))
-    return record
+    block = bytes(memoryview(member.data)[start:stop])
+    member.drop(start + size)
+    return ArchiveRecord(record.fields, block, size <= MAX_RECORD)
