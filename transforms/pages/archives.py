@@ -156,13 +156,15 @@ def _records(stream: Stream, size: int, *, within_gzip: bool = False) -> Iterato
     if not first or first[0] == b"WARC/":
         yield from _records_of_member(stream, size)
         return
-    pieces = read_compressed(stream, GZIP if first[0] == GZIP else ZSTD)
+    magic = GZIP if first[0] == GZIP else ZSTD
+    pieces, may_be_outer = read_compressed(stream, magic), magic == GZIP and not within_gzip
     for piece in pieces:
         member = Stream(chain([piece], pieces))
-        if member.has(3) and member.data[:3] == GZIP and not within_gzip:
+        if may_be_outer and member.has(3) and member.data[:3] == GZIP:
             whole = Stream(_limited(chain([member.data], pieces), size))
             yield from _records(whole, size, within_gzip=True)
             return
+        may_be_outer &= not member.data
         yield from _records_of_member(member, 1 << 62)
     if stream.fault:
         yield stream.fault
@@ -181,7 +183,7 @@ def _records_of_member(member: Stream, longest: int) -> Iterator[Found]:
                 yield item
         else:
             member.drop(max(0, len(member.data) - 32))  # a line may have begun
-            if not member.has(33):
+            if not member.has(len(member.data) + 1):
                 break
     if last and member.fault:
         last = last._replace(detail=member.fault.detail)

@@ -11,7 +11,7 @@ from typing import Protocol
 from lxml import etree
 
 MAX_DEPTH = 2000  # of open elements, since libxml2 goes through them at many an end tag
-_CHUNK = 1 << 16  # bytes
+CHUNK = 1 << 16  # bytes
 _WANTED = frozenset(("img", "image", "source", "picture", "base", "link", "meta", "a"))
 _FOREIGN = {  # elements of SVG and MathML in which HTML may stand again
     "svg": frozenset(("foreignobject", "desc", "title")),
@@ -29,13 +29,13 @@ _BREAKOUTS = frozenset(
 
 
 class Elements(Protocol):
-    """What is done with the elements of a page."""
+    """Takes the elements of a page."""
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         """Processes a start tag; `image` is an `img`."""
 
     def end_picture(self) -> None:
-        """Processes the end of a `picture`, its own or that of an element around it."""
+        """Processes the end of a `picture`, by its tag or with an element around it."""
 
 
 class _TooDeepError(Exception):
@@ -81,8 +81,8 @@ def read_elements(html: str, elements: Elements) -> None:
     parser = etree.HTMLParser(target=target, huge_tree=True, encoding="utf-8")
     body = html.encode("utf-8", "replace")
     try:
-        for at in range(0, len(body) or 1, _CHUNK):  # it goes on to the end of one that is too deep
-            parser.feed(body[at : at + _CHUNK])
+        for at in range(0, len(body) or 1, CHUNK):  # it goes on to the end of one that is too deep
+            parser.feed(body[at : at + CHUNK])
         parser.close()
     except _TooDeepError:
         pass

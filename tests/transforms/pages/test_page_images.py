@@ -158,7 +158,7 @@ def test_chunks_change_nothing(random: random.Random):
 
     page = "".join(random.choices(TOKENS, k=random.randint(0, 40)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(html_elements, "_CHUNK", random.randint(1, 9))
+        patch.setattr(html_elements, "CHUNK", random.randint(1, 9))
         in_chunks = images(page)
     assert images(page) == in_chunks
 
