@@ -7,6 +7,7 @@ import io
 import shutil
 import subprocess
 import sys
+import threading
 import zipfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ import pytest
 from alignset.transforms.pages import page_images
 from alignset.transforms.pages import parse_pages as pages
 from alignset.transforms.pages.archive_members import Broken
+from alignset.transforms.pages.http_pages import Page
 from alignset.transforms.pages.page_counts import PageTally
 from alignset.transforms.pages.page_files import PAGE_FORMATS, PageFiles
 from alignset.transforms.pages.page_images import Found
@@ -66,6 +68,21 @@ def test_pages_and_rows_in_batches(
     assert pa.Table.from_batches(batches)["caption"].to_pylist() == [
         text for n in range(10) for text in (f"picture {n}", "same")
     ]
+
+
+def test_libxml2s_names_end_with_their_thread(monkeypatch: pytest.MonkeyPatch):
+    """libxml2 keeps the names of all tags and attributes that a thread read."""
+    threads = []
+
+    def seen(page: Page, _: object) -> list[Found]:
+        threads.append(threading.current_thread())
+        return []
+
+    monkeypatch.setattr(pages, "images_of", seen)
+    monkeypatch.setattr(pages, "BYTES_AT_ONCE", 200)
+    assert list(pages.pairs_in((Page(url(n), bytes(100)) for n in range(5)), PageTally())) == []
+    assert [threads.index(thread) for thread in threads] == [0, 0, 2, 2, 4]
+    assert not any(thread.is_alive() for thread in threads)
 
 
 def test_rows_of_long_pages_are_given_sooner():
