@@ -2,13 +2,12 @@
 
     python -m alignset.compile_kernels
 
-Runs the command on pages and texts, and on a few small images with a blocklist and evaluation
+Runs the command on texts, and on a few small images with a blocklist and evaluation
 images. The kernels are then found in the cache: see `transforms/columns/kernels.py`.
 """
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
 import subprocess
@@ -25,8 +24,6 @@ http://a.example/b.jpg,Café  &amp; &eacute; dog
 http://a.example/c.jpg,dog dog dog
 http://a.example/d.jpg,a brown dog in the garden
 """
-PAGE = "<img src=a.jpg alt='a dog'>"
-ARCHIVE = b"WARC/1.0\r\nWARC-Type: metadata\r\nContent-Length: 2\r\n\r\n{}\r\n\r\n"
 LISTED = ["host:b.example", "url:http://a.example/x.jpg", "prefix:http://a.example/y/"]
 LISTED += ["text:a green cat", "phash:0123456789abcdef"]
 FORMATS = ("jpeg", "gif", "png", "webp")
@@ -54,15 +51,13 @@ def _write_shard(path: Path) -> None:
 def _write_inputs(folder: Path) -> list[list[str]]:
     """Writes all that is read; returns the flags of each run."""
     (folder / "pairs.csv").write_text(TEXTS, encoding="utf-8")
-    (folder / "page.html").write_text(PAGE, encoding="utf-8")
-    (folder / "page.wat.gz").write_bytes(gzip.compress(ARCHIVE))
     _write_shard(folder / "images.tar")
     (folder / "list.txt").write_text("\n".join(LISTED), encoding="utf-8")
     (folder / "evaluation").mkdir()
     for number in range(len(FORMATS) - 1):  # the last image is kept
         part = _picture(number).crop((30, 20, 440, 330))
         part.save(folder / "evaluation" / f"{number}.png")
-    texts = ["--input=pairs.csv,page.html,page.wat.gz", "--text_only", "--vocabulary_size=2"]
+    texts = ["--input=pairs.csv", "--text_only", "--vocabulary_size=2"]
     images = ["--input=images.tar", "--blocklist=list.txt", "--eval_images=parts=evaluation"]
     return [[*texts, "--output=texts"], [*images, "--output=images"]]
 

@@ -35,7 +35,7 @@ from alignset.transforms.pages.page_files import PageFiles
 from alignset.transforms.pages.page_images import Found
 from alignset.transforms.pages.parse_pages import pairs_of
 
-Pairs = Counter[tuple[str, str, str]]
+Pairs = Counter[Found]
 SITE = "http://docs.example"
 # In a process each, the archive parsed some times over.
 PARSE = """
@@ -210,14 +210,14 @@ def compare(name: str, sides: dict[str, Callable[[], tuple[float, Pairs]]], repe
     }
 
 
-def _plain(pairs: Pairs) -> Pairs:
+def _plain(pairs: Pairs) -> Counter[tuple[str, str, str]]:
     """With entities and spaces as they are kept, since cc2dataset leaves them as they stand."""
     import html
 
-    plain: Pairs = Counter()
-    for (url, text, page), count in pairs.items():
-        shown = " ".join(html.unescape(html.unescape(text)).split())
-        plain[(html.unescape(url), shown, page)] += count
+    plain: Counter[tuple[str, str, str]] = Counter()
+    for image, count in pairs.items():
+        shown = " ".join(html.unescape(html.unescape(image.text)).split())
+        plain[(html.unescape(image.url), shown, image.page)] += count
     return plain
 
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from functools import partial
 from typing import BinaryIO
 
-import zstandard
-
 from alignset.pipeline.inputs.splits import Split
-from alignset.transforms.pages.archive_members import CUT_OFF, GZIP, ZSTD, Broken, read_compressed
+from alignset.transforms.pages.archive_members import (
+    CUT_OFF,
+    GZIP,
+    ZSTD,
+    Broken,
+    Stream,
+    read_compressed,
+)
 from alignset.transforms.storage.broken_files import (
     CUT_SHORT,
     DAMAGED,
@@ -90,17 +96,17 @@ def _pieces(source: BinaryIO, compression: str) -> Iterator[bytes | bytearray]:
     Raises:
       FileFault: it cannot be decompressed further.
     """
+    raw = iter(partial(source.read, _READ), b"")
     if not compression:
-        while piece := source.read(_READ):
-            yield piece
+        yield from raw
         return
-    head = source.read(len(_MAGIC[compression]))
-    source.seek(0)
+    stream = Stream(raw)
+    stream.has(4)
+    head = bytes(stream.data[: len(_MAGIC[compression])])
     if not _MAGIC[compression].startswith(head) and (compression, head[1:]) != _SKIPPABLE:
         raise FileFault(WRONG_FORMAT, f"no {compression} begins in it")
-    frames = zstandard.ZstdDecompressor() if compression == "zstd" else None
     text_bytes = 0
-    for event in read_compressed(source, _MAGIC[compression], frames):
+    for event in read_compressed(stream, _MAGIC[compression]):
         if isinstance(event, Broken):
             if event.detail == CUT_OFF:
                 fault = f"it is cut off: its {compression} ends after {text_bytes:,} bytes of text"

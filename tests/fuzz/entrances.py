@@ -255,7 +255,7 @@ def measure_evaluation_images(body: bytes, path: Path) -> None:
 def check_made(body: bytes, path: Path) -> None:
     """A case that a module of this package makes from these words, and checks itself."""
     target = body.decode().split()[1]
-    module = {"soup": "html", "wats": "wat"}.get(target, target)
+    module = {"soup": "html"}.get(target, target)
     importlib.import_module(f"tests.fuzz.{module}").check(Random(body.decode()))
 
 

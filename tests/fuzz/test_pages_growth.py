@@ -7,12 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from alignset.transforms.pages.archives import read_records
+from alignset.transforms.pages.archives import ArchiveRecord, read_records
 from alignset.transforms.pages.http_pages import Page, page_of
-from alignset.transforms.pages.page_counts import PageTally
 from alignset.transforms.pages.page_images import Base, images_of, srcset_candidates
-from alignset.transforms.pages.parse_pages import rows_of
-from alignset.transforms.pages.wat import read_wat
+from alignset.transforms.pages.wat import page_of_wat
 from tests.fuzz import archives, html, wat
 from tests.fuzz.growth import LARGE, superlinear
 from tests.support.page_archives import page_record, record, response
@@ -78,8 +76,10 @@ def within_gzip(body: bytes) -> None:
 
 def wat_of(before: bytes, after: bytes) -> Callable[[bytes], None]:
     def read(body: bytes) -> None:
-        member = gzip.compress(bytes(wat.member(before + body + after)), 1)
-        list(rows_of(read_wat(io.BytesIO(member), PageTally())))
+        for item in read_records(io.BytesIO(wat.member(before + body + after))):
+            told = page_of_wat(item) if isinstance(item, ArchiveRecord) else item
+            if isinstance(told, Page):
+                list(images_of(told))
 
     return read
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from alignset.transforms.pages.archive_members import Broken
 from alignset.transforms.pages.http_pages import Page
-from alignset.transforms.pages.page_images import Spoken, images_of
+from alignset.transforms.pages.page_images import images_of
 from tests.suites.case import Case
 from tests.suites.packages import by_node, unpacked
 
@@ -50,5 +50,4 @@ def _images(page: str) -> Iterator[tuple[str, str]]:
         if isinstance(image, Broken):
             yield "", image.detail
         else:
-            found = image.image if isinstance(image, Spoken) else image
-            yield found.url, found.text
+            yield image.url, image.text

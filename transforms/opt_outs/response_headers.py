@@ -92,12 +92,6 @@ def header_opt_outs(
     return tuple(opt_outs)
 
 
-def states_opt_out(header: bytes) -> bool:
-    """Whether a header may state an opt-out: a quick look."""
-    text = header.lower()
-    return _X_ROBOTS_TAG in text or _TDM_RESERVATION in text or _CONTENT_USAGE in text
-
-
 def field_values(lines: Sequence[bytes], name: bytes) -> Iterator[bytes]:
     """The values of the header lines of this name, which is in lower case."""
     for line in lines:

@@ -1,13 +1,10 @@
-"""Compressed archives to the pieces of their members; behind a broken member comes the next."""
+"""Compressed archives to the contents of their members; behind a broken member comes the next."""
 
 from __future__ import annotations
 
-import io
-import re
-import struct
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import deflate
 import zstandard
@@ -15,17 +12,15 @@ import zstandard
 from alignset.transforms.workers.unexpected import tell_once
 
 BAD_COMPRESSION, CUT_OFF, UNREADABLE = "bad_compression", "cut_off", "unreadable"
+GZIP, ZSTD, _ZSTD_DICTIONARY = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"\x5d\x2a\x4d\x18"
 MAX_RECORD = 1 << 26  # bytes of a record that is held in memory
-GZIP, ZSTD = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd"
-_ZSTD_DICTIONARY = b"\x5d\x2a\x4d\x18"
-_PIECE = 1 << 24  # bytes that a compressed chunk may grow to at once
-# Bytes that are fed to a decoder, and to begin with: what is behind the member is copied back.
-_CHUNK, FIRST_CHUNK = 1 << 16, 1 << 7
-READ = 1 << 20
-# Behind a fault, reading goes back to the next member that may begin there, and what is decoded
-# once more for it may be so many bytes, and so many times those that were read; then it goes on.
+# Bytes that a decoder gets at once: 16 KiB of deflate make 17 MiB at most, 2 KiB of zstd 64 MiB.
+# The first are few, since it copies what is behind the member.
+FIRST_CHUNK, _MOST_GZIP, _MOST_ZSTD = 1 << 7, 1 << 14, 1 << 11
+_SHORTEST, _MOST_AT_ONCE = 18, 1 << 24  # bytes of a gzip member, and to which one grows at once
+# Behind a fault, reading goes back to the next member that may begin there, at most so far; and
+# what is decoded once more may be so many bytes, and so many times those that were read.
 _AGAIN, _TIMES_AGAIN = 1 << 22, 4
-_GZIP, _SIZE, _LEAST = re.compile(re.escape(GZIP)), struct.Struct("<I"), 18  # bytes of a member
 
 
 class Broken(NamedTuple):
@@ -36,6 +31,7 @@ class Broken(NamedTuple):
 
 
 T = TypeVar("T")
+Piece = bytes | bytearray | Broken | None  # of a member; why there will be no more of it; its end
 
 
 def unreadable(error: Exception, page: str = "") -> Broken:
@@ -54,180 +50,110 @@ def to_the_end(items: Iterable[T], page: str = "") -> Iterator[T | Broken]:
         yield unreadable(error, page)
 
 
-# A piece of a member; why there will be no more of it; its end; or a whole one at once.
-Event = bytes | Broken | None | bytearray
+class Stream:
+    """Bytes that come in pieces.
+
+    Attributes:
+      data: those that are held. place: how many there were before them.
+      fault: why they ended, if not as they should.
+    """
+
+    def __init__(self, pieces: Iterable[Piece]) -> None:
+        self._pieces, self._is_open = iter(pieces), True
+        self.data, self.place = bytearray(), 0
+        self.fault: Broken | None = None
+
+    def has(self, size: int) -> bool:
+        """Whether there are so many bytes; holds them."""
+        while len(self.data) < size and self._is_open:
+            piece = next(self._pieces, None)
+            if isinstance(piece, bytearray) and not self.data:
+                self.data = piece  # not copied
+            elif isinstance(piece, bytes | bytearray):
+                self.data += piece
+            else:
+                self.fault, self._is_open = piece, False
+        return len(self.data) >= size
+
+    def drop(self, size: int) -> None:
+        self.place += size
+        while size > len(self.data) and self._is_open:
+            size -= len(self.data)
+            self.data.clear()
+            self.has(1)
+        del self.data[:size]
 
 
-def read_members(source: BinaryIO) -> tuple[Iterator[Event], int]:
-    """Contents of an archive, piece by piece, and the limit of a record's length."""
-    start = source.tell()
-    head = source.read(READ)
-    size = source.seek(0, io.SEEK_END)
-    source.seek(start)
-    # By what comes first: the file's own beginning may be damaged.
-    first = re.search(rb"WARC/|\x1f\x8b\x08|\x28\xb5\x2f\xfd|\x5d\x2a\x4d\x18", head)
-    magic = first[0] if first else b""
-    if magic == GZIP:
-        return read_compressed(source, GZIP), 1 << 62
-    if magic in (ZSTD, _ZSTD_DICTIONARY):
-        return read_compressed(source, ZSTD, _decompressor(source)), 1 << 62
-    return _plain_pieces(source), size
-
-
-class _Input:
-    """A file that is read ahead, in which one can go back."""
-
-    def __init__(self, source: BinaryIO) -> None:
-        self.source = source
-        self._data, self._at, self._begin = b"", 0, source.tell()
-
-    @property
-    def place(self) -> int:
-        return self._begin + self._at
-
-    def take(self, most: int) -> memoryview:
-        if self._at == len(self._data):
-            self._read_on(self._at)
-        part = memoryview(self._data)[self._at : self._at + most]
-        self._at += len(part)
-        return part
-
-    def _read_on(self, start: int) -> bool:
-        """Holds the next bytes behind those from `start` on; False at the end of the file."""
-        more = self.source.read(READ)
-        self._data, self._begin, self._at = self._data[start:] + more, self._begin + start, 0
-        return bool(more)
-
-    def go_to(self, place: int) -> None:
-        if self._begin <= place <= self._begin + len(self._data):
-            self._at = place - self._begin
-        else:
-            self.source.seek(place)
-            self._data, self._at, self._begin = b"", 0, place
-
-    def whole_members(self) -> Iterator[bytearray]:
-        """The gzip members from here on, as long as each ends where the next begins or the file
-        ends, is not a bomb, and all is well with it. Faster than bit by bit: 15 ms for 20."""
-        while True:
-            data = memoryview(self._data)
-            for begin in _GZIP.finditer(self._data, self._at + 1):
-                whole = _inflated(data[self._at : begin.start()])
-                if whole is None:
-                    return
-                self._at = begin.start()
-                yield whole
-            if len(self._data) - self._at >= READ:  # a large one
+def read_compressed(source: Stream, magic: bytes) -> Iterator[Piece]:
+    """Decodes gzip members, or frames of zstd by their dictionary, if one comes before them; behind
+    a broken one comes the next that begins within it or behind it."""
+    frames = _zstd_decoder(source) if magic == ZSTD else None
+    most = _MOST_ZSTD if frames else _MOST_GZIP
+    again = 0  # bytes that were decoded in vain
+    while source.has(1):
+        if not frames and (whole := _member_at_once(source)):
+            yield whole
+            yield None
+            continue
+        decoder = frames.decompressobj() if frames else zlib.decompressobj(31)
+        at, size, fault = 0, FIRST_CHUNK, None
+        try:
+            while not decoder.eof and source.has(at + 1):
+                part = source.data[at : at + size]
+                at, size = at + len(part), min(2 * size, most)
+                if piece := decoder.decompress(part):
+                    yield piece
+                if at > 2 * _AGAIN:
+                    source.drop(_AGAIN)
+                    at -= _AGAIN
+            if not decoder.eof:
+                fault = Broken(CUT_OFF)
+        except (zlib.error, zstandard.ZstdError):
+            fault = Broken(BAD_COMPRESSION)
+        yield fault
+        if not fault:
+            source.drop(at - len(decoder.unused_data))
+            continue
+        again += at
+        if again <= _AGAIN + _TIMES_AGAIN * (source.place + at):
+            at = 1
+        while (next_at := source.data.find(magic, at)) < 0:
+            source.drop(max(at, len(source.data) - len(magic) + 1))
+            at = 0
+            if not source.has(len(magic)):
                 return
-            if not self._read_on(self._at):
-                if (whole := _inflated(memoryview(self._data))) is not None:
-                    self._at = len(self._data)
-                    yield whole
-                return
-
-    def find(self, magic: bytes) -> bool:
-        """Goes to the next place of some bytes; False at the end."""
-        while (place := self._data.find(magic, self._at)) < 0:
-            if not self._read_on(max(self._at, len(self._data) - len(magic) + 1)):
-                return False
-        self._at = place
-        return True
+        source.drop(next_at)
 
 
-def _plain_pieces(source: BinaryIO) -> Iterator[Event]:
-    while piece := source.read(READ):
-        yield piece
-    yield None
+def _member_at_once(source: Stream) -> bytearray | None:
+    """The content of a whole gzip member before the next, which is dropped; 15 ms for 25. None
+    where it is not one, or not as usual."""
+    end = source.data.find(GZIP, _SHORTEST)
+    size = int.from_bytes(source.data[end - 4 : end], "little") if end > 0 else 0
+    if not 0 < size <= _MOST_AT_ONCE:
+        return None
+    try:
+        whole = deflate.gzip_decompress(memoryview(source.data)[:end], size)
+    except deflate.DeflateError:
+        return None
+    if len(whole) != size:
+        return None
+    source.drop(end)
+    return whole
 
 
-def _decompressor(source: BinaryIO) -> zstandard.ZstdDecompressor:
-    """With the dictionary that may stand in a frame of its own before the others, and reading
-    continues behind it; without it, if it is damaged."""
-    head = source.read(8)
-    if head[:4] != _ZSTD_DICTIONARY:
-        source.seek(-len(head), io.SEEK_CUR)
+def _zstd_decoder(source: Stream) -> zstandard.ZstdDecompressor:
+    """With the dictionary that may stand in a frame of its own before the others, and is dropped;
+    without it, if it is damaged."""
+    if not source.has(8) or source.data[:4] != _ZSTD_DICTIONARY:
         return zstandard.ZstdDecompressor()
-    data = source.read(min(int.from_bytes(head[4:], "little"), MAX_RECORD))
+    size = 8 + min(int.from_bytes(source.data[4:8], "little"), MAX_RECORD)
+    source.has(size)
+    data = bytes(source.data[8:size])
+    source.drop(size)
     try:
         if data[:4] == ZSTD:  # the size that it declares may be anything
             data = zstandard.ZstdDecompressor().stream_reader(data).read(MAX_RECORD)
         return zstandard.ZstdDecompressor(zstandard.ZstdCompressionDict(data))
     except zstandard.ZstdError:
         return zstandard.ZstdDecompressor()
-
-
-def read_compressed(
-    file: BinaryIO, magic: bytes, frames: zstandard.ZstdDecompressor | None = None
-) -> Iterator[Event]:
-    """The members of a compressed archive from where it stands; behind a broken one the next."""
-    source = _Input(file)
-    again = furthest = 0
-    while True:
-        if magic == GZIP:
-            yield from source.whole_members()
-        start, chunk, decoder = source.place, FIRST_CHUNK, _Unzstd(frames) if frames else _Gunzip()
-        try:
-            while not decoder.eof and (part := source.take(min(chunk, decoder.chunk))):
-                chunk *= 2
-                piece, unused = decoder(part)
-                source.go_to(source.place - unused)
-                if piece:
-                    yield piece
-            fault = None if decoder.eof else Broken(CUT_OFF)
-        except (zlib.error, zstandard.ZstdError):
-            fault = Broken(BAD_COMPRESSION)
-        if source.place == start:
-            return
-        yield fault
-        if fault:
-            furthest = max(furthest, source.place)
-            again += source.place - start
-            is_spent = again > _AGAIN + _TIMES_AGAIN * furthest
-            source.go_to(furthest if is_spent else start + 1)
-            if not source.find(magic):
-                return
-
-
-def _inflated(member: memoryview) -> bytearray | None:
-    """Content of a whole member; None where it is none, or must be read bit by bit."""
-    size = _SIZE.unpack_from(member, len(member) - 4)[0] if len(member) >= _LEAST else 0
-    if not 0 < size <= _PIECE:
-        return None
-    try:
-        whole = deflate.gzip_decompress(member, size)
-    except deflate.DeflateError:
-        return None
-    return whole if len(whole) == size else None
-
-
-class _Gunzip:
-    """Decodes one member, bit by bit: (what came out, how many bytes were not needed)."""
-
-    chunk = _CHUNK
-
-    def __init__(self) -> None:
-        self._decoder = zlib.decompressobj(31)
-
-    @property
-    def eof(self) -> bool:
-        return self._decoder.eof
-
-    def __call__(self, part: memoryview) -> tuple[bytes, int]:
-        piece = self._decoder.decompress(part, _PIECE)
-        return piece, len(self._decoder.unconsumed_tail) or len(self._decoder.unused_data)
-
-
-class _Unzstd:
-    """The same for a frame of zstd, whose decoder knows no limit of its output: 2 KiB are 64 MiB
-    at most."""
-
-    chunk = 1 << 11
-
-    def __init__(self, frames: zstandard.ZstdDecompressor) -> None:
-        self._decoder = frames.decompressobj()
-
-    @property
-    def eof(self) -> bool:
-        return self._decoder.eof
-
-    def __call__(self, part: memoryview) -> tuple[bytes, int]:
-        return self._decoder.decompress(part), len(self._decoder.unused_data)

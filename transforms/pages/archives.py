@@ -1,4 +1,5 @@
-"""Web archives to records: WARC and WAT, plain, gzip, zstd, and the WARCs within a WACZ.
+"""Web archives to records: WARC and WAT, plain, gzip, zstd, within a second gzip, and the WARCs
+within a WACZ, which is a zip of them.
 
 A record is looked at only where its frame holds: its head can be read, and what follows its length
 is the next record or the end. A broken frame costs that record alone: reading continues at the next
@@ -8,34 +9,47 @@ member of the archive, or at the next line that begins a record.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+import zipfile
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import chain, islice
+from types import SimpleNamespace
+from typing import Any, BinaryIO, NamedTuple
 
-from alignset.transforms.pages.archive_files import archives_of
 from alignset.transforms.pages.archive_members import (
+    BAD_COMPRESSION,
     CUT_OFF,
+    GZIP,
     MAX_RECORD,
-    READ,
+    ZSTD,
     Broken,
-    read_members,
+    Piece,
+    Stream,
+    read_compressed,
 )
 from alignset.transforms.storage.broken_files import WRONG_FORMAT, FileFault
 
 # Why a record is broken, beside what is broken in the compression.
 BAD_HEAD, WRONG_LENGTH = "bad_head", "wrong_length"
-_MAX_HEAD = 1 << 16
-_LINE = re.compile(rb"WARC/\d+\.\d+[ \t]*\r?\n")
-_BLANK = re.compile(rb"\n[\r\n]")  # behind the last line of a head
-# A name is tried from its first letter on, and a value ends at any line's end, so that each byte is
-# looked at once.
+READ, _MAX_HEAD = 1 << 20, 1 << 16
+_MAGIC = re.compile(rb"WARC/|\x1f\x8b\x08|\x28\xb5\x2f\xfd|\x5d\x2a\x4d\x18")
+_NEXT = re.compile(rb"(?<=\n)WARC/\d+\.\d+[ \t]*\r?\n")
+_TEXT = re.compile(rb"[^\r\n]")
+_BEHIND = re.compile(rb"\r\n\r\n|[\r\n]*(?:\Z|WARC/)")
+# No line of a head begins as a record does, so that each byte is looked at once.
+_HEAD = re.compile(rb"WARC/\d+\.\d+[ \t]*\r?\n((?:(?!WARC/)[^\r\n][^\n]*+\n)*+)\r?\n")
+# A name is tried from its first letter on, and a value ends at any line's end.
 _FIELD = re.compile(rb"(?<![^:\s])([^:\s]++)[ \t]*+:[ \t]*+([^\n]*+(?:\n[ \t][^\n]*+)*+)\n")
+_WARC_NAME = re.compile(r"\.warc(\.gz|\.zst)?$")
+_MOST_GROWTH, LEAST_LIMIT = 16, 1 << 26  # times its size, or bytes, to which one may be unpacked
+_LONGEST_DIRECTORY = 1 << 22  # bytes of a zip's list of its files, which takes ten times the memory
 
 
 class ArchiveRecord(NamedTuple):
     """A record whose frame holds; names of `fields` are lower-case."""
 
     fields: dict[bytes, bytes]
-    block: bytes | memoryview
+    block: bytes
     whole: bool = True  # else the block is only its beginning, since it is longer than MAX_RECORD
 
     @property
@@ -45,14 +59,10 @@ class ArchiveRecord(NamedTuple):
     @property
     def target(self) -> str:
         """The URL that it is of; GNU wget writes it in angle brackets."""
-        return _target(self.fields)
+        return self.fields.get(b"warc-target-uri", b"").decode("utf-8", "replace").strip("<>")
 
 
 Found = ArchiveRecord | Broken
-
-
-def _target(fields: dict[bytes, bytes]) -> str:
-    return fields.get(b"warc-target-uri", b"").decode("utf-8", "replace").strip("<>")
 
 
 def read_records(source: BinaryIO) -> Iterator[Found]:
@@ -61,37 +71,13 @@ def read_records(source: BinaryIO) -> Iterator[Found]:
     Args:
       source: a file, open for reading, that can seek.
     """
-    for item in read_members_or_records(source):
-        if isinstance(item, bytearray):
-            yield from records_of(item)
-        else:
-            yield item
-
-
-def read_members_or_records(source: BinaryIO) -> Iterator[bytearray | Found]:
-    """The records of an archive, but for members that were decompressed at once: these are given as
-    they are, for `records_of`."""
-    for archive in archives_of(source):
-        if isinstance(archive, Broken):
-            yield archive
-            continue
-        events, longest = read_members(archive)
-        frame = _Frame(longest)
-        for event in events:
-            if isinstance(event, bytearray):
-                yield event
-            elif isinstance(event, bytes):
-                yield from frame.add(event)
-            else:
-                yield from frame.end(event)
-                frame = _Frame(longest)
-
-
-def records_of(member: bytearray) -> Iterator[Found]:
-    """The records of a whole member."""
-    frame = _Frame(len(member))
-    frame.buffer = member
-    return frame.end(None)
+    is_zip = source.read(4) == b"PK\x03\x04"
+    size = source.seek(0, 2)
+    source.seek(0)
+    if is_zip:
+        yield from _records_of_wacz(source, size)
+    else:
+        yield from _records(Stream(iter(partial(source.read, READ), b"")), size)
 
 
 def check_archive(source: BinaryIO) -> None:
@@ -100,136 +86,131 @@ def check_archive(source: BinaryIO) -> None:
     Raises:
       FileFault: no record begins in this file.
     """
-    for number, item in enumerate(read_records(source)):
-        if isinstance(item, ArchiveRecord):
-            return
-        if number == 100:
+    if not any(isinstance(item, ArchiveRecord) for item in islice(read_records(source), 100)):
+        raise FileFault(WRONG_FORMAT, "no WARC record begins in it")
+
+
+def fields_of(lines: bytes) -> dict[bytes, bytes]:
+    """The fields of a head by their names, which are lower-case; the first of a name counts."""
+    return {name.lower(): value.strip() for name, value in reversed(_FIELD.findall(lines))}
+
+
+def _records_of_wacz(source: BinaryIO, size: int) -> Iterator[Found]:
+    # It goes and reads wherever the file's own bytes say.
+    checked: Any = SimpleNamespace(
+        tell=source.tell,
+        seekable=source.seekable,
+        seek=lambda place, whence=0: source.seek(place if whence else max(0, place), whence),
+        read=lambda size=-1: source.read(min(size, _LONGEST_DIRECTORY)),
+    )
+    files: list[zipfile.ZipInfo] = []
+    try:
+        wacz = zipfile.ZipFile(checked)
+        files = sorted(wacz.infolist(), key=lambda file: file.filename)
+    except OSError:  # of the disk or network: the zip's own faults are others
+        raise
+    except Exception:  # zipfile raises of seven kinds
+        yield Broken(BAD_COMPRESSION)
+    for file in files:
+        if _WARC_NAME.search(file.filename):
+            size -= file.compress_size
+            # Of files that lie over each other a zip of 10 MB may have 280 TB.
+            is_sound = size >= 0 and file.compress_type in (
+                zipfile.ZIP_STORED,
+                zipfile.ZIP_DEFLATED,
+            )
+            pieces = _unzipped(wacz, file) if is_sound else [Broken(BAD_COMPRESSION)]
+            yield from _records(Stream(_limited(pieces, file.compress_size)), file.file_size)
+
+
+def _unzipped(wacz: zipfile.ZipFile, file: zipfile.ZipInfo) -> Iterator[Piece]:
+    try:
+        with wacz.open(file) as source:
+            yield from iter(partial(source.read, READ), b"")
+    except OSError:
+        raise
+    except Exception:
+        yield Broken(BAD_COMPRESSION)
+
+
+def _limited(pieces: Iterable[Piece], size: int) -> Iterator[Piece]:
+    """The pieces unpacked from so many bytes, as one, up to a limit; and the last fault."""
+    fault, room = None, max(LEAST_LIMIT, _MOST_GROWTH * size)
+    for piece in pieces:
+        if isinstance(piece, bytes | bytearray):
+            yield piece[:room]
+            room -= len(piece)
+        else:
+            fault = piece or fault
+        if room < 0:
+            fault = Broken(CUT_OFF)
             break
-    raise FileFault(WRONG_FORMAT, "no WARC record begins in it")
+    yield fault
 
 
-class _Frame:
-    """The buffer of a member, and the position in it."""
-
-    def __init__(self, longest: int) -> None:
-        self.longest = longest
-        self.buffer = bytearray()
-        self.at = 0
-        self.least_bytes = READ  # in the buffer, for a look: all of a usual member
-        self.blank = -1  # where the next blank line is, if that is known
-        self.skip = 0  # bytes still to come of a record that is not held
-        self.is_lost = False  # looking for the next line that begins a record
-
-    def add(self, piece: bytes) -> Iterator[Found]:
-        """The records that are whole once this piece has come."""
-        passed_bytes = min(self.skip, len(piece))
-        self.skip -= passed_bytes
-        self.buffer += memoryview(piece)[passed_bytes:]
-        if len(self.buffer) >= self.least_bytes:
-            yield from self._parse(final=False)
-
-    def end(self, fault: Broken | None) -> Iterator[Found]:
-        """The member ends, as it should or not."""
-        is_cut = self.skip > 0
-        yield from self._parse(final=True, fault=fault)
-        if fault and not self.is_lost and is_cut:
-            yield fault
-
-    def _parse(self, final: bool, fault: Broken | None = None) -> Iterator[Found]:
-        has_said = False
-        self.least_bytes, self.blank = 0, -1
-        while True:
-            item = self._next(final)
-            if item is None:
-                break
-            if fault and isinstance(item, Broken) and self.is_lost and self._start() < 0:
-                item, has_said = item._replace(detail=fault.detail), True
-            yield item
-        if final:
-            if fault and not has_said and not self.skip:
-                yield fault
+def _records(stream: Stream, size: int, *, within_gzip: bool = False) -> Iterator[Found]:
+    """The records of an archive of so many bytes, by what comes first in it: its own beginning may
+    be damaged."""
+    stream.has(READ)
+    first = _MAGIC.search(stream.data, 0, READ)
+    if not first or first[0] == b"WARC/":
+        yield from _records_of_member(stream, size)
+        return
+    magic = GZIP if first[0] == GZIP else ZSTD
+    pieces, may_be_outer = read_compressed(stream, magic), magic == GZIP and not within_gzip
+    for piece in pieces:
+        member = Stream(chain([piece], pieces))
+        if may_be_outer and member.has(3) and member.data[:3] == GZIP:
+            whole = Stream(_limited(chain([member.data], pieces), size))
+            yield from _records(whole, size, within_gzip=True)
             return
-        passed_bytes = max(0, self.at - 1)  # the byte before tells whether a line begins there
-        del self.buffer[:passed_bytes]
-        self.at -= passed_bytes
-        self.least_bytes = max(READ, self.least_bytes - passed_bytes)
+        may_be_outer &= not member.data
+        yield from _records_of_member(member, 1 << 62)
+    if stream.fault:
+        yield stream.fault
 
-    def _start(self) -> int:
-        """Where the next line is that begins a record, or -1."""
-        buffer, at = self.buffer, self.buffer.find(b"WARC/", self.at)
-        while at > 0 and (buffer[at - 1] != ord("\n") or not _LINE.match(buffer, at)):
-            at = buffer.find(b"WARC/", at + 1)
-        return at
 
-    def _next(self, final: bool) -> Found | None:
-        """The next thing found; None where more is needed, or nothing is left."""
-        buffer = self.buffer
-        if self.is_lost:
-            start = self._start()
-            if start < 0:
-                self.at = len(buffer) if final else max(self.at, len(buffer) - 32)
-                return None
-            self.at, self.is_lost = start, False
-        while self.at < len(buffer) and buffer[self.at] in b"\r\n":
-            self.at += 1
-        if self.at == len(buffer):
-            return None
-        head = self._head()
-        if not head:
-            may_begin = b"WARC/".startswith(buffer[self.at : self.at + 5])
-            to_come = len(buffer) - self.at < _MAX_HEAD and may_begin
-            if to_come and not final:
-                return None
-            return self._broken(CUT_OFF if to_come else BAD_HEAD, self.at + 1, {})
-        fields, start = head
-        length = fields.get(b"content-length", b"")
-        if not length.isdigit() or len(length) > 18:
-            return self._broken(BAD_HEAD, start, fields)
-        return self._framed(start, int(length), fields, final)
+def _records_of_member(member: Stream, longest: int) -> Iterator[Found]:
+    last: Broken | None = None  # what is broken, if that came last: a fault has cut it
+    while True:
+        if begin := (_NEXT if last else _TEXT).search(member.data):
+            member.drop(begin.start())
+            if last:
+                yield last
+            item = _framed(member, longest)
+            last = item if isinstance(item, Broken) else None
+            if not last:
+                yield item
+        else:
+            member.drop(max(0, len(member.data) - 32))  # a line may have begun
+            if not member.has(len(member.data) + 1):
+                break
+    if last and member.fault:
+        last = last._replace(detail=member.fault.detail)
+    yield from filter(None, [last or member.fault])
 
-    def _head(self) -> tuple[dict[bytes, bytes], int] | None:
-        """The fields of the record that begins here, and where its block does."""
-        buffer = self.buffer
-        line = _LINE.match(buffer, self.at, self.at + _MAX_HEAD)
-        if not line:
-            return None
-        if self.blank < line.end() - 1:  # else it was found for a record before
-            blank = _BLANK.search(buffer, line.end() - 1)
-            self.blank = blank.start() if blank else len(buffer)
-        end = self.blank + 1
-        start = end + (2 if buffer[end : end + 1] == b"\r" else 1)
-        if end - self.at > _MAX_HEAD or buffer[start - 1 : start] != b"\n":
-            return None
-        fields = _FIELD.findall(buffer[line.end() : end])
-        return {name.lower(): value.rstrip(b"\r") for name, value in fields}, start
 
-    def _framed(
-        self, start: int, length: int, fields: dict[bytes, bytes], final: bool
-    ) -> Found | None:
-        buffer, stop = self.buffer, start + length
-        if stop > len(buffer):
-            if length > self.longest:
-                return self._broken(WRONG_LENGTH, start, fields)
-            if final:
-                return self._broken(CUT_OFF, start, fields)
-            held_whole = length <= MAX_RECORD
-            self.least_bytes = stop + 9 if held_whole else start + _MAX_HEAD
-            if held_whole or len(buffer) < self.least_bytes:
-                return None
-            self.skip = stop - len(buffer)
-            self.at = len(buffer)
-            return ArchiveRecord(fields, bytes(buffer[start : start + _MAX_HEAD]), whole=False)
-        behind = bytes(buffer[stop : stop + 9])
-        if len(behind) < 9 and not final:
-            self.least_bytes = stop + 9
-            return None
-        if behind[:4] != b"\r\n\r\n" and behind.lstrip(b"\r\n")[:5] not in (b"", b"WARC/"):
-            return self._broken(WRONG_LENGTH, start, fields)
-        self.at = stop
-        block = memoryview(buffer)[start:stop]
-        # What is held will grow: no view.
-        return ArchiveRecord(fields, block if final else bytes(block))
-
-    def _broken(self, detail: str, at: int, fields: dict[bytes, bytes]) -> Broken:
-        self.at, self.is_lost = at, True
-        return Broken(detail, _target(fields))
+def _framed(member: Stream, longest: int) -> Found:
+    """The record that begins here, which is dropped from the member; or why there is none."""
+    is_cut = not member.has(_MAX_HEAD)
+    head = _HEAD.match(member.data, 0, _MAX_HEAD)
+    if not head:
+        is_cut = is_cut and b"WARC/".startswith(member.data[:5])
+        return Broken(CUT_OFF if is_cut else BAD_HEAD)
+    record = ArchiveRecord(fields_of(head[1]), b"")
+    length = record.fields.get(b"content-length", b"")
+    if not length.isdigit() or len(length) > 18:
+        return Broken(BAD_HEAD, record.target)
+    size, start = int(length), head.end()
+    if size > longest:
+        return Broken(WRONG_LENGTH, record.target)
+    stop = start + (size if size <= MAX_RECORD else _MAX_HEAD)
+    if not member.has(stop):
+        return Broken(CUT_OFF, record.target)
+    if size <= MAX_RECORD:
+        member.has(stop + 9)
+        if not _BEHIND.match(member.data, stop, stop + 9):
+            return Broken(WRONG_LENGTH, record.target)
+    block = bytes(memoryview(member.data)[start:stop])
+    member.drop(start + size)
+    return ArchiveRecord(record.fields, block, size <= MAX_RECORD)

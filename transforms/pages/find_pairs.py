@@ -11,8 +11,7 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
-from alignset.transforms.pages.archive_members import Broken
-from alignset.transforms.pages.http_pages import LONG_URL, MAX_PAGE, MAX_URL, TOO_LARGE, Page
+from alignset.transforms.pages.http_pages import Page
 from alignset.transforms.pages.page_counts import PageTally
 from alignset.transforms.pages.page_files import PageFiles
 from alignset.transforms.pages.page_words import HONOURED
@@ -29,13 +28,7 @@ def pairs_of_pages(
     Args:
       how: which opt-outs of pages are honoured.
     """
-    yield from filter(len, rows_of(pairs_in(map(_checked, pages), PageTally(), how), how))
-
-
-def _checked(page: Page) -> Page | Broken:
-    if len(page.url) > MAX_URL:
-        return Broken(LONG_URL, page.url)
-    return page if len(page.body) <= MAX_PAGE else Broken(TOO_LARGE, page.url)
+    yield from filter(len, rows_of(pairs_in(pages, PageTally(), how), how))
 
 
 class _FindPairs(beam.DoFn):

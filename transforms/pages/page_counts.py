@@ -50,10 +50,7 @@ def add_page_counts(counts: Iterable[PageCounts]) -> PageCounts:
     )
 
 
-_DAY = re.compile(rb"(\d{4})-(\d\d)-(\d\d)")
-# Of the page. A WAT record has a WARC-Date of its own, which may be of the day when it was made.
-_IN_WAT = re.compile(rb'"WARC-Date"\s*+:\s*+"(\d{4}-\d\d-\d\d)')
-_BEGINNING = 1 << 16  # bytes; what is told of the HTML, which is long, comes after it
+_DAY = re.compile(r"(\d{4})-(\d\d)-(\d\d)", re.A)
 
 
 class PageTally(Counter[str]):
@@ -67,7 +64,7 @@ class PageTally(Counter[str]):
         super().__init__()
         self.first_day = self.last_day = ""
 
-    def note_day(self, warc_date: bytes) -> None:
+    def note_day(self, warc_date: str) -> None:
         """Takes a page's WARC-Date in; one that names no day is left out."""
         if day := day_of(warc_date[:10]):
             self.first_day = min(self.first_day or day, day)
@@ -75,16 +72,10 @@ class PageTally(Counter[str]):
 
 
 @lru_cache(1 << 10)
-def day_of(warc_date: bytes) -> str:
+def day_of(warc_date: str) -> str:
     """The day that a WARC-Date begins with, or "" where it begins with none."""
     match = _DAY.match(warc_date)
     try:
         return date(*map(int, match.groups())).isoformat() if match else ""
     except ValueError:
         return ""
-
-
-def date_in_wat(record: bytes | bytearray | memoryview) -> bytes:
-    """The WARC-Date of the page that a WAT record tells of, or b""."""
-    match = _IN_WAT.search(record, 0, _BEGINNING)
-    return match[1] if match else b""

@@ -13,7 +13,7 @@ import can_ada
 
 from alignset.transforms.columns.web_urls import parse_url
 from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
-from alignset.transforms.pages.archive_members import Broken, unreadable
+from alignset.transforms.pages.archive_members import Broken, to_the_end, unreadable
 from alignset.transforms.pages.html_elements import read_elements
 from alignset.transforms.pages.http_pages import MAX_URL, Page
 from alignset.transforms.pages.page_encoding import encoding_of
@@ -29,32 +29,20 @@ _SPACE = " \t\n\f\r"
 
 
 class Found(NamedTuple):
-    """One image with its text, as the page has them."""
+    """One image with its text, as the page has them, and what the page says of its use."""
 
     url: str  # absolute, by the rules of the URL standard; as it stands where that cannot be
     text: str
     page: str
-
-    def with_words(self, words: PageWords) -> FoundImage:
-        """The same with what its page says."""
-        return self if words == SILENT else Spoken(self, words)
-
-
-class Spoken(NamedTuple):
-    """An image whose page says something of its use."""
-
-    image: Found
-    words: PageWords
-
-
-FoundImage = Found | Spoken
+    words: PageWords = SILENT
 
 
 class _Elements:
     """Collects the images of a page, and the elements in which it may say something of its use."""
 
     def __init__(self, url: str) -> None:
-        self.images: list[Found] = []
+        # As the page has them, with its base and its URL there: joined, each has the long base.
+        self.images: list[tuple[str, str, can_ada.URL | None, str]] = []
         self.metas: list[tuple[str, str]] = []
         self.links: list[tuple[str, str]] = []
         self._base = Base(url)
@@ -67,7 +55,7 @@ class _Elements:
             if text and not text.isspace():
                 url = image_url(attributes) or (self._pictures[-1] if self._pictures else "")
                 if url:
-                    self.images.append(Found(self._base.join(url), text, self._base.page))
+                    self.images.append((url, text, self._base.url, self._base.page))
         elif name == "picture":
             self._pictures.append("")
         elif name == "source":
@@ -88,8 +76,10 @@ class _Elements:
             self._pictures.pop()
 
 
-def images_of(page: Page, how: OptOutSettings = HONOURED) -> Iterator[FoundImage | Broken]:
-    """The images with alt-texts of a page, and whether it made our code raise.
+def images_of(page: Page, how: OptOutSettings = HONOURED) -> Iterator[Found | Broken]:
+    """Parses a page. Returns its images with alt-texts, whose URLs are made as they are read.
+
+    A page that makes our code raise has no image, since an opt-out may have been missed.
 
     Args:
       how: which opt-outs of the page are honoured.
@@ -101,9 +91,18 @@ def images_of(page: Page, how: OptOutSettings = HONOURED) -> Iterator[FoundImage
         if elements.images:
             words = page_words(page.url, page.header, elements.metas, elements.links, how)
     except Exception as error:
-        yield unreadable(error, page.url)
-    for image in elements.images:
-        yield image.with_words(words)
+        return iter([unreadable(error, page.url)])
+    found = (
+        Found(absolute_url(url, base), text, page_url, words)
+        for url, text, base, page_url in elements.images
+    )
+    return to_the_end(found, page.url)
+
+
+def absolute_url(url: str, base: can_ada.URL | None) -> str:
+    """The absolute URL, or the same where that cannot be."""
+    target = parse_url(url, base)
+    return url if target is None else target.href
 
 
 def image_url(attributes: Mapping[str, str | None]) -> str:
@@ -134,11 +133,15 @@ def _largest(attributes: Mapping[str, str | None]) -> str:
 
 
 class Base:
-    """The base of a page's relative URLs, and its own URL, or empty."""
+    """The base of a page's relative URLs, and its own URL, or empty.
+
+    Attributes:
+      url: the base. page: the page's own.
+    """
 
     def __init__(self, page: str) -> None:
         self.page = page
-        self._url = parse_url(page)
+        self.url = parse_url(page)
         self._set = False
 
     def set(self, href: str | None) -> None:
@@ -148,7 +151,7 @@ class Base:
         self._set = True
         base = parse_url(self.join(href.strip(_SPACE)))
         if base is not None and _may_be_page(base):
-            self._url = base
+            self.url = base
 
     def by_canonical(self, link: Mapping[str, str | None]) -> None:
         """By a `link` of the page to itself, where nothing else tells its URL."""
@@ -158,13 +161,12 @@ class Base:
         if page is None or not _may_be_page(page):
             return
         if not self._set:
-            self._url = page
+            self.url = page
         self.page = page.href
 
     def join(self, url: str) -> str:
         """The absolute URL, or the same where that cannot be."""
-        target = parse_url(url, self._url)
-        return url if target is None else target.href
+        return absolute_url(url, self.url)
 
 
 def _may_be_page(url: can_ada.URL) -> bool:

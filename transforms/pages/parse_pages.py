@@ -24,7 +24,7 @@ from msgspec import UNSET
 from alignset.transforms.columns.pair_columns import OPT_OUTS, PAGE_URL
 from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from alignset.transforms.pages.archive_members import Broken, to_the_end, unreadable
-from alignset.transforms.pages.archives import ArchiveRecord, read_records
+from alignset.transforms.pages.archives import read_records
 from alignset.transforms.pages.http_pages import (
     LONG_URL,
     MAX_PAGE,
@@ -35,9 +35,9 @@ from alignset.transforms.pages.http_pages import (
 )
 from alignset.transforms.pages.page_counts import PageCounts, PageTally
 from alignset.transforms.pages.page_files import SAID, PageFiles, parsed_path
-from alignset.transforms.pages.page_images import FoundImage, Spoken, images_of
-from alignset.transforms.pages.page_words import HONOURED, SILENT
-from alignset.transforms.pages.wat import read_wat
+from alignset.transforms.pages.page_images import Found, images_of
+from alignset.transforms.pages.page_words import HONOURED
+from alignset.transforms.pages.wat import page_of_wat
 from alignset.transforms.rules.given import PAGE_FAULTS
 from alignset.transforms.storage.broken_files import BrokenFile, BrokenInputError, broken_file
 from alignset.transforms.storage.files import exists, is_local, open_to_read
@@ -50,7 +50,7 @@ PAGE_PAIRS = pa.schema(
 )
 BYTES_AT_ONCE = 1 << 25  # of pages
 ROWS_AT_ONCE, _CHARACTERS_AT_ONCE = 1 << 14, 1 << 24  # of strings
-Pairs = FoundImage | Broken | BrokenFile
+Pairs = Found | Broken | BrokenFile
 T = TypeVar("T")
 COUNTS = b"alignset.pages"  # where the file keeps what was counted
 
@@ -62,13 +62,8 @@ def pairs_of(part: PageFiles, tally: PageTally, how: OptOutSettings = HONOURED) 
     Args:
       how: which opt-outs of pages are honoured.
     """
-    if part.format == "wat":
-        for path, _ in part.files:
-            yield from _while_readable(path, _wat_pairs(path, tally, how))
-        return
-    is_html = part.format == "html"
     pages = chain.from_iterable(
-        _while_readable(path, _html_page(path, url) if is_html else _pages_of_archive(path, tally))
+        _while_readable(path, _pages_of_file(part.format, path, url, tally))
         for path, url in part.files
     )
     yield from pairs_in(pages, tally, how)
@@ -82,26 +77,30 @@ def pairs_in(
     while not ended:
         # libxml2 keeps each name of a tag or attribute until the thread ends that read it.
         with ThreadPoolExecutor(1) as thread:
-            items, ended = thread.submit(_next_pairs, remaining, tally, how).result()
-        yield from items
+            parts, ended = thread.submit(_next_pairs, remaining, tally, how).result()
+        yield from chain.from_iterable(parts)
 
 
 def _next_pairs(
     pages: Iterator[Page | Broken | BrokenFile], tally: PageTally, how: OptOutSettings
-) -> tuple[list[Pairs], bool]:
-    """The pairs of the next pages, and whether these are the last."""
-    items: list[Pairs] = []
+) -> tuple[list[Iterable[Pairs]], bool]:
+    """The pairs of each of the next pages, and whether these are the last."""
+    parts: list[Iterable[Pairs]] = []
     size = 0
     for page in pages:
         if isinstance(page, Broken | BrokenFile):
-            items.append(page)
+            parts.append([page])
+        elif len(page.url) > MAX_URL or len(page.body) > MAX_PAGE:
+            fault = LONG_URL if len(page.url) > MAX_URL else TOO_LARGE
+            parts.append([Broken(fault, page.url)])
         else:
             tally["pages"] += 1
-            items += images_of(page, how)
+            tally.note_day(page.date)
+            parts.append(images_of(page, how))
             size += len(page.body)
-        if size >= BYTES_AT_ONCE or len(items) >= ROWS_AT_ONCE:
-            return items, False
-    return items, True
+        if size >= BYTES_AT_ONCE or len(parts) >= ROWS_AT_ONCE:
+            return parts, False
+    return parts, True
 
 
 def _while_readable(path: str, items: Iterable[T]) -> Iterator[T | BrokenFile]:
@@ -115,38 +114,27 @@ def _while_readable(path: str, items: Iterable[T]) -> Iterator[T | BrokenFile]:
         yield file
 
 
-def _wat_pairs(path: str, tally: PageTally, how: OptOutSettings) -> Iterator[FoundImage | Broken]:
-    with open_to_read(path) as source:
-        yield from to_the_end(read_wat(source, tally, how))
-
-
-def _pages_of_archive(path: str, tally: PageTally) -> Iterator[Page | Broken]:
-    with open_to_read(path) as source:
-        for record in to_the_end(read_records(source)):
-            tally["records"] += 1
-            item = _page_of(record) if isinstance(record, ArchiveRecord) else record
-            if isinstance(item, str):
-                tally[item] += 1
-            else:
-                if isinstance(item, Page) and isinstance(record, ArchiveRecord):
-                    tally.note_day(record.fields.get(b"warc-date", b""))
-                yield item
-
-
-def _page_of(record: ArchiveRecord) -> Page | Broken | str:
-    try:
-        return page_of(record)
-    except Exception as error:
-        return unreadable(error, record.target)
-
-
-def _html_page(path: str, url: str) -> Iterator[Page | Broken]:
-    if len(url) > MAX_URL:
-        yield Broken(LONG_URL, url)
+def _pages_of_file(format: str, path: str, url: str, tally: PageTally) -> Iterator[Page | Broken]:
+    if format == "html":
+        with open_to_read(path) as source:
+            yield Page(url, source.read(MAX_PAGE + 1))
         return
+    read_page = page_of_wat if format == "wat" else page_of
     with open_to_read(path) as source:
-        body = source.read(MAX_PAGE + 1)
-    yield Page(url, body, "") if len(body) <= MAX_PAGE else Broken(TOO_LARGE, url)
+        for item in to_the_end(read_records(source)):
+            tally["records"] += 1
+            page: Page | Broken | str
+            if isinstance(item, Broken):
+                page = item
+            else:
+                try:
+                    page = read_page(item)
+                except Exception as error:
+                    page = unreadable(error, item.target)
+            if isinstance(page, str):
+                tally[page] += 1
+            else:
+                yield page
 
 
 def rows_of(pairs: Iterable[Pairs], how: OptOutSettings = HONOURED) -> Iterator[pa.RecordBatch]:
@@ -164,12 +152,11 @@ def rows_of(pairs: Iterable[Pairs], how: OptOutSettings = HONOURED) -> Iterator[
             row = (None, None, item.detail, item.page, None, None)
             size += len(item.page)
         else:
-            image, words = item if isinstance(item, Spoken) else (item, SILENT)
-            opted_out = words.opt_outs
+            opted_out = item.words.opt_outs
             fault = opted_out[0] if opted_out and how.rejects else None
-            statements = words.license, ",".join(opted_out) or None
-            row = (image.url, image.text, fault, image.page, *statements)
-            size += len(image.url) + len(image.text) + len(image.page)
+            statements = item.words.license, ",".join(opted_out) or None
+            row = (item.url, item.text, fault, item.page, *statements)
+            size += len(item.url) + len(item.text) + len(item.page)
         for column, value in zip(columns, row, strict=True):
             column.append(value)
         if len(columns[0]) == ROWS_AT_ONCE or size >= _CHARACTERS_AT_ONCE:

@@ -1,214 +1,149 @@
-"""Common Crawl's WAT records, which are JSON about pages, to the images of the pages."""
+"""Common Crawl's WAT records, which are JSON about pages, to pages of what they tell.
+
+A WAT has attributes as they stand in a page. They are written back as HTML, so that images, base,
+opt-outs and licence of a page follow the same rules whether it comes from a WARC or its WAT.
+"""
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Iterable, Iterator
-from itertools import groupby
-from operator import itemgetter
-from typing import Any, BinaryIO, TypeVar
+from typing import Any
 
 import msgspec
-import numpy as np
-from selectolax.lexbor import LexborHTMLParser
+from msgspec import Struct
 
-from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
-from alignset.transforms.pages.archive_members import Broken, to_the_end, unreadable
-from alignset.transforms.pages.archives import ArchiveRecord, read_members_or_records, records_of
-from alignset.transforms.pages.http_pages import (
-    LONG_URL,
-    MAX_URL,
-    NO_RESPONSE,
-    NOT_HTML,
-    NOT_OK,
-    TOO_LARGE,
-)
-from alignset.transforms.pages.page_counts import PageTally, date_in_wat
-from alignset.transforms.pages.page_images import Base, Found, FoundImage, usable_url
-from alignset.transforms.pages.page_words import HONOURED, SILENT, PageWords, page_words
-from alignset.transforms.pages.wat_links import ODD, PAGE, WITHOUT_RESPONSE, look
+from alignset.transforms.pages.archive_members import Broken
+from alignset.transforms.pages.archives import ArchiveRecord
+from alignset.transforms.pages.http_pages import NO_RESPONSE, NOT_HTML, NOT_OK, TOO_LARGE, Page
 
 BAD_JSON = "bad_json"
-_PATH = "IMG@/src"
-BYTES_AT_ONCE = 1 << 19  # bytes of members that are looked through together, within a core's cache
 _MOST_PARSED = 1 << 24  # bytes of a record, which a parser makes thirty times as much of
-_NOT_AS_IT_SHOULD = ValueError, LookupError, RecursionError, AttributeError, TypeError
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-T = TypeVar("T")
-Told = Iterable[FoundImage | Broken] | Broken | str
 
 
-def read_wat(
-    source: BinaryIO, tally: PageTally, how: OptOutSettings = HONOURED
-) -> Iterator[FoundImage | Broken]:
-    """The images with alt-texts of the pages that the records tell of, of many pages at once as far
-    as they are usual; and what is broken. Counts the records, and which are of no page."""
-    waiting: list[bytearray] = []
-    size = 0
-    for item in read_members_or_records(source):
-        member = _member(item) if isinstance(item, ArchiveRecord) else item
-        if isinstance(member, bytearray):
-            waiting.append(member)
-            size += len(member)
-            if size < BYTES_AT_ONCE:
-                continue
-        yield from images_of_members(waiting, tally, how)
-        waiting, size = [], 0
-        if not isinstance(member, bytearray):
-            yield from _counted(member, tally, how)
-    yield from images_of_members(waiting, tally, how)
+class _Link(Struct, gc=False):
+    path: Any = None
+    url: Any = None
+    alt: Any = None
+    rel: Any = None
 
 
-def _member(record: ArchiveRecord) -> bytearray | ArchiveRecord:
-    """A record as a gzip member holds it, so that other containers are searched in the same way,
-    and the same damage costs the same; a record that is too long as it is."""
-    if not record.whole or len(record.block) > _MOST_PARSED:
-        return record
-    fields = b"".join(b"%s: %s\r\n" % field for field in record.fields.items())
-    return bytearray(b"WARC/1.0\r\n%s\r\n%s\r\n\r\n" % (fields, record.block))
+class _Meta(Struct, gc=False):
+    name: Any = None
+    content: Any = None
 
 
-def images_of_members(
-    members: list[bytearray], tally: PageTally, how: OptOutSettings = HONOURED
-) -> Iterator[FoundImage | Broken]:
-    """The same of whole members; parses only what is not as usual."""
-    result = look(members, how.page_directives)
-    pages, none = (int(np.count_nonzero(result.kinds == k)) for k in (PAGE, WITHOUT_RESPONSE))
-    tally.update({"records": pages + none, "pages": pages, NO_RESPONSE: none})
-    for at in np.flatnonzero(result.kinds == PAGE):
-        tally.note_day(date_in_wat(members[at]))
-    for url, of_page in groupby(result.objects(), key=itemgetter(0)):
-        base = Base(url.decode("utf-8", "replace").strip("<>"))
-        yield from _images((link for _, link in of_page), base, _loads)
-    odd_members = (members[at] for at in np.flatnonzero(result.kinds == ODD))
-    yield from _parsed_images(odd_members, tally, how)
+class _Head(Struct, rename="pascal"):
+    base: Any = None
+    metas: list[_Meta] | None = None
+    link: list[_Link] | None = None
 
 
-def _images(
-    links: Iterable[T], base: Base, parse: Callable[[T], Any], words: PageWords = SILENT
-) -> Iterator[FoundImage | Broken]:
-    """The images among a page's links, and one `bad_json` where any is not as it should be."""
-    has_fault = False
-    for link in links:
-        try:
-            image = _image(parse(link), base)
-        except _NOT_AS_IT_SHOULD:
-            if not has_fault:
-                yield Broken(BAD_JSON, base.page)
-            has_fault = True
-        except Exception as error:
-            yield unreadable(error, base.page)
-        else:
-            if image:
-                yield image.with_words(words)
+class _Html(Struct, rename="pascal"):
+    head: _Head | None = None
+    links: list[_Link] | None = None
 
 
-def _parsed_images(
-    members: Iterable[bytearray], tally: PageTally, how: OptOutSettings
-) -> Iterator[FoundImage | Broken]:
-    for member in members:
-        for record in records_of(member):
-            yield from _counted(record, tally, how)
+class _Message(Struct, rename="pascal"):
+    status: Any = None
 
 
-def _counted(
-    record: ArchiveRecord | Broken, tally: PageTally, how: OptOutSettings
-) -> Iterator[FoundImage | Broken]:
-    images = images_of_wat(record, how)
-    tally["records"] += 1
-    if isinstance(images, str):
-        tally[images] += 1
-    elif isinstance(images, Broken):
-        yield images
-    else:
-        tally["pages"] += 1
-        if isinstance(record, ArchiveRecord):
-            tally.note_day(date_in_wat(record.block))
-        yield from to_the_end(images, "" if isinstance(record, Broken) else record.target)
+class _Response(
+    Struct, rename={"message": "Response-Message", "headers": "Headers", "html": "HTML-Metadata"}
+):
+    message: _Message | None = None
+    headers: dict[str, Any] | None = None
+    html: _Html | None = None
 
 
-def images_of_wat(record: ArchiveRecord | Broken, how: OptOutSettings = HONOURED) -> Told:
-    """The same of one record, whose JSON is parsed."""
-    if isinstance(record, Broken):
-        return record
+class _Payload(Struct, rename={"response": "HTTP-Response-Metadata"}):
+    response: _Response | None = None
+
+
+class _Fields(
+    Struct, rename={"kind": "WARC-Type", "target": "WARC-Target-URI", "date": "WARC-Date"}
+):
+    kind: str | None = None
+    target: str = ""
+    date: str = ""
+
+
+class _Envelope(Struct, rename={"fields": "WARC-Header-Metadata", "payload": "Payload-Metadata"}):
+    fields: _Fields | None = None
+    payload: _Payload | None = None
+
+
+class _Wat(Struct, rename="pascal"):
+    envelope: _Envelope
+
+
+_DECODER = msgspec.json.Decoder(_Wat)
+
+
+def page_of_wat(record: ArchiveRecord) -> Page | Broken | str:
+    """The page that a record tells of, as `page_of` gives it: HTML of its images with an alt-text,
+    its base, `meta` elements and licences."""
     if record.kind != b"metadata":
         return NO_RESPONSE
     if not record.whole or len(record.block) > _MOST_PARSED:
         return Broken(TOO_LARGE, record.target)
     try:
-        return _parsed(_loads(record.block), record.target, how)
-    except _NOT_AS_IT_SHOULD:
+        envelope = _decoded(record.block).envelope
+    except (msgspec.DecodeError, ValueError, RecursionError):
         return Broken(BAD_JSON, record.target)
-    except Exception as error:
-        return unreadable(error, record.target)
-
-
-def _loads(block: bytes | memoryview) -> Any:
-    try:
-        return msgspec.json.decode(block)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        # Lone surrogates, NaN, bytes that are not UTF-8.
-        text = json.dumps(json.loads(str(block, "utf-8", "replace")), ensure_ascii=False)
-        return json.loads(_SURROGATE.sub("\ufffd", text))
-
-
-def _parsed(whole: Any, target: str, how: OptOutSettings) -> Told:
-    envelope = whole["Envelope"]
-    head = envelope.get("WARC-Header-Metadata") or {}
-    if head.get("WARC-Type") != "response":
+    fields = envelope.fields or _Fields()
+    if fields.kind != "response":
         return NO_RESPONSE
-    response = (envelope.get("Payload-Metadata") or {}).get("HTTP-Response-Metadata") or {}
-    if not str((response.get("Response-Message") or {}).get("Status", "")).startswith("2"):
+    response = (envelope.payload or _Payload()).response or _Response()
+    if not str((response.message or _Message()).status).startswith("2"):
         return NOT_OK
-    page = response.get("HTML-Metadata")
-    if page is None:
+    if response.html is None:
         return NOT_HTML
-    url = str(head.get("WARC-Target-URI", "")).strip("<>")
-    if len(url) > MAX_URL:
-        return Broken(LONG_URL, target)
-    base = Base(url)
-    base.set((page.get("Head") or {}).get("Base"))
-    words = _words(url, response.get("Headers"), page, how)
-    return _images(iter(page.get("Links") or ()), base, lambda link: link, words)
-
-
-def _words(url: str, headers: Any, page: dict[str, Any], how: OptOutSettings) -> PageWords:
-    """Opt-outs and licence of the page; malformed values are ignored."""
-    head = page.get("Head")
-    head = head if isinstance(head, dict) else {}
+    url = _bytes_of(fields.target).decode().strip("<>")
     lines = []
-    for name, values in headers.items() if isinstance(headers, dict) else ():
+    for name, values in (response.headers or {}).items():
         for value in values if isinstance(values, list) else [values]:
-            lines.append(f"{name}: {value}".encode("utf-8", "replace"))
-    metas, links, more = (
-        [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
-        for items in (head.get("Metas"), head.get("Link"), page.get("Links"))
-    )
-    meta_pairs = (_pair(meta, "name", "content") for meta in metas)
-    link_pairs = (_pair(link, "rel", "url") for link in (*links, *more) if "rel" in link)
-    return page_words(url, tuple(lines), meta_pairs, link_pairs, how)
+            lines.append(_bytes_of(f"{name}: {value}"))
+    return Page(url, _bytes_of(_html_of(response.html)), "utf-8", tuple(lines), fields.date)
 
 
-def _pair(element: dict[str, Any], first: str, second: str) -> tuple[str, str]:
-    return _unescaped(str(element.get(first) or ""), str(element.get(second) or ""))
+def _decoded(block: bytes) -> _Wat:
+    try:
+        return _DECODER.decode(block)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        # Lone surrogates, control characters, bytes that are not UTF-8.
+        whole = json.loads(str(block, "utf-8", "replace"), strict=False)
+        return msgspec.convert(whole, _Wat)
 
 
-def _image(link: dict[str, Any], base: Base) -> Found | None:
-    text, url = link.get("alt"), link.get("url")
-    if link.get("path") != _PATH or not isinstance(text, str) or not isinstance(url, str):
-        return None
-    text, url = _unescaped(text, url)
-    url = usable_url(url)
-    return Found(base.join(url), text, base.page) if url and text and not text.isspace() else None
+def _bytes_of(text: str) -> bytes:
+    """UTF-8, in which a lone surrogate is the reference that stands for U+FFFD."""
+    return text.encode("utf-8", "xmlcharrefreplace")
 
 
-def _unescaped(first: str, second: str) -> tuple[str, str]:
-    """Two attributes as a page's parser reads them; a WAT has them as they stand in the page."""
-    if "&" not in first and "&" not in second:
-        return first, second
-    values = (value.replace('"', "&quot;") for value in (first, second))
-    tree = LexborHTMLParser('<img alt="{}" src="{}">'.format(*values))
-    (image,) = tree.tags("img")
-    return image.attributes["alt"] or "", image.attributes["src"] or ""
+def _html_of(page: _Html) -> str:
+    """The tags that matter; none where there is no image."""
+    links = page.links or []
+    images = [
+        _tag("img", src=link.url, alt=link.alt)
+        for link in links
+        if link.alt and link.path == "IMG@/src"
+    ]
+    if not images:
+        return ""
+    head = page.head or _Head()
+    tags = [_tag("base", href=head.base)]
+    tags += [_tag("meta", name=meta.name, content=meta.content) for meta in head.metas or ()]
+    for link in (*(head.link or ()), *links):
+        if "license" in str(link.rel).lower():
+            tags.append(_tag("link", rel=link.rel, href=link.url))
+    return "".join([*tags, *images])
+
+
+def _tag(tag: str, /, **attributes: Any) -> str:
+    """A tag with those attributes that are texts."""
+    written = [
+        f' {attribute}="{value.replace(chr(34), "&quot;")}"'
+        for attribute, value in attributes.items()
+        if isinstance(value, str)
+    ]
+    return f"<{tag}{''.join(written)}>"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from alignset.transforms.columns.byte_search import is_byte, lowest_byte
 from alignset.transforms.columns.hashing import pair_begin, pair_end, read8, word_hash, xxh64
 from alignset.transforms.columns.kernels import allocating_kernel, kernel
 from alignset.transforms.pairs.unicode_tables import (
@@ -22,6 +21,8 @@ from alignset.transforms.pairs.unicode_tables import (
 
 LONGEST_RUN = 255  # marks on one letter; NFC orders them in quadratic time
 _BLANK, _AMPERSAND, _SEMICOLON = ord(" "), ord("&"), ord(";")
+_ONES, _HIGHEST = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
+_BLANKS = np.uint64(_BLANK) * _ONES
 
 
 @njit(inline="always")
@@ -75,9 +76,12 @@ _LETTER = np.array([byte < 0x80 and chr(byte).isalnum() for byte in range(256)])
 def next_blank(data, at, stop):  # type: ignore[no-untyped-def]
     """Where the next blank stands, or `stop`; reads 8 bytes, and 7 of them may be behind."""
     while at < stop:
-        marks = is_byte(read8(data, at), _BLANK)
+        lane = read8(data, at) ^ _BLANKS
+        # A byte less its own ones borrows where it was 0: the lowest mark is right.
+        marks = (lane - _ONES) & ~lane & _HIGHEST
         if marks:
-            at += lowest_byte(marks)
+            lowest = (marks & (np.uint64(0) - marks)) >> np.uint64(7)
+            at += np.int64((lowest * np.uint64(0x0001020304050607)) >> np.uint64(56))
             return at if at < stop else stop
         at += 8
     return stop

@@ -6,7 +6,6 @@ from alignset.transforms.opt_outs.response_headers import (
     field_values,
     has_directive,
     header_opt_outs,
-    states_opt_out,
     usage_allowed,
 )
 
@@ -44,14 +43,11 @@ def test_what_a_header_opt_outs(
     told = [b"HTTP/1.1 200 OK\r\n", *(f"{line}\r\n".encode() for line in lines), b"\r\n"]
     assert header_opt_outs(told, HOW, HOW.directives, reserved) == opt_outs
     assert header_opt_outs(told, OFF, OFF.directives, reserved) == ()
-    if opt_outs and not reserved:
-        assert states_opt_out(b"".join(told))
 
 
 def test_values_of_a_field() -> None:
     lines = [b'ETag: "a:b"\r\n', b"etag:c", b"Other: d"]
     assert list(field_values(lines, b"etag")) == [b'"a:b"', b"c"]
-    assert not states_opt_out(b"".join(lines))
 
 
 @pytest.mark.parametrize(

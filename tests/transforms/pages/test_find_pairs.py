@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
-from alignset.transforms.pages import find_pairs
+from alignset.transforms.pages import find_pairs, parse_pages
 from alignset.transforms.pages.find_pairs import FindPairs, pairs_of_pages
 from alignset.transforms.pages.http_pages import MAX_URL, Page
 from alignset.transforms.pages.page_files import PageFiles
@@ -57,7 +57,7 @@ def test_what_cannot_be_used_is_a_row_with_its_detail(
     bad: Page, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if fault == "too_large":
-        monkeypatch.setattr(find_pairs, "MAX_PAGE", len(bad.body) - 1)
+        monkeypatch.setattr(parse_pages, "MAX_PAGE", len(bad.body) - 1)
     (row,) = rows([*pairs_of_pages([bad])])
     assert row["malformed"] == fault
     assert row["page_url"] == bad.url

@@ -7,7 +7,7 @@ import pytest
 
 from alignset.transforms.pages.http_pages import Page
 from alignset.transforms.pages.page_encoding import encoding_of, python_name
-from alignset.transforms.pages.page_images import images_of
+from alignset.transforms.pages.page_images import Found, images_of
 
 TEXT = "na\u00efve caf\u00e9"
 JAPANESE = "\u732b\u306e\u5199\u771f"
@@ -51,9 +51,7 @@ JAPANESE = "\u732b\u306e\u5199\u771f"
 def test_encodings(encoding: str, head: str, charset: str, text: str):
     html = f"<html>{head}<img src=a.png alt='{text}'>".encode(encoding)
     images = images_of(Page("http://p.example/", html, charset))
-    assert [tuple(image) for image in images] == [
-        ("http://p.example/a.png", text, "http://p.example/")
-    ]
+    assert list(images) == [Found("http://p.example/a.png", text, "http://p.example/")]
 
 
 def test_a_page_cut_within_a_letter_is_utf8():

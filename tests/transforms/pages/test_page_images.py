@@ -125,14 +125,14 @@ def test_a_long_base_changes_nothing():
 
 
 def test_what_nobody_foresaw_in_a_page_leaves_what_stands_before(monkeypatch: pytest.MonkeyPatch):
-    def fail(base: Base, url: str) -> str:
+    def fail(url: str, base: Base) -> str:
         if url == "bad":
             raise RuntimeError("never seen")
         return url
 
-    monkeypatch.setattr(page_images.Base, "join", fail)
+    monkeypatch.setattr(page_images, "absolute_url", fail)
     page = Page(PAGE, b"<img src=a alt=b><img src=bad alt=b><img src=c alt=d>")
-    assert list(images_of(page)) == [Broken("unreadable", PAGE), Found("a", "b", PAGE)]
+    assert list(images_of(page)) == [Found("a", "b", PAGE), Broken("unreadable", PAGE)]
 
 
 def test_odd_characters_and_many_attributes():
@@ -182,7 +182,7 @@ def test_a_host_longer_than_any_name_is_none():
 def test_a_page_without_a_url_is_known_by_its_canonical_link():
     html = "<link rel='x canonical' href=https://p.example/a/b><img alt=t src=c>"
     (image,) = images_of(Page("", html.encode()))
-    assert tuple(image) == ("https://p.example/a/c", "t", "https://p.example/a/b")
+    assert image == Found("https://p.example/a/c", "t", "https://p.example/a/b")
     assert images(html) == [(f"{HERE}c", "t")]
     assert images("<link rel=canonical href=/b><img alt=t src=c>", "") == [("c", "t")]
 

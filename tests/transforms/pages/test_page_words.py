@@ -11,10 +11,9 @@ from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from alignset.transforms.pages.archives import ArchiveRecord, read_records
 from alignset.transforms.pages.http_pages import Page, page_of
 from alignset.transforms.pages.page_counts import PageTally
-from alignset.transforms.pages.page_images import Spoken, images_of
+from alignset.transforms.pages.page_images import images_of
 from alignset.transforms.pages.page_words import SILENT, PageWords
 from alignset.transforms.pages.parse_pages import PageFiles, pairs_of, rows_of
-from alignset.transforms.pages.wat import images_of_members
 from tests.support.page_archives import packed, record, response
 from tests.support.root import ROOT
 from tests.wat_pages.directives import PAGES, RECORDS, html_of, page_url
@@ -28,7 +27,7 @@ URL = "https://p.example/x/"
 def words_of(head: str, body: str = "", how: OptOutSettings = HOW, header: tuple = ()) -> PageWords:
     html = f"<html><head>{head}</head><body>{IMAGE}{body}</body></html>".encode()
     (image,) = images_of(Page(URL, html, "", header), how)
-    return image.words if isinstance(image, Spoken) else SILENT
+    return image.words
 
 
 @pytest.mark.parametrize(
@@ -105,7 +104,7 @@ def test_the_answer_of_a_page_in_a_warc() -> None:
     page = page_of(answer) if isinstance(answer, ArchiveRecord) else None
     assert isinstance(page, Page)
     (image,) = images_of(page, HOW)
-    assert image == Spoken(image.image, PageWords(("x_robots_tag",)))
+    assert image.words == PageWords(("x_robots_tag",))
 
 
 def test_rows_are_opted_out_or_only_say_so() -> None:
@@ -118,60 +117,6 @@ def test_rows_are_opted_out_or_only_say_so() -> None:
     assert batch["malformed"].to_pylist() == [None]
     assert batch["source_opted_out"].to_pylist() == ["meta_robots,tdm_reservation"]
     assert batch["source_license"].to_pylist() == ["https://p.example/x/by"]
-
-
-RESERVED, LICENSED = PageWords(("tdm_reservation",)), PageWords((), URL + "by")
-WORDS = [
-    ({}, {}, [], PageWords()),
-    ({"X-Robots-Tag": "noai"}, {}, [], PageWords(("x_robots_tag",))),
-    ({"x-robots-tag": ["none", "NOAI"]}, {}, [], PageWords(("x_robots_tag",))),
-    ({"TDM-Reservation": "1"}, {}, [], PageWords(("tdm_reservation",))),
-    ({"content-usage": "train-ai=n"}, {}, [], PageWords(("content_usage",))),
-    ({}, {"Metas": [{"name": "ROBOTS", "content": "NoAI"}]}, [], PageWords(("meta_robots",))),
-    ({}, {"Metas": [{"content": "1", "name": "tdm-reservation"}]}, [], RESERVED),
-    ({}, {"Metas": [{"name": "description", "content": "noai"}]}, [], PageWords()),
-    (
-        {},
-        {"Link": [{"path": "LINK@/href", "rel": "license", "url": "by"}]},
-        [],
-        PageWords((), URL + "by"),
-    ),
-    (
-        {},
-        {},
-        [{"path": "A@/href", "rel": "license", "url": "/by"}],
-        PageWords((), "https://p.example/by"),
-    ),
-    ({}, {"Metas": 7, "Link": [3]}, [], PageWords()),
-]
-
-
-@pytest.mark.parametrize(("headers", "head", "links", "words"), WORDS)
-@pytest.mark.parametrize("links_first", [False, True])
-def test_wat(headers: dict, head: dict, links: list, words: PageWords, links_first: bool) -> None:
-    from tests.transforms.pages.test_wat import compact, member
-
-    image = {"path": "IMG@/src", "url": "a.jpg", "alt": "a dog in the garden"}
-    html = {"Head": head, "Links": [*links, image]}
-    if links_first:
-        html = dict(reversed(html.items()))
-    whole = {
-        "Envelope": {
-            "WARC-Header-Metadata": {"WARC-Type": "response", "WARC-Target-URI": URL},
-            "Payload-Metadata": {
-                "HTTP-Response-Metadata": {
-                    "Response-Message": {"Status": "200"},
-                    "Headers": headers,
-                    "HTML-Metadata": html,
-                }
-            },
-        }
-    }
-    images = images_of_members([member(compact(whole))], PageTally())
-    (batch,) = (rows for rows in rows_of(images) if len(rows))
-    assert batch["url"].to_pylist() == ["https://p.example/x/a.jpg"]
-    assert batch["malformed"].to_pylist() == [next(iter(words.opt_outs), None)]
-    assert batch["source_license"].to_pylist() == [words.license]
 
 
 def stated(part: PageFiles, how: OptOutSettings) -> dict[str, tuple[str, str | None]]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import zipfile
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from alignset.transforms.pages.page_counts import PageTally
 from alignset.transforms.pages.page_files import PAGE_FORMATS, PageFiles
 from alignset.transforms.pages.page_images import Found
 from alignset.transforms.pages.parse_pages import pairs_of, rows_of
-from tests.support.command import digests, fates, funnel, rejected, run, succeed
+from tests.support.command import digests, fates, funnel, run, succeed
 from tests.support.page_archives import packed, page_record, record, response
 from tests.support.root import ROOT
 from tests.support.serving import serving
@@ -141,29 +142,70 @@ def test_a_file_of_pages_that_cannot_be_opened_is_told(tmp_path: Path, kind: str
     assert not tally
 
 
-def test_a_broken_page_costs_itself_alone(tmp_path: Path):
+# The input of one run: archives, a folder of HTML and a table. Each URL of a page, with the images
+# and texts of it that are kept, or the detail of `broken_page`.
+SITE = "https://w.example/docs"
+WHOLE = {
+    **{url(n): {f"{url(n)}{n}.png", f"{url(n)}s.png"} for n in (0, 2, 4)},
+    f"{SITE}/a%20b.html": {f"{SITE}/5.png", f"{SITE}/s.png"},
+    f"{SITE}/deep/c.htm": {"http://b.example/6.png", "http://b.example/s.png"},
+    f"{SITE}/none.html": set(),
+    "https://dogs.example/base": {"https://dogs.example/other/a.png"},
+    "http://dogs.example/bases": {"http://dogs.example/second/b.png"},
+    None: {"http://c.example/"},
+}
+BROKEN = {url(1): ("wrong_length", "cut_off"), url(3): ("bad_encoding",)}
+COUNTED = {"broken": 2, "no_response": 1, "not_ok": 3, "not_html": 1, "records": 15, "pages": 11}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("pages")
     records = [page_record(url(n), image_page(n)) for n in range(5)]
     records[1] = records[1].replace(b"Content-Length: ", b"Content-Length: 9")
     records[3] = page_record(url(3), b"\x1f\x8b\x08 no gzip", "Content-Encoding: gzip")
-    (tmp_path / "a.warc.gz").write_bytes(packed(records, "gz"))
-    ended = succeed(tmp_path / "a.warc.gz", tmp_path / "set", *ALL)
-    expected = {(f"{url(n)}{n}.png", f"picture {n}", url(n)) for n in (0, 2, 4)}
-    assert expected | {(f"{url(n)}s.png", "same", url(n)) for n in (0, 2, 4)} == pairs(
-        tmp_path / "set"
-    )
-    broken = [
-        (row["reason"], row["page_url"], row["step"]) for row in rows(tmp_path / "set", "rejected")
-    ]
-    assert broken == [("broken_page", url(n), "pairs") for n in (1, 3)]
-    details = [fate.detail for fate in rejected(tmp_path / "set")]
-    assert details[0] in ("wrong_length", "cut_off")
-    assert details[1] == "bad_encoding"
-    counts_of_run = funnel(tmp_path / "set")
-    assert counts_of_run["steps"][0]["dropped"]["broken_page"] == 2
-    counted = {name: count for name, count in counts_of_run["pages"].items() if count}
+    records.append(record(url(5), response(image_page(5), status="404 No")))
+    (folder / "a.warc.gz").write_bytes(packed(records, "gz"))
+    shutil.copy(ROOT / "tests" / "wat_pages" / "pages.wat.gz", folder / "b.wat.gz")
+    (folder / "c.csv").write_text("url,caption\nhttp://c.example/,a table\n")
+    (folder / "www" / "deep").mkdir(parents=True)
+    (folder / "www" / "a b.html").write_text(image_page(5))
+    base = '<base href="http://b.example/">'
+    (folder / "www" / "deep" / "c.htm").write_text(base + image_page(6))
+    (folder / "www" / "none.html").write_text("<p>nothing")
+    (folder / "www" / "style.css").write_text("<img src=no alt=no>")
+    return ",".join(f"{folder}/{name}" for name in ("a.warc.gz", "b.wat.gz", "c.csv", "www"))
+
+
+@pytest.fixture(scope="module")
+def whole(inputs: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The output of a run over all of them, and what it printed."""
+    output = tmp_path_factory.mktemp("whole") / "set"
+    return output, succeed(inputs, output, *ALL, f"--base_url={SITE}/").out
+
+
+def test_pages_of_all_kinds_beside_a_table(whole: tuple[Path, str]):
+    output, printed = whole
+    images = defaultdict(set)
+    for image, _, page in pairs(output):
+        images[page].add(image)
+    assert {page: images[page] for page in WHOLE} == WHOLE
+    broken = [row for row in rows(output, "rejected") if row["reason"] == "broken_page"]
+    assert {row["page_url"] for row in broken} == {*BROKEN}
+    assert all(row["step"] == "pairs" for row in broken)
+    assert all(row["detail"] in BROKEN[row["page_url"]] for row in broken)
+    counts = funnel(output)
+    assert counts["steps"][0]["dropped"]["broken_page"] == 2
     days = {"first_day": "2026-01-01", "last_day": "2026-01-01"}
-    assert counted == {"broken": 2, "pages": 3, "pairs": 6, "records": 5} | days
-    assert "pages: 3 of 5 records; 2 broken; 6 pairs" in ended.out
+    assert counts["pages"] == COUNTED | {"pairs": counts["pages"]["pairs"]} | days
+    assert "pages: 11 of 15 records; 3 not 2xx; 1 not HTML" in printed
+
+
+def test_no_page_at_all(tmp_path: Path):
+    (tmp_path / "a.warc").write_bytes(record(url(1), response("", status="404 No")))
+    ended = run(tmp_path / "a.warc", tmp_path / "none", *ALL)
+    assert ended.status == 1
+    assert "the input holds no pair" in ended.err
 
 
 def test_what_nobody_foresaw_is_a_row_and_told_once(
@@ -194,60 +236,13 @@ def test_what_nobody_foresaw_is_a_row_and_told_once(
     assert {row.page for row in items if isinstance(row, Found)} == {url(1), url(5)}
     assert len([line for line in caplog.messages if "ZeroDivisionError" in line]) == 1
 
-    def torn(*_: Any) -> Iterator[Found]:
-        yield Found("http://a.example/", "before", url(1))
+    def torn(*_: Any) -> Iterator[Broken]:
+        yield Broken("bad_head")
         raise ZeroDivisionError("never seen")
 
-    monkeypatch.setattr(pages, "read_wat", torn)
+    monkeypatch.setattr(pages, "read_records", torn)
     items = list(pages.pairs_of(PageFiles("wat", part.files * 2), counts))
-    assert items == [Found("http://a.example/", "before", url(1)), Broken("unreadable")] * 2
-
-
-def test_a_folder_of_pages(tmp_path: Path):
-    www = tmp_path / "www"
-    (www / "deep").mkdir(parents=True)
-    (www / "a b.html").write_text(image_page(1))
-    (www / "deep" / "c.htm").write_text(image_page(2))
-    (www / "style.css").write_text("<img src=no alt=no>")
-    flags = ("--input_format=html", "--base_url=https://w.example/docs/")
-    succeed(tmp_path / "www", tmp_path / "set", *ALL, *flags)
-    site = "https://w.example/docs"
-    page, deeper = f"{site}/a%20b.html", f"{site}/deep/c.htm"
-    assert pairs(tmp_path / "set") == {
-        (f"{site}/1.png", "picture 1", page),
-        (f"{site}/s.png", "same", page),
-        (f"{site}/deep/2.png", "picture 2", deeper),
-        (f"{site}/deep/s.png", "same", deeper),
-    }
-
-
-def test_pages_that_say_where_they_are(tmp_path: Path):
-    head = '<link rel="canonical" href="http://w.example/a/"><base href="http://b.example/">'
-    (tmp_path / "1.html").write_text(head + image_page(1))
-    (tmp_path / "2.html").write_text(head[: head.index("<base")] + image_page(2))
-    (tmp_path / "3.html").write_text(image_page(3))
-    succeed(tmp_path / "*.html", tmp_path / "set", *ALL, "--input_format=html")
-    assert pairs(tmp_path / "set") == {
-        ("http://b.example/1.png", "picture 1", "http://w.example/a/"),
-        ("http://b.example/s.png", "same", "http://w.example/a/"),
-        ("http://w.example/a/2.png", "picture 2", "http://w.example/a/"),
-        ("http://w.example/a/s.png", "same", "http://w.example/a/"),
-    }
-    assert {(row["url"], row["detail"]) for row in rows(tmp_path / "set", "rejected")} == {
-        ("3.png", "not_http"),
-        ("s.png", "not_http"),
-    }
-
-
-def test_no_page_at_all_and_pages_beside_tables(tmp_path: Path):
-    (tmp_path / "a.warc").write_bytes(record(url(1), response("", status="404 No")))
-    ended = run(tmp_path / "a.warc", tmp_path / "none", *ALL)
-    assert ended.status == 1
-    assert "the input holds no pair" in ended.err
-    (tmp_path / "b.warc").write_bytes(page_record(url(1), image_page(1)))
-    (tmp_path / "c.csv").write_text("url,caption\nhttp://c.example/,a table\n")
-    succeed(f"{tmp_path}/b.warc,{tmp_path}/c.csv", tmp_path / "both", *ALL)
-    assert len(pairs(tmp_path / "both")) == 3
+    assert items == [Broken("bad_head"), Broken("unreadable")] * 2
 
 
 NO_ARCHIVES = {
@@ -278,34 +273,30 @@ def test_what_is_no_archive_is_told_before_the_run(tmp_path: Path):
     assert "base_url must be an absolute http(s) URL" in ended.err
 
 
-def test_parsed_pages_are_not_parsed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    for n in range(3):
-        (tmp_path / f"{n}.warc").write_bytes(page_record(url(n), image_page(n)))
-    succeed(f"{tmp_path}/*.warc", tmp_path / "whole", *ALL)
+def test_parsed_pages_are_not_parsed_again(
+    inputs: str, whole: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     import alignset.pipeline.run
-    import alignset.transforms.pages.parse_pages
 
     def fail(*_: object) -> None:
         raise RuntimeError("stopped here")
 
+    flags = (*ALL, f"--base_url={SITE}/")
     with monkeypatch.context() as patch:
         patch.setattr(alignset.pipeline.run, "curate_texts", fail)
-        assert run(f"{tmp_path}/*.warc", tmp_path / "set", *ALL).status == 1
+        assert run(inputs, tmp_path / "set", *flags).status == 1
     parsed = sorted((tmp_path / "set/_temporary/pages").glob("*.parquet"))
     assert len(parsed) == 3
     # As a run leaves it that is killed while it parses: pages.json is what comes last.
     parsed[1].unlink()
     (tmp_path / "set/_temporary/pages.json").unlink()
     read = []
-    pairs_of = alignset.transforms.pages.parse_pages.pairs_of
     monkeypatch.setattr(
-        alignset.transforms.pages.parse_pages,
-        "pairs_of",
-        lambda part, *how: [read.append(part), *pairs_of(part, *how)][1:],
+        pages, "pairs_of", lambda part, *how: [read.append(part), *pairs_of(part, *how)][1:]
     )
-    succeed(f"{tmp_path}/*.warc", tmp_path / "set", *ALL)
-    assert [part.files[0][0] for part in read] == [str(tmp_path / "1.warc")]
-    assert digests(tmp_path / "set") == digests(tmp_path / "whole")
+    succeed(inputs, tmp_path / "set", *flags)
+    assert [part.format for part in read] == ["wat"]
+    assert digests(tmp_path / "set") == digests(whole[0])
 
 
 @contextlib.contextmanager
