@@ -18,6 +18,12 @@ def picture_hash(picture: PillowImage.Image) -> int:
     return _as_int(imagehash.phash(picture).hash)
 
 
+def jpeg_hash(grey: PillowImage.Image) -> int:
+    """The same of a JPEG in grey, in a third of the time: for each side of the 32 px it has three
+    px or more before it is shrunk by a filter, if it had as many."""
+    return plane_hash(np.asarray(grey.resize((_SIDE, _SIDE), _LANCZOS, reducing_gap=3.0)))
+
+
 def plane_hash(plane: npt.NDArray[np.uint8]) -> int:
     """The same of a small grey thumbnail, in a third of the time.
 

@@ -18,6 +18,8 @@ from alignset.transforms.images.png_writer import as_png, png_of
 from alignset.transforms.images.resize_settings import ANY, Encoded, EncodingError, ResizeSettings
 from alignset.transforms.workers.unexpected import tell_once
 
+_MOST_PIXELS = 1 << 22  # it takes 17 bytes for each to make a PNG of them
+
 
 def exact_resizer(settings: ResizeSettings) -> Callable[[bytes, Image], Encoded]:
     """A resizer to the wanted size and format. Made once a worker; thread-safe."""
@@ -100,11 +102,10 @@ class Encoder:
 
 
 def plain_form(body: bytes, image: Image) -> tuple[bytes, Image]:
-    """A file that others can read, and what there is to say of it: where `image` has what is shown,
-    a PNG of that; else the file itself, as far as it is known here."""
-    picture = image.picture
-    image = replace(image, grey=None, picture=None)
-    if picture is None:
+    """A file that others can read, and what there is to say of it: where the file is not plain and
+    `image` has its picture, of 4 million pixels at most, a PNG of that; else the file itself."""
+    picture, image = image.picture, replace(image, grey=None, picture=None)
+    if image.plain or picture is None or image.width * image.height > _MOST_PIXELS:
         return body, image
     try:
         png = png_of(np.asarray(picture), picture.info["icc_profile"])
