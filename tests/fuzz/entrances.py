@@ -32,7 +32,7 @@ from alignset.pipeline.job import Job
 from alignset.train.data.images import decode_image, decode_square
 from alignset.train.search.decode_upload import MAX_SIDE, RefusedPicture, decode_upload
 from alignset.transforms.images.examine import Image, Unusable, examine
-from alignset.transforms.images.file_look import FileLook
+from alignset.transforms.images.file_formats import FileLook
 from alignset.transforms.images.resize import Encoder, plain_form
 from alignset.transforms.images.resize_settings import EncodingError, ResizeSettings
 from alignset.transforms.images.small_pixels import shown_pixels, small_pixels

@@ -172,7 +172,7 @@ def curation(_: list[str]) -> int:
     """Print what each entrance of a run, and of `look`, makes of each file."""
     from alignset.pipeline.datasets.stored_images import shown_picture
     from alignset.transforms.images.examine import Unusable, examine
-    from alignset.transforms.images.file_look import FileLook
+    from alignset.transforms.images.file_formats import FileLook
     from alignset.transforms.images.scaled_jpeg import scaled_jpeg
 
     def said(verdict: Any) -> str:

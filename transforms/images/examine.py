@@ -4,14 +4,14 @@ Size comes from the header, before any decode. Each image is then decoded once (
 a JPEG at a part of its size: a cut file or one with a hole shows all the same.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from PIL import Image as PillowImage
 
 from alignset.transforms.images.decode import decoded_picture, turn_of
 from alignset.transforms.images.displayed_picture import TURNS, Pixels, orientation, small_grey
-from alignset.transforms.images.file_formats import foreign_kind
-from alignset.transforms.images.file_look import FileLook
+from alignset.transforms.images.file_formats import FileLook, foreign_kind
 from alignset.transforms.images.jpeg_header import JpegHeader
 from alignset.transforms.images.open_picture import open_picture
 from alignset.transforms.images.perceptual_hash import jpeg_hash, picture_hash
@@ -133,7 +133,10 @@ def _decoded(look: FileLook) -> PillowImage.Image | str:
         if isinstance(seen, str):
             return seen
         if seen and header.usual:  # else decoders may differ in what they see
-            turn = TURNS.get(_orientation_of_jpeg(look.body)) if header.annotated else None
+            turn = None
+            if header.annotated:
+                with suppress(Exception):  # Pillow refuses some headers that libjpeg reads
+                    turn = TURNS.get(orientation(open_picture(look.body, "jpeg")))
             return seen if turn is None else seen.transpose(turn)
     try:
         picture = decoded_picture(look.body, look.format or "", width * height)
@@ -145,10 +148,3 @@ def _decoded(look: FileLook) -> PillowImage.Image | str:
         is_cut = isinstance(error, EOFError) or "truncated" in str(error).lower()
         return "truncated" if is_cut else "broken"
     return picture if sorted(picture.size) == sorted(look.size) else "broken"
-
-
-def _orientation_of_jpeg(body: bytes) -> int:
-    try:
-        return orientation(open_picture(body, "jpeg"))
-    except Exception:  # Pillow refuses some headers that libjpeg reads
-        return 1

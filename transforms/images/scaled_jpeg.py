@@ -1,4 +1,7 @@
-"""JPEGs decoded by libjpeg-turbo at an eighth of their size, a quarter, a half or whole."""
+"""JPEGs decoded by libjpeg-turbo at an eighth of their size, a quarter, a half or whole.
+
+Nothing here, nor in `opencv_resize.py`, gets a frame that `JpegHeader.fault` names.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import re
 import simplejpeg
 from PIL import Image as PillowImage
 
-from alignset.transforms.images.displayed_picture import Pixels
 from alignset.transforms.images.jpeg_header import JpegHeader
 
 # Of the shorter side of what a JPEG is seen by, at least, where it has as many: what the usual
@@ -36,7 +38,15 @@ def jpeg_picture(body: bytes, header: JpegHeader) -> PillowImage.Image | str | N
     colours, mode = ("GRAY", "L") if header.components == 1 else ("RGBX", "RGBX")
     try:
         # By accurate steps, which cost no more: what is not reduced is as Pillow decodes it.
-        pixels = scaled_jpeg(body, header, colours, size if factor > 1 else (0, 0), strict=True)
+        pixels = simplejpeg.decode_jpeg(
+            body,
+            colours,
+            fastdct=False,
+            fastupsample=False,
+            min_height=size[0] if factor > 1 else 0,
+            min_width=size[1] if factor > 1 else 0,
+            strict=True,
+        )
     except ValueError as error:
         message = str(error)
         if "remature end" in message:
@@ -45,43 +55,3 @@ def jpeg_picture(body: bytes, header: JpegHeader) -> PillowImage.Image | str | N
     if pixels.shape[:2] != size:  # libjpeg found another frame than we
         return None
     return PillowImage.frombuffer(mode, size[::-1], pixels, "raw", mode, 0, 1)
-
-
-def scaled_jpeg(
-    body: bytes,
-    header: JpegHeader,
-    colours: str,
-    smallest: tuple[int, int],
-    *,
-    fast: bool = False,
-    strict: bool = False,
-) -> Pixels:
-    """Decode an image at the smallest of libjpeg's scales that is large enough.
-
-    Every decode by simplejpeg of bytes that others wrote goes through here.
-
-    Args:
-      colours: "GRAY", "RGB" or "RGBX".
-      smallest: height and width in px that are left at least, where the image has them; 0 for the
-        whole image.
-      fast: decode by less exact steps than Pillow does.
-      strict: raise for what libjpeg warns of, too.
-
-    Returns:
-      uint8[height, width, 1, 3 or 4].
-
-    Raises:
-      ValueError: libjpeg finds a fault, or the frame has one.
-    """
-    if header.fault:
-        raise ValueError(header.fault)
-    height, width = smallest
-    return simplejpeg.decode_jpeg(
-        body,
-        colours,
-        fastdct=fast,
-        fastupsample=fast,
-        min_height=height,
-        min_width=width,
-        strict=strict,
-    )

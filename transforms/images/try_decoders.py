@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from alignset.transforms.images.decode import KNOWN_FORMATS, decoded_picture, turn_of
 from alignset.transforms.images.examine import Image, examine
-from alignset.transforms.images.file_look import FileLook
+from alignset.transforms.images.file_formats import FileLook
 from alignset.transforms.images.resize import Encoder
 from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.workers.limited_process import (

@@ -16,7 +16,7 @@ from alignset.transforms.fetching.body_memory import TakenBytes
 from alignset.transforms.fetching.fetch import Fetched
 from alignset.transforms.images.decode import turn_of
 from alignset.transforms.images.examine import Image, Unusable, examine
-from alignset.transforms.images.file_look import FileLook
+from alignset.transforms.images.file_formats import FileLook
 from alignset.transforms.rules import given
 from alignset.transforms.rules.catalogue import limits
 from alignset.transforms.rules.rule import Stage

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image as PillowImage
 from PIL import ImageFile, ImageOps
 
-from alignset.transforms.images import decode, file_look
+from alignset.transforms.images import decode
 from alignset.transforms.images import examine as images
 from alignset.transforms.images.decode import turn_of
 from alignset.transforms.images.displayed_picture import displayed_picture
@@ -154,9 +154,9 @@ def test_the_limits_themselves_pass(name: str, monkeypatch: pytest.MonkeyPatch) 
     refused = Unusable("undecodable", "too_many_pixels", WIDTH, HEIGHT)
     for limit, value in (("MAX_PIXELS", WIDTH * HEIGHT), ("MAX_SIDE", WIDTH)):
         with monkeypatch.context() as patched:
-            patched.setattr(file_look, limit, value)
+            patched.setattr(file_formats, limit, value)
             assert isinstance(examine(GOOD[name]), Image)
-            patched.setattr(file_look, limit, value - 1)
+            patched.setattr(file_formats, limit, value - 1)
             assert examine(GOOD[name]) == refused
 
 
@@ -184,7 +184,7 @@ def test_real_files_with_flipped_and_lost_bytes(name: str, data: st.DataObject) 
     hole = data.draw(places)
     del body[hole : hole + data.draw(st.integers(0, 50))]
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(file_look, "MAX_PIXELS", 10**7)
+        patched.setattr(file_formats, "MAX_PIXELS", 10**7)
         assert isinstance(examine(bytes(body)), Image | Unusable)
 
 

@@ -5,9 +5,9 @@ import zlib
 
 import pytest
 
-from alignset.transforms.images import file_look
+from alignset.transforms.images import file_formats
 from alignset.transforms.images.examine import Image, Unusable, examine
-from alignset.transforms.images.file_look import FileLook
+from alignset.transforms.images.file_formats import FileLook
 from tests.support.jpeg_frames import lossless
 from tests.support.picture_files import encoded, good_files, photograph
 
@@ -41,9 +41,9 @@ def test_each_is_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """However often it is asked for."""
     calls = []
     for name in ("signature_format", "jpeg_segments", "jpeg_header", "has_too_many_scans"):
-        function = getattr(file_look, name)
+        function = getattr(file_formats, name)
         counted = lambda *args, name=name, function=function: calls.append(name) or function(*args)  # noqa: E731
-        monkeypatch.setattr(file_look, name, counted)
+        monkeypatch.setattr(file_formats, name, counted)
     look = FileLook(GOOD["jpeg"])
     for _ in range(3):
         assert isinstance(examine(look), Image)

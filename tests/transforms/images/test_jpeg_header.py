@@ -10,7 +10,7 @@ import simplejpeg
 from PIL import Image as PillowImage
 
 from alignset.transforms.images.examine import Image, Unusable, examine
-from alignset.transforms.images.file_look import FileLook
+from alignset.transforms.images.file_formats import FileLook
 from alignset.transforms.images.jpeg_header import (
     MAX_SCANS,
     JpegHeader,

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignset.transforms.images.examine import Unusable, examine
-from alignset.transforms.images.file_look import FileLook
+from alignset.transforms.images.file_formats import FileLook
 from alignset.transforms.images.scaled_jpeg import grey_plane, scaled_jpeg
 from tests.support.jpeg_frames import lossless
 from tests.support.picture_files import encoded, photograph

@@ -11,7 +11,7 @@ from PIL import Image as PillowImage
 
 from alignset.transforms.images import small_pixels as module
 from alignset.transforms.images.examine import Image, examine
-from alignset.transforms.images.file_look import MAX_SIDE
+from alignset.transforms.images.file_formats import MAX_SIDE
 from alignset.transforms.images.small_pixels import shown_in_groups, small_pixels, squashed
 from tests.support.picture_files import encoded, photograph
 

@@ -31,7 +31,7 @@ from alignset.transforms.fetching.body_memory import TakenBytes
 from alignset.transforms.fetching.fetch import Fetched, fetch_all
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.examine import Image, Unusable, examine
-from alignset.transforms.images.file_look import FileLook
+from alignset.transforms.images.file_formats import FileLook
 from alignset.transforms.rules.catalogue import RunRules
 from alignset.transforms.shards import arrivals as arrivals_module
 from alignset.transforms.shards.arrivals import Arrivals, blocked_by
