@@ -37,7 +37,7 @@ class Image:
       plain: whether the file can be given to others as it is: JPEG, PNG or WebP with samples that
         Pillow's `convert("RGB")` reads right, unlike a 16-bit grey PNG's.
       grey: uint8[h, w], the image as displayed, in grey and small, where that was asked for.
-      picture: the image as displayed, in mode "L", "RGB" or "RGBX", and its colour profile in
+      picture: the image as displayed, in mode "L" or "RGB", and its colour profile in
         `info`, where that was asked for. A JPEG is a half, a quarter or an eighth of its size, so
         that its shorter side has 224 px or more if it had, and without a profile.
       jpeg: the header of a JPEG that can be decoded at a part of its size; None of one that Pillow

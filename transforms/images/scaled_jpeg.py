@@ -23,7 +23,7 @@ _HARMLESS = re.compile(
 
 
 def jpeg_picture(body: bytes, header: JpegHeader) -> PillowImage.Image | str | None:
-    """The image as stored, in mode "L" or "RGBX", whose shorter side has 224 px or more if the
+    """The image as stored, in mode "L" or "RGB", whose shorter side has 224 px or more if the
     whole one's has.
 
     Returns:
@@ -34,8 +34,7 @@ def jpeg_picture(body: bytes, header: JpegHeader) -> PillowImage.Image | str | N
     shorter = min(header.width, header.height)
     factor = next((n for n in (8, 4, 2) if shorter >= n * SHORTER_PX), 1)
     size = header.scaled_size(8 // factor)
-    # Pillow takes four bytes a pixel as they are, and would copy three.
-    colours, mode = ("GRAY", "L") if header.components == 1 else ("RGBX", "RGBX")
+    colours, mode = ("GRAY", "L") if header.components == 1 else ("RGB", "RGB")
     try:
         # By accurate steps, which cost no more: what is not reduced is as Pillow decodes it.
         pixels = simplejpeg.decode_jpeg(

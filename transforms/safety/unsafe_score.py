@@ -6,10 +6,11 @@ import math
 from collections.abc import Sequence
 
 import cv2
+import numpy as np
 import simplejpeg
 from PIL import Image as PillowImage
 
-from alignset.transforms.images.displayed_picture import Pixels, rgb_pixels
+from alignset.transforms.images.displayed_picture import Pixels
 from alignset.transforms.safety.classifier import open_classifier
 from alignset.transforms.safety.model_files import ModelInput, UnsafeModel
 
@@ -42,13 +43,14 @@ def model_pixels(picture: PillowImage.Image, form: ModelInput) -> Pixels:
     begin = (form.resize - form.size) // 2
     ends = begin, begin + form.size
     box = tuple(end * side / form.resize for end in ends for side in picture.size)
-    crop = rgb_pixels(picture.resize((form.size, form.size), _BILINEAR, box))
+    crop = picture.resize((form.size, form.size), _BILINEAR, box).convert("RGB")
+    raw = crop.tobytes("raw", "BGR" if form.jpeg_quality else form.channels)
+    pixels = np.frombuffer(raw, np.uint8).reshape(form.size, form.size, 3)
     if not form.jpeg_quality:
-        return crop if form.channels == "RGB" else crop[:, :, ::-1]
+        return pixels
     # The reference of some models has a JPEG here, and their scores show it. OpenCV writes the
     # bytes of Pillow's, without the interpreter's lock.
-    quality = [cv2.IMWRITE_JPEG_QUALITY, form.jpeg_quality]
-    file = cv2.imencode(".jpg", cv2.cvtColor(crop, cv2.COLOR_RGB2BGR), quality)[1]
+    file = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, form.jpeg_quality])[1]
     return simplejpeg.decode_jpeg(
         file, form.channels, fastdct=False, fastupsample=False, strict=False
     )
