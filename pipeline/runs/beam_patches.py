@@ -2,8 +2,8 @@
 notebook's page is left alone.
 
 Nothing here changes what a pipeline does. `ALIGNSET_WITHOUT_PATCHES` leaves some out, by their
-names with commas between: `imports`, `workers`, `options`, `notebook`; or all of them: `all`. The times are
-CPU time of a run on 10 photographs, on 2 cores of an Intel Xeon, medians of 5.
+names with commas between: `imports`, `workers`, `options`, `notebook`; or all of them: `all`. The
+times are CPU time of a run on 10 photographs, on 2 cores of an Intel Xeon, medians of 5.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def beam_patches() -> Iterator[None]:
 
     `workers`: worker processes on this machine import as quickly as the command does, which saves
     7.8 s of 17.3 with two; they end with it, and ignore the Control-C of a terminal.
-    `options`: Beam makes a parser of arguments for each step of a pipeline, 592 of them:
-    0.4 of the 3.3 s of a start.
+    `options`: Beam makes a parser of arguments for each step, 592 in a run: 0.4 of 3.3 s
+    (busy AMD EPYC).
     `notebook`: in a notebook Beam tracks pipelines to show their data, for which it has the page
     load scripts from two other hosts. Nobody looks at data of ours so.
     """

@@ -40,9 +40,10 @@ def model_pixels(picture: PillowImage.Image, form: ModelInput) -> Pixels:
     Returns:
       uint8[size, size, 3], in the model's order of channels.
     """
-    begin = (form.resize - form.size) // 2
-    ends = begin, begin + form.size
-    box = tuple(end * side / form.resize for end in ends for side in picture.size)
+    whole, (width, height) = form.resize, picture.size
+    begin = (whole - form.size) // 2
+    end = begin + form.size
+    box = begin * width / whole, begin * height / whole, end * width / whole, end * height / whole
     crop = picture.resize((form.size, form.size), _BILINEAR, box).convert("RGB")
     raw = crop.tobytes("raw", "BGR" if form.jpeg_quality else form.channels)
     pixels = np.frombuffer(raw, np.uint8).reshape(form.size, form.size, 3)
