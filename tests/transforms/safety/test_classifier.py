@@ -105,7 +105,9 @@ def test_a_worker_with_another_file_than_the_launchers(tmp_path: Path) -> None:
 def test_the_usual_score_is_its_own_packages() -> None:
     bodies = [encoded(photograph(n, 210 + n, 230), "PNG") for n in (1, 17, 37, 120, 199, 287)]
     reference = [prediction.nsfw for prediction in NSFWClassifier().classify_batch(bodies)]
-    pictures = [model_pixels(body, examine(body), OPEN_NSFW.wanted) for body in bodies]
+    pictures = [
+        model_pixels(examine(body, keep_picture=True).picture, OPEN_NSFW.wanted) for body in bodies
+    ]
     scores = open_classifier(OPEN_NSFW).scores(pictures)
     assert scores == [pytest.approx(score, abs=1e-3) for score in reference]
     assert scores == [round(score, 4) for score in scores]
