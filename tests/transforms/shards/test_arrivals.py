@@ -85,7 +85,7 @@ def test_each_image_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """With a score, looks, lists of hashes and of images, and a nearest evaluation image."""
     bodies = [scene(n) for n in range(3)] + [encoded(photograph(4), "PNG"), scene(1)]
     decodes = []
-    decode, load = simplejpeg.decode_jpeg, PngImagePlugin.PngImageFile.load
+    decode, load = simplejpeg.decode_jpeg, PngImagePlugin.PngImageFile.load_prepare
     monkeypatch.setattr(
         simplejpeg, "decode_jpeg", lambda *args, **how: decodes.append(1) or decode(*args, **how)
     )
@@ -99,9 +99,7 @@ def test_each_image_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     )
     decodes.clear()
     monkeypatch.setattr(
-        ImageFile.ImageFile,
-        "load",
-        lambda file: (file.format == "PNG" and decodes.append(1)) or load(file),
+        PngImagePlugin.PngImageFile, "load_prepare", lambda file: decodes.append(1) or load(file)
     )
     model = describe_model(str(write_model(tmp_path)))
     images = empty_images(tmp_path, 5, RULES, unsafe_model=model, looks=True, blocklists=found)
