@@ -114,6 +114,8 @@ def png_chunks(body: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 def png_fault(body: bytes) -> str | None:
     """ "truncated" or "broken", or None."""
+    if len(body) >= 33 and not any(png_size(body)):  # Pillow would read a size further on
+        return "broken"
     view = memoryview(body)
     for kind, begin, end in png_chunks(body):
         # Critical chunks have a capital letter first. Pillow checks no sums of the pixels' chunks.
