@@ -26,7 +26,7 @@ _SCORING = SharedThreads()
 
 
 class _Seen(NamedTuple):
-    """What is made of one image's picture.
+    """The pixels of one image, for those who score it.
 
     Attributes:
       sha256: of its file.
@@ -42,8 +42,8 @@ class _Seen(NamedTuple):
 class ImageScores:
     """Scores images in threads while others are still being fetched.
 
-    Each file is scored once. What is made of its picture waits for its batch: 10 MB of it, and
-    where rules of users see the images, one batch a thread.
+    Each file is scored once. The pixels for the model wait for their batch, 10 MB of them; where
+    rules of users see the images, one batch a thread is under way.
 
     Args:
       images: of the shard; what cannot be scored is dropped there.

@@ -284,13 +284,13 @@ def test_the_limits_of_pixels(name: str, monkeypatch: pytest.MonkeyPatch) -> Non
             patched.setattr(file_formats, limit, value)
             assert isinstance(examine(GOOD[name]), Image)
             patched.setattr(file_formats, limit, value - 1)
-            patched.setattr(images, "_decoded", None)  # before any decode
+            patched.setattr(images, "decoded", None)  # before any decode
             assert examine(GOOD[name]) == refused
 
 
 @pytest.mark.parametrize("name", oversized())
 def test_an_oversized_header_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "_decoded", None)
+    monkeypatch.setattr(images, "decoded", None)
     verdict = examine(oversized()[name])
     assert isinstance(verdict, Unusable)
     assert (verdict.reason, verdict.detail) == ("undecodable", "too_many_pixels")

@@ -82,7 +82,7 @@ def test_what_is_seen_at_a_look_becomes_the_same_png(
     assert ORIGINAL(body, kept) == ORIGINAL(GOOD[name], sized(GOOD[name]))
     assert (body == GOOD[name]) == image.plain
     with monkeypatch.context() as patched:
-        patched.setattr(resize, "_MOST_PIXELS", WIDTH * HEIGHT - 1)
+        patched.setattr(resize, "MOST_PIXELS", WIDTH * HEIGHT - 1)
         assert plain_form(GOOD[name], image) == (GOOD[name], image)
 
     def failing(*_: object) -> bytes:
