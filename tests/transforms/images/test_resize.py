@@ -188,8 +188,7 @@ def test_two_threads_give_the_same_and_leave_the_process_its_output() -> None:
 
 def test_img2dataset_is_imported_only_for_what_is_exactly_its_own() -> None:
     code = (
-        "import sys; from alignset.transforms.images.resize import *; Encoder(ResizeSettings())\n"
-        "assert 'cv2' not in sys.modules\n"
+        "import sys; from alignset.transforms.images.resize import *\n"
         "Encoder(ResizeSettings('border'))\n"
         "assert not {'img2dataset', 'albumentations'} & set(sys.modules)"
     )
