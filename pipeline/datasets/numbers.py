@@ -366,7 +366,7 @@ def compare_near(out: str, counts: PairCounts) -> NearDuplicates:
         with suppress(OSError):  # what is gone is not compared
             images |= {(path, key): body for key, body in files.images(path, keys)}
     for _, _, two in counts.near_groups:
-        looks = [examine(images.get(of, b""), in_full=True, keep_grey=True) for of in two]
+        looks = [examine(images.get(of, b""), keep_grey=True) for of in two]
         planes = [plane_of(look) for look in looks if isinstance(look, Image)]
         if len(planes) == len(two):
             alike.append(plane_distance(*planes) < COPY_DISTANCE)

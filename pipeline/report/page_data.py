@@ -31,7 +31,6 @@ from alignset.transforms.columns.records import (
     cut,
     host_of,
 )
-from alignset.transforms.images.examine import Image, examine
 from alignset.transforms.images.thumbnail import thumbnail
 from alignset.transforms.rules.catalogue import Catalogue
 from alignset.transforms.rules.rule import IMAGES, TEXTS
@@ -42,7 +41,7 @@ from alignset.transforms.storage.broken_files import BrokenInputError
 MOST_TEXT_BYTES, MOST_PICTURE_BYTES = 2_500_000, 6 << 20
 MOST_EXAMPLES = 3_000
 _LARGEST_PICTURE = 1 << 13
-_MOST_PIXELS, _QUALITY = 1 << 23, 75  # of an image that is not a JPEG, whose takes 0.1 s
+_QUALITY = 75
 _KEY = 16  # characters
 _THUMBNAILS = pa.schema([("key", pa.string()), ("thumbnail", pa.binary())])
 
@@ -174,10 +173,7 @@ def read_pictures(files: SetFiles, places: Iterable[Place]) -> dict[Place, bytes
 def small_picture(body: bytes) -> bytes:
     """The thumbnail of an image file, or nothing."""
     with suppress(Exception):  # decoders raise some ten kinds; the pair is shown all the same
-        image = examine(body, hashed=False)
-        is_small = isinstance(image, Image) and image.width * image.height <= _MOST_PIXELS
-        if isinstance(image, Image) and (image.format == "jpeg" or is_small):
-            return thumbnail(body, image, THUMBNAIL_PX, _QUALITY)
+        return thumbnail(body, THUMBNAIL_PX, _QUALITY)
     return b""
 
 

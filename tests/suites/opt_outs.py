@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from alignset.transforms.images.file_look import FileLook
+from alignset.transforms.images.file_formats import FileLook
 from alignset.transforms.opt_outs.file_opt_outs import file_opt_outs
 from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from tests.suites.case import Case

@@ -14,8 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from alignset.train.data.samples import LONGEST_IMAGE
 from alignset.train.errors import SettingsError
 from alignset.transforms.images.decode import KNOWN_FORMATS, decoded_apart, parts_of, turn_of
-from alignset.transforms.images.file_formats import signature_format
-from alignset.transforms.images.file_look import MAX_PIXELS, FileLook
+from alignset.transforms.images.file_formats import MAX_PIXELS, FileLook, signature_format
 from alignset.transforms.images.open_picture import bound_exif, without_repeats
 
 # As `beam_runner.py` has them, and what else ImageFolder takes; EPS would start a program.

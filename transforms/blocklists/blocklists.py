@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from threading import Lock
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -257,21 +257,36 @@ class Blocklists:
                     digests[kind] = hashlib.new(kind, body, usedforsecurity=False).digest()
         return digests
 
-    def near(self, kind: str, words: UInt64s, slack: int = 0) -> tuple[str, int] | None:
-        """Which list an image is on, by its hash, and how far it is from the entry.
+    def of_picture(self, body: bytes, image: Image) -> str | None:
+        """Which list an image is on by how it looks.
+
+        Args:
+          image: what `examine` said of the file with `keep_picture`, and with `keep_grey`.
+
+        Raises:
+          ModuleNotFoundError: a list has PDQ hashes, and `pdqhash` is not installed.
+        """
+        from alignset.transforms.images.pdq import pdq_words
+
+        if detail := self.near(k.PHASH, np.array([image.phash], np.uint64)):
+            return detail
+        words = pdq_words(image) if self.have(k.PDQ) else None
+        if words is not None and (detail := self.near(k.PDQ, words)):
+            return detail
+        copy = self.listed_copy(body, image)
+        return copy and copy.detail
+
+    def near(self, kind: str, words: UInt64s) -> str | None:
+        """The list with the entry that is nearest to a hash, where one is near enough.
 
         Args:
           kind: `phash` or `pdq`. words: uint64[w], the hash.
-          slack: bits more, within which it is told of, too.
         """
-        own = self.min_phash_distance if kind == k.PHASH else self.min_pdq_distance
-        most = own - 1 + slack
-        nearest: tuple[str, int] | None = None
-        for blocklist in self.lists if most >= 0 else ():
-            bits = _open(blocklist).distance(kind, words, most)
-            if bits <= most and (nearest is None or bits < nearest[1]):
-                nearest = f"{blocklist.name}:{kind}", bits
-        return nearest
+        most = (self.min_phash_distance if kind == k.PHASH else self.min_pdq_distance) - 1
+        if most < 0 or not self.have(kind):
+            return None
+        bits, name = min((_open(of).distance(kind, words, most), of.name) for of in self.lists)
+        return f"{name}:{kind}" if bits <= most else None
 
     def listed_copy(self, body: bytes, image: Image | None = None) -> ListedCopy | None:
         """Which listed image a file shows, too.
@@ -288,8 +303,3 @@ class Blocklists:
 
 
 NO_LISTS = Blocklists()
-
-
-def word_of(phash: Any) -> UInt64s:
-    """A perceptual hash as `Blocklists.near` takes it."""
-    return np.array([phash], np.uint64)

@@ -13,7 +13,5 @@ OF_FILES = (MD5, SHA1, SHA256)
 OF_PICTURES = (PHASH, PDQ)
 KINDS = (*OF_PAIRS, *OF_FILES, *OF_PICTURES)
 
-# Bits by which the perceptual hash of a JPEG's thumbnail may differ from that of its whole image.
-QUICK_ERROR = 6
 # How many bytes the values have that are written as hex digits.
 DIGEST_BYTES = {KEY: 8, MD5: 16, SHA1: 20, SHA256: 32, PHASH: 8, PDQ: 32}

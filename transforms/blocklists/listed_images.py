@@ -49,7 +49,7 @@ def read_images(path: str) -> ListedFiles:
     for file in paths:
         with open_to_read(file) as source:
             body = source.read()
-        image = examine(body, in_full=True, keep_grey=True)
+        image = examine(body, keep_grey=True)
         if isinstance(image, Unusable):
             raise ListError(
                 f"the blocklist image:{path}: {file} cannot be decoded ({image.detail}), so that "

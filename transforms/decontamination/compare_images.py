@@ -40,7 +40,7 @@ def nearest_images(
     Args:
       bodies: of the image files. min_distance: what is nearer is a copy.
     """
-    images = [examine(body, in_full=True, keep_grey=True) for body in bodies]
+    images = [examine(body, keep_grey=True) for body in bodies]
     found = iter(index.nearest(image_planes([of for of in images if isinstance(of, Image)])))
     nearest = [next(found) if isinstance(image, Image) else None for image in images]
     named = index.names([near and near.row for near in nearest]).to_pylist()

@@ -48,9 +48,6 @@ _LEAST_TEXTURED = 0.1  # of the fine band; of less the correlations are chance
 _BIT_DISTANCE, _LEAST_CORRELATION = 0.1, 0.7
 # Shares of one tone from which, and up to which, a disagreement counts more, and how much at most.
 _PLAIN, _PLAIN_WEIGHT = (0.3, 0.5), 2.2
-# From a small thumbnail of a JPEG distances are off by less than this: by three bits of a hash, and
-# by half as much where the thumbnails are aligned.
-QUICK_ERROR = 0.3
 _FARTHEST_CHECKED = 0.999
 
 
@@ -116,25 +113,16 @@ class CopyIndex:
         return [min(of, key=lambda near: near.distance) if of else None for of in nearest]
 
     def copied_by(self, body: bytes, image: Image | None = None) -> Nearest | None:
-        """The evaluation image that a file is a copy of; a JPEG is decoded in full only where a
-        small thumbnail of it says that it may be one.
+        """The evaluation image that a file is a copy of.
 
         Args:
-          image: what a quick `examine` with `keep_grey` said of the file.
+          image: what `examine` with `keep_grey` said of the file.
         """
-        for in_full in (False, True):
-            look = image or examine(body, in_full=in_full, keep_grey=True)
-            if isinstance(look, Unusable):
-                return None
-            final = in_full or look.format != "jpeg"
-            (nearest,) = self.nearest(image_planes([look]))
-            most = COPY_DISTANCE + (0 if final else QUICK_ERROR)
-            if nearest is None or nearest.distance >= most:
-                return None
-            if final:
-                return nearest
-            image = None
-        return None
+        look = image or examine(body, keep_grey=True)
+        if isinstance(look, Unusable):
+            return None
+        (nearest,) = self.nearest(image_planes([look]))
+        return nearest if nearest and nearest.distance < COPY_DISTANCE else None
 
     def candidates(self, planes: npt.NDArray[np.uint8], most: int) -> list[list[Nearest]]:
         """The same of several evaluation images for each image: of those that are checked, so many

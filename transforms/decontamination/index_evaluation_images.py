@@ -159,7 +159,7 @@ def _looked_at(
     def look(named: NamedImage) -> tuple[NamedImage, Image | Unusable]:
         if is_suspect and crashes(named.body, ResizeSettings()):
             return named, Unusable("undecodable", CRASHED_DECODER)
-        return named, examine(named.body, in_full=True, keep_grey=True)
+        return named, examine(named.body, keep_grey=True)
 
     try:
         yield from in_threads(look, named_images(file.path), chunk=4)

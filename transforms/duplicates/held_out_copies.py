@@ -51,7 +51,7 @@ def held_out_matches(index: EvaluationIndex, images: Mapping[int, bytes]) -> lis
     Args:
       images: files to train on, by their keys.
     """
-    examined = {key: examine(body, in_full=True, keep_grey=True) for key, body in images.items()}
+    examined = {key: examine(body, keep_grey=True) for key, body in images.items()}
     looks = {key: look for key, look in examined.items() if isinstance(look, Image)}
     candidates = index.candidates(image_planes([*looks.values()]), _MOST_COMPARED)
     pairs = [

@@ -11,12 +11,12 @@ import os
 import struct
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from threading import Lock
+from threading import RLock
 
 from PIL import Image as PillowImage
 
 from alignset.transforms.images.displayed_picture import displayed_picture
-from alignset.transforms.images.file_formats import signature_format
+from alignset.transforms.images.file_formats import png_lacks_pixels, signature_format
 from alignset.transforms.images.open_picture import open_picture
 from alignset.transforms.workers.limited_process import (
     CostlyError,
@@ -28,7 +28,7 @@ from alignset.transforms.workers.limited_process import (
 
 # An image of more pixels waits until no other such is being decoded: they take up to 16 bytes each.
 _MANY_PIXELS = 1 << 24
-_MANY = Lock()
+_MANY = RLock()  # whoever holds what was decoded has the turn until it is dropped
 KNOWN_FORMATS = ("jpeg", "png", "gif")
 MAX_MEMORY = 3 << 29  # bytes of a decode
 # Images take 0.02 us and 8 to 16 bytes a pixel, and some ms to begin with.
@@ -40,7 +40,7 @@ _PICTURE = struct.Struct("<II4s")
 
 def _renew() -> None:
     global _MANY
-    _MANY = Lock()
+    _MANY = RLock()
 
 
 os.register_at_fork(after_in_child=_renew)  # a thread of the parent may hold it
@@ -60,12 +60,17 @@ def decoded_picture(body: bytes, name: str, pixels: int) -> PillowImage.Image:
     Raises:
       CostlyError: it takes more CPU time or memory than an image of so many pixels.
       CrashError: it ends the process that decodes it.
-      EOFError: the file is cut.
+      EOFError: the file is cut, or a PNG has fewer rows than its header says.
       Exception: it cannot be decoded; Pillow raises many kinds.
     """
     if name not in KNOWN_FORMATS:
         return decoded_apart(displayed_parts, body, pixels)
     picture = open_picture(body, name)
+    picture.load()
+    if name == "png":  # Pillow leaves lost rows at zero; body[28] says whether it is interlaced
+        last_row = picture.crop((0, picture.height - 1, picture.width, picture.height))
+        if (body[28] or not any(last_row.tobytes())) and png_lacks_pixels(body):
+            raise EOFError("rows are missing")
     display = displayed_picture(picture)
     display.info = {"icc_profile": picture.info.get("icc_profile")}
     return display

@@ -58,6 +58,11 @@ def displayed_picture(picture: PillowImage.Image) -> PillowImage.Image:
     return picture.transpose(turn) if turn is not None else picture
 
 
+def rgb_pixels(picture: PillowImage.Image) -> Pixels:
+    """uint8[height, width, 3] of a displayed image in any mode."""
+    return np.asarray(picture.convert("RGB"))
+
+
 def small_grey(grey: PillowImage.Image) -> Pixels:
     """uint8[h, w]: a displayed image in mode "L", its shorter side from 128 to 255 px if it had as
     many, and its longer one below 8192 px."""

@@ -1,42 +1,27 @@
 """Facts about an image's bytes: format, size, perceptual hash; or why they are unusable.
 
-Size comes from the header, before any decode. Each image is then decoded whole (its first frame),
-JPEG at an eighth of its size or so and in grey: a cut file or one with a hole shows all the same.
+Size comes from the header, before any decode. Each image is then decoded once (its first frame),
+a JPEG at a part of its size: a cut file or one with a hole shows all the same.
 """
 
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from contextlib import suppress
+from dataclasses import dataclass, field
 
-import numpy as np
 from PIL import Image as PillowImage
 
-from alignset.transforms.images.decode import KNOWN_FORMATS, decoded_picture, turn_of
-from alignset.transforms.images.displayed_picture import (
-    TURNS,
-    Pixels,
-    displayed_picture,
-    orientation,
-    small_grey,
-)
-from alignset.transforms.images.file_formats import foreign_kind, png_lacks_pixels
-from alignset.transforms.images.file_look import FileLook
+from alignset.transforms.images.decode import decoded_picture, turn_of
+from alignset.transforms.images.displayed_picture import TURNS, Pixels, orientation, small_grey
+from alignset.transforms.images.file_formats import FileLook, foreign_kind
 from alignset.transforms.images.jpeg_header import JpegHeader
 from alignset.transforms.images.open_picture import open_picture
-from alignset.transforms.images.perceptual_hash import picture_hash, plane_hash
-from alignset.transforms.images.scaled_jpeg import grey_plane
+from alignset.transforms.images.perceptual_hash import jpeg_hash, picture_hash
+from alignset.transforms.images.scaled_jpeg import jpeg_picture
 from alignset.transforms.workers.limited_process import CostlyError, CrashError
 from alignset.transforms.workers.unexpected import tell_once
 
-# imagehash.phash shrinks to 32 px a side. Of small images with sharp edges its bits from a
-# thumbnail of 32 differ from the whole image's by up to 10 (2.2 on average), from one of 96
-# by up to 6 (0.6). Of 640x480 they differ by up to 2 (0.2) from a thumbnail of 60 as from one of
-# 120, in two thirds of the time.
-_SMALLEST_PLANE_PX = 96
-_LARGE_PX, _SMALLEST_PLANE_OF_LARGE_PX = 480, 60
 # The detail of an image whose decoding ends the process, found where that is tried in another
 # (transforms/images/try_decoders.py).
 CRASHED_DECODER = "crashed_decoder"
-MOST_SHOWN = 1 << 22  # pixels; it takes 17 bytes for each to make a PNG of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +32,14 @@ class Image:
       format: "jpeg", "png", "webp", "gif", "bmp" or "avif".
       width, height: px, as stored in the file; an EXIF orientation may turn it for display.
       phash: uint64, `imagehash.phash` of the image as displayed (upright, first frame, over
-        white), most significant bit first. A JPEG is hashed from a smaller thumbnail, which is
-        mostly within 2 bits; where it was asked for in full, `format(phash, "016x") == str(hash)`.
+        white), most significant bit first: `format(phash, "016x") == str(hash)`. A JPEG's is
+        mostly the same, and else within 2 bits.
       plain: whether the file can be given to others as it is: JPEG, PNG or WebP with samples that
         Pillow's `convert("RGB")` reads right, unlike a 16-bit grey PNG's.
-      grey: uint8[h, w], the image as displayed, in grey and small, where that was asked for. A
-        JPEG's is the thumbnail that it is hashed from.
-      picture: the image as displayed, and its colour profile in `info`, where the file is not plain
-        and that was asked for.
+      grey: uint8[h, w], the image as displayed, in grey and small, where that was asked for.
+      picture: the image as displayed, in mode "L" or "RGB", and its colour profile in
+        `info`, where that was asked for. A JPEG is a half, a quarter or an eighth of its size, so
+        that its shorter side has 224 px or more if it had, and without a profile.
       jpeg: the header of a JPEG that can be decoded at a part of its size; None of one that Pillow
         must decode, since decoders may differ in what they see.
     """
@@ -91,129 +76,75 @@ class Unusable:
 def examine(
     file: FileLook | bytes,
     *,
-    in_full: bool = False,
     keep_grey: bool = False,
-    keep_shown: bool = False,
+    keep_picture: bool = False,
     hashed: bool = True,
 ) -> Image | Unusable:
     """Examines a file. Raises nothing for any bytes; may be called by many threads.
 
     Args:
       file: its bytes, or what is known of them.
-      in_full: hash the whole image of a JPEG too.
       keep_grey: give the image in grey, too.
-      keep_shown: give the image itself, too, if the file is not plain and has at most 4 million
-        pixels.
-      hashed: without, what Pillow decodes has the hash 0, and scipy is not imported for it.
+      keep_picture: give the image as it was decoded, too. Whoever keeps several may need much
+        memory.
+      hashed: without, the hash is 0, and scipy is not imported for it.
 
     Raises:
       ChildError: no child process can be started, to decode it there.
     """
     look = FileLook(file) if isinstance(file, bytes) else file
     try:
-        return examined(look, _Wanted(in_full, keep_grey, keep_shown, hashed))
+        if look.format is None:
+            return Unusable("not_an_image", foreign_kind(look.body))
+        width, height = look.size
+        with turn_of(width * height):
+            fault = (look.jpeg and look.jpeg.fault) or look.refusal or look.fault
+            picture = fault or decoded(look)
+            if isinstance(picture, str):
+                return Unusable("undecodable", picture, *(look.size if any(look.size) else ()))
+            grey, phash = picture.convert("L"), 0
+            if hashed and look.format == "jpeg":
+                phash = jpeg_hash(grey)
+            elif hashed:
+                phash = picture_hash(grey)
+            header = look.jpeg
+            return Image(
+                look.format,
+                width,
+                height,
+                phash,
+                # Pillow makes 32 bits a sample of a PNG's 16 bits of grey.
+                look.format in ("jpeg", "webp")
+                or (look.format == "png" and look.body[24:26] != b"\x10\0"),
+                small_grey(grey) if keep_grey else None,
+                picture if keep_picture else None,
+                header if header and header.usual and header.components in (1, 3) else None,
+            )
     except Exception as error:
         tell_once("looking at an image", error)
         return Unusable("undecodable", "unexpected")
 
 
-class _Wanted(NamedTuple):
-    """How `examine` looks, as its arguments say."""
-
-    in_full: bool
-    keep_grey: bool
-    keep_shown: bool
-    hashed: bool
-
-
-def examined(look: FileLook, options: _Wanted) -> Image | Unusable:
-    """Examines one file, and raises what our own code raises."""
-    name, size = look.format, look.size
-    if name is None:
-        return Unusable("not_an_image", foreign_kind(look.body))
-    if name == "jpeg" and (jpeg := _known_jpeg(look, options)):
-        return jpeg
-    fault = look.refusal or look.fault
+def decoded(look: FileLook) -> PillowImage.Image | str:
+    """The image as displayed, or the detail of why it is undecodable."""
+    header, (width, height) = look.jpeg, look.size
+    if header and header.components in (1, 3) and width * height:
+        seen = jpeg_picture(look.body, header)
+        if isinstance(seen, str):
+            return seen
+        if seen and header.usual:  # else decoders may differ in what they see
+            turn = None
+            if header.annotated:
+                with suppress(Exception):  # Pillow refuses some headers that libjpeg reads
+                    turn = TURNS.get(orientation(open_picture(look.body, "jpeg")))
+            return seen if turn is None else seen.transpose(turn)
     try:
-        if not fault:
-            with turn_of(size[0] * size[1]):
-                return _decoded(look, options)
+        picture = decoded_picture(look.body, look.format or "", width * height)
     except CostlyError:
-        fault = "too_costly"
+        return "too_costly"
     except CrashError:
-        fault = CRASHED_DECODER
+        return CRASHED_DECODER
     except Exception as error:  # Pillow raises some ten kinds, by format and by what is broken
         is_cut = isinstance(error, EOFError) or "truncated" in str(error).lower()
-        fault = "truncated" if is_cut else "broken"
-    return Unusable("undecodable", fault, *(size if any(size) else ()))
-
-
-def _known_jpeg(look: FileLook, options: _Wanted) -> Image | Unusable | None:
-    """Facts about a JPEG from its header and a grey thumbnail; None where Pillow must decode the
-    whole of it."""
-    header = look.jpeg
-    if header is None:
-        return Unusable("undecodable", look.fault or "broken")
-    size = look.size
-    if fault := header.fault or look.refusal or look.fault:
-        return Unusable("undecodable", fault, *size)
-    if options.in_full or header.components not in (1, 3) or not header.width * header.height:
-        return None
-    smallest_px = _SMALLEST_PLANE_OF_LARGE_PX if min(size) >= _LARGE_PX else _SMALLEST_PLANE_PX
-    with turn_of(header.width * header.height):
-        plane, fault = grey_plane(look.body, header, smallest_px)
-    if fault:
-        return Unusable("undecodable", fault, *size)
-    if plane is None or not header.usual:  # decoders may differ in what they see
-        return None
-    if header.annotated:
-        turn = TURNS.get(_orientation_of_jpeg(look.body))
-        if turn is not None:
-            plane = np.asarray(PillowImage.fromarray(plane).transpose(turn))
-    grey = plane if options.keep_grey else None
-    return Image("jpeg", *size, plane_hash(plane), True, grey, jpeg=_scalable(look))
-
-
-def _scalable(look: FileLook) -> JpegHeader | None:
-    header = look.jpeg
-    return header if header and header.usual and header.components in (1, 3) else None
-
-
-def _orientation_of_jpeg(body: bytes) -> int:
-    try:
-        return orientation(open_picture(body, "jpeg"))
-    except Exception:  # Pillow refuses some headers that libjpeg reads
-        return 1
-
-
-def _decoded(look: FileLook, options: _Wanted) -> Image | Unusable:
-    name, (width, height) = look.format or "", look.size
-    plain, profile = name in ("jpeg", "png", "webp"), None
-    if name in KNOWN_FORMATS:
-        picture = open_picture(look.body, name)
-        width, height = picture.size
-        plain = plain and not picture.mode.startswith("I")
-        picture.load()
-        if name == "png" and _may_lack_rows(picture, look.body) and png_lacks_pixels(look.body):
-            return Unusable("undecodable", "truncated", width, height)
-        display, profile = displayed_picture(picture), picture.info.get("icc_profile")
-    else:
-        display = decoded_picture(look.body, name, width * height)
-        profile = display.info["icc_profile"]
-        if sorted(display.size) != sorted(look.size):
-            return Unusable("undecodable", "broken", width, height)
-    grey = display.convert("L")
-    phash = picture_hash(grey) if options.hashed else 0
-    small = small_grey(grey) if options.keep_grey else None
-    image = Image(name, width, height, phash, plain, small, jpeg=_scalable(look))
-    if plain or not options.keep_shown or width * height > MOST_SHOWN:
-        return image
-    display.info = {"icc_profile": profile}
-    return replace(image, picture=display)
-
-
-def _may_lack_rows(png: PillowImage.Image, body: bytes) -> bool:
-    """False where a decoded PNG surely has all its rows: Pillow leaves lost ones at zero."""
-    last_row = png.crop((0, png.height - 1, png.width, png.height))
-    interlaced = body[28] != 0
-    return interlaced or not any(last_row.tobytes())
+        return "truncated" if is_cut else "broken"
+    return picture if sorted(picture.size) == sorted(look.size) else "broken"

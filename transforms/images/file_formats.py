@@ -1,12 +1,25 @@
-"""The format of a file by its first bytes, and whether its end is missing. No decoding."""
+"""Facts about the bytes of one file, without a decode: format, size, segments, and what is
+wrong."""
+
+from __future__ import annotations
 
 import re
 import struct
 import zlib
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from itertools import takewhile
 
 import deflate
+
+from alignset.transforms.images.avif_header import AvifHeader, avif_header
+from alignset.transforms.images.jpeg_header import (
+    JpegHeader,
+    Segments,
+    has_too_many_scans,
+    jpeg_header,
+    jpeg_segments,
+)
 
 # What files of images are called, in the formats that are read.
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "avif")
@@ -39,18 +52,15 @@ def signature_format(body: bytes) -> str | None:
         return "webp"
     if body.startswith(_GIFS):
         return "gif"
-    if body[4:8] == b"ftyp" and _brands(body):
-        return "avif"
+    if body[4:8] == b"ftyp":
+        end = min(int.from_bytes(body[:4], "big"), 256)
+        brands = [body[8:12], *(body[at : at + 4] for at in range(16, end, 4))]
+        if any(brand in _AVIF_BRANDS for brand in brands):
+            return "avif"
     # "BM" alone begins many a text: a bitmap's next header has one of a few sizes.
     if body.startswith(_BMP) and body[14:18] in _BMP_HEADERS:
         return "bmp"
     return None
-
-
-def _brands(body: bytes) -> bool:
-    end = min(int.from_bytes(body[:4], "big"), 256)
-    brands = [body[8:12], *(body[at : at + 4] for at in range(16, end, 4))]
-    return any(brand in _AVIF_BRANDS for brand in brands)
 
 
 def foreign_kind(body: bytes) -> str:
@@ -101,6 +111,8 @@ def png_chunks(body: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 def png_fault(body: bytes) -> str | None:
     """ "truncated" or "broken", or None."""
+    if len(body) >= 33 and not any(png_size(body)):  # Pillow would read a size further on
+        return "broken"
     view = memoryview(body)
     for kind, begin, end in png_chunks(body):
         # Critical chunks have a capital letter first. Pillow checks no sums of the pixels' chunks.
@@ -117,11 +129,15 @@ def png_of_one_profile(body: bytes) -> bytes:
     """A PNG without the colour profiles behind its first: Pillow inflates each, 2 s a MB."""
     if body.count(b"iCCP") < 2:
         return body
-    profiles = [(begin, end) for kind, begin, end in png_chunks(body) if kind == b"iCCP"]
+    profiles = [(begin - 8, end + 4) for kind, begin, end in png_chunks(body) if kind == b"iCCP"]
+    return _without(body, profiles[1:])
+
+
+def _without(body: bytes, spans: Iterable[tuple[int, int]]) -> bytes:
     pieces, since = [], 0
-    for begin, end in profiles[1:]:
-        pieces.append(body[since : begin - 8])
-        since = end + 4
+    for begin, end in spans:
+        pieces.append(body[since:begin])
+        since = end
     return b"".join([*pieces, body[since:]])
 
 
@@ -150,26 +166,14 @@ def png_lacks_pixels(body: bytes) -> bool:
     return missing > 0
 
 
-class GifBlocks(NamedTuple):
-    """Findings of one walk through the blocks of a GIF.
-
-    Attributes:
-      ends: whether its trailer is there.
-      applications: where the first extensions of applications begin.
-    """
-
-    ends: bool
-    applications: list[int]
-
-
-def gif_blocks(body: bytes) -> GifBlocks:
-    """Walks through all blocks up to the trailer."""
+def gif_blocks(body: bytes) -> tuple[bool, list[int]]:
+    """Whether a GIF's trailer is there, and where the first extensions of applications begin."""
     ends, applications = False, list[int]()
     for kind, begin, _ in _gif_blocks(body):
         ends = kind == _GIF_TRAILER
         if body.startswith(_GIF_APPLICATION, begin) and len(applications) < _MOST_APPLICATIONS:
             applications.append(begin)
-    return GifBlocks(ends, applications)
+    return ends, applications
 
 
 def _gif_blocks(body: bytes) -> Iterator[tuple[int, int, int]]:
@@ -227,18 +231,15 @@ def gif_without_comments(body: bytes) -> bytes:
 
     Pillow joins comments in quadratic time: 4 MB of them take two minutes.
     """
-    pieces, since = [], 0
-    for kind, begin, end in _gif_blocks(body):
-        if kind == _GIF_IMAGE:
-            break
-        if kind == _GIF_EXTENSION and body[begin + 1 : begin + 2] != _GIF_CONTROL:
-            pieces.append(body[since:begin])
-            since = end
-    return b"".join([*pieces, body[since:]])
-
-
-def is_cut_webp(body: bytes) -> bool:
-    return 8 + int.from_bytes(body[4:8], "little") > len(body)
+    before_image = takewhile(lambda block: block[0] != _GIF_IMAGE, _gif_blocks(body))
+    return _without(
+        body,
+        (
+            (begin, end)
+            for kind, begin, end in before_image
+            if kind == _GIF_EXTENSION and body[begin + 1 : begin + 2] != _GIF_CONTROL
+        ),
+    )
 
 
 def is_cut_bmp(body: bytes) -> bool:
@@ -255,3 +256,100 @@ def is_cut_bmp(body: bytes) -> bool:
 
 def _palette_bytes(flags: int) -> int:
     return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
+
+
+# Where Pillow begins to warn. Decoding that many takes up to 1.5 GB.
+MAX_PIXELS = 89_478_485
+# px of either side: Pillow holds 8 bytes for each row, and resizing makes long lines longer. No
+# image of such a side passes `--max_image_aspect`.
+MAX_SIDE = (1 << 16) - 1
+_SIZES = {"png": png_size, "gif": gif_size, "bmp": bmp_size, "webp": webp_canvas}
+
+
+class FileLook:
+    """The bytes of one image, and what they say: found once, when it is first asked for.
+
+    Attributes:
+      body: the file.
+      format: "jpeg", "png", "webp", "gif", "bmp" or "avif" by the file's signature, or None.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+        self.format = signature_format(body)
+
+    @cached_property
+    def segments(self) -> Segments:
+        """The segments of a JPEG before its first scan."""
+        return jpeg_segments(self.body)
+
+    @cached_property
+    def jpeg(self) -> JpegHeader | None:
+        """The header of a JPEG; None of other files, and where no scan follows one frame."""
+        return jpeg_header(self.body, self.segments) if self.format == "jpeg" else None
+
+    @cached_property
+    def gif(self) -> tuple[bool, list[int]]:
+        """The `gif_blocks` of a GIF."""
+        return gif_blocks(self.body)
+
+    @cached_property
+    def avif(self) -> AvifHeader:
+        """The boxes of an AVIF."""
+        return avif_header(self.body)
+
+    @cached_property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in px as the header has them; (0, 0) where it cannot be read."""
+        if self.format == "jpeg":
+            return (self.jpeg.width, self.jpeg.height) if self.jpeg else (0, 0)
+        if self.format == "avif":
+            return self.avif[:2]
+        return _SIZES[self.format](self.body) if self.format else (0, 0)
+
+    @cached_property
+    def refusal(self) -> str | None:
+        """Why no decoder is given the file, whole as it may be: it would take too long or too much
+        memory. A detail of "undecodable", or None.
+
+        The one check of this kind, for curation and for training.
+        """
+        width, height = self.size
+        if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
+            return "too_many_pixels"
+        if self.format == "avif" and self.avif.fault == "too_costly":
+            return self.avif.fault
+        if self.jpeg and has_too_many_scans(self.body, self.jpeg):
+            return "too_many_scans"
+        return None
+
+    @cached_property
+    def fault(self) -> str | None:
+        """Why a file of a known format is not decoded, as a detail of "undecodable"; None where it
+        looks whole.
+
+        Decoders stop when they have their pixels, often of the first frame alone, and miss a lost
+        end.
+        """
+        body, is_cut = self.body, False
+        match self.format:
+            case "png":
+                return png_fault(body)
+            case "avif":
+                return self.avif.fault
+            case "gif":
+                is_cut = not self.gif[0]
+            case "webp":
+                is_cut = 8 + int.from_bytes(body[4:8], "little") > len(body)
+            case "bmp":
+                is_cut = is_cut_bmp(body)
+            case "jpeg":
+                scan, header = self.segments.scan, self.jpeg
+                # No end marker follows the scan; a thumbnail's lies before it.
+                is_cut = scan >= 0 and body.rfind(b"\xff\xd9", scan) < 0
+                if header is None:  # or a thousand segments before it, which Pillow would join
+                    is_cut = is_cut or (scan < 0 and not self.segments.too_many)
+                    return "truncated" if is_cut else "broken"
+                if header.fault:
+                    return header.fault
+        return "truncated" if is_cut else None

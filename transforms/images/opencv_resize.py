@@ -17,7 +17,6 @@ from alignset.transforms.images.examine import Image
 from alignset.transforms.images.jpeg_header import JpegHeader
 from alignset.transforms.images.open_picture import open_picture
 from alignset.transforms.images.resize_settings import Encoded, EncodingError, ResizeSettings
-from alignset.transforms.images.scaled_jpeg import scaled_jpeg
 
 # A scaled decode leaves at least so many times the sides that are wanted, or it would be seen.
 _LEFT = 3
@@ -86,7 +85,16 @@ class OpenCVResizer:
         wide, high = self._target_size(header.width, header.height)
         fast = header.width >= 2 * wide and header.height >= 2 * high
         colours = "GRAY" if header.components == 1 else "RGB"
-        pixels = scaled_jpeg(body, header, colours, header.scaled_size(8 // factor), fast=fast)
+        high, wide = header.scaled_size(8 // factor)
+        pixels = simplejpeg.decode_jpeg(
+            body,
+            colours,
+            fastdct=fast,
+            fastupsample=fast,
+            min_height=high,
+            min_width=wide,
+            strict=False,
+        )
         return pixels[:, :, 0] if header.components == 1 else pixels
 
     def _factor(self, width: int, height: int) -> int:

@@ -15,21 +15,19 @@ _LEAST_QUALITY = 50  # 0 to 100; an image with less detail than that is like too
 _SIDE_PX = 512  # of the longer side, at most: the hash is of 64 px a side
 
 
-def pdq_words(body: bytes, image: Image) -> npt.NDArray[np.uint64] | None:
+def pdq_words(image: Image) -> npt.NDArray[np.uint64] | None:
     """The hash of an image as displayed: uint64[4], the most significant bit first. None where it
     has too little detail.
 
     Args:
-      body: the file. image: what `examine` said of it.
+      image: what `examine` said of it with `keep_picture`.
 
     Raises:
       ModuleNotFoundError: `pdqhash` is not installed.
-      Exception: the image cannot be decoded after all; Pillow raises many kinds.
     """
     import pdqhash  # an extra: only a list with such hashes needs it
 
-    small = small_picture(body, image, (_SIDE_PX, _SIDE_PX))
-    bits, quality = pdqhash.compute(np.asarray(small))
+    bits, quality = pdqhash.compute(np.asarray(small_picture(image, _SIDE_PX)))
     return None if quality < _LEAST_QUALITY else words_of_bits(bits)
 
 

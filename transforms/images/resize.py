@@ -8,22 +8,25 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 
+import cv2
 import numpy as np
 
 from alignset.transforms.images.decode import KNOWN_FORMATS
 from alignset.transforms.images.displayed_picture import orientation
 from alignset.transforms.images.examine import Image
 from alignset.transforms.images.open_picture import open_picture
+from alignset.transforms.images.opencv_resize import OpenCVResizer
 from alignset.transforms.images.png_writer import as_png, png_of
 from alignset.transforms.images.resize_settings import ANY, Encoded, EncodingError, ResizeSettings
 from alignset.transforms.workers.unexpected import tell_once
+
+MOST_PIXELS = 1 << 22  # it takes 17 bytes for each to make a PNG of them
 
 
 def exact_resizer(settings: ResizeSettings) -> Callable[[bytes, Image], Encoded]:
     """A resizer to the wanted size and format. Made once a worker; thread-safe."""
     # albumentations asks the internet for its newest version when it is imported.
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
-    import cv2
     from img2dataset import resizer
 
     # It silences OpenCV by pointing file descriptors 1 and 2 at /dev/null and back. Two threads at
@@ -75,7 +78,8 @@ class Encoder:
     def __init__(self, settings: ResizeSettings) -> None:
         self._resizer: Callable[[bytes, Image], Encoded] | None = None
         if settings.resize_mode != "original":
-            self._resizer = _resizer(settings)
+            make = exact_resizer if settings.exact_resize else OpenCVResizer
+            self._resizer = make(settings)
 
     def __call__(self, body: bytes, image: Image) -> Encoded:
         """An image's file for the shard.
@@ -100,11 +104,11 @@ class Encoder:
 
 
 def plain_form(body: bytes, image: Image) -> tuple[bytes, Image]:
-    """A file that others can read, and what there is to say of it: where `image` has what is shown,
-    a PNG of that; else the file itself, as far as it is known here."""
-    picture = image.picture
-    image = replace(image, grey=None, picture=None)
-    if picture is None:
+    """A file that others can read, and what there is to say of it: a PNG of the image as
+    displayed where the file is not plain and that was kept, of 4 million pixels at most; else the
+    file itself."""
+    picture, image = image.picture, replace(image, grey=None, picture=None)
+    if image.plain or picture is None or image.width * image.height > MOST_PIXELS:
         return body, image
     try:
         png = png_of(np.asarray(picture), picture.info["icc_profile"])
@@ -112,12 +116,3 @@ def plain_form(body: bytes, image: Image) -> tuple[bytes, Image]:
         tell_once("writing a PNG", error)
         return body, image
     return png, replace(image, format="png", width=picture.width, height=picture.height, plain=True)
-
-
-def _resizer(settings: ResizeSettings) -> Callable[[bytes, Image], Encoded]:
-    if settings.exact_resize:
-        return exact_resizer(settings)
-    # OpenCV takes 0.1 s, and most shards keep the files as they came.
-    from alignset.transforms.images.opencv_resize import OpenCVResizer
-
-    return OpenCVResizer(settings)

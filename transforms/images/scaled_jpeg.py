@@ -1,12 +1,20 @@
-"""JPEGs decoded by libjpeg-turbo at an eighth of their size, a quarter, a half or whole."""
+"""JPEGs decoded by libjpeg-turbo at an eighth of their size, a quarter, a half or whole.
+
+Nothing here, nor in `opencv_resize.py`, gets a frame that `JpegHeader.fault` names.
+"""
+
+from __future__ import annotations
 
 import re
 
 import simplejpeg
+from PIL import Image as PillowImage
 
-from alignset.transforms.images.displayed_picture import Pixels
 from alignset.transforms.images.jpeg_header import JpegHeader
 
+# Of the shorter side of what a JPEG is seen by, at least, where it has as many: what the usual
+# network of unsafe images takes in.
+SHORTER_PX = 224
 # libjpeg warns of these too, and every viewer shows the image: junk between segments (not in the
 # samples or after them, where it stands for lost ones), and profiles that are not whole.
 _HARMLESS = re.compile(
@@ -14,66 +22,35 @@ _HARMLESS = re.compile(
 )
 
 
-def grey_plane(
-    body: bytes, header: JpegHeader, smallest_px: int
-) -> tuple[Pixels | None, str | None]:
-    """The image in grey, as small as libjpeg makes it for nothing: an eighth a side at best.
-
-    Args:
-      smallest_px: the shorter side has at least as many, where the image has them.
+def jpeg_picture(body: bytes, header: JpegHeader) -> PillowImage.Image | str | None:
+    """The image as stored, in mode "L" or "RGB", whose shorter side has 224 px or more if the
+    whole one's has.
 
     Returns:
-      (uint8[height, width], None); (None, "truncated" or "broken") where samples are lost, whether
-      or not an end marker follows; (None, None) where another decoder must look at it.
+      "truncated" or "broken" where samples are lost, whether or not an end marker follows; None
+      where another decoder must look at it.
     """
+    # By halves alone: libjpeg's other eighths take as long as the whole, and are less like it.
+    shorter = min(header.width, header.height)
+    factor = next((n for n in (8, 4, 2) if shorter >= n * SHORTER_PX), 1)
+    size = header.scaled_size(8 // factor)
+    colours, mode = ("GRAY", "L") if header.components == 1 else ("RGB", "RGB")
     try:
-        plane = scaled_jpeg(body, header, "GRAY", (smallest_px, smallest_px), strict=True)
+        # By accurate steps, which cost no more: what is not reduced is as Pillow decodes it.
+        pixels = simplejpeg.decode_jpeg(
+            body,
+            colours,
+            fastdct=False,
+            fastupsample=False,
+            min_height=size[0] if factor > 1 else 0,
+            min_width=size[1] if factor > 1 else 0,
+            strict=True,
+        )
     except ValueError as error:
         message = str(error)
         if "remature end" in message:
-            return None, "truncated"
-        if "Corrupt" in message and not _HARMLESS.search(message):
-            return None, "broken"
-        return None, None
-    if not any(plane.shape[:2] == header.scaled_size(eighths) for eighths in range(1, 9)):
-        return None, None  # libjpeg found another frame than we
-    return plane[:, :, 0], None
-
-
-def scaled_jpeg(
-    body: bytes,
-    header: JpegHeader,
-    colours: str,
-    smallest: tuple[int, int],
-    *,
-    fast: bool = False,
-    strict: bool = False,
-) -> Pixels:
-    """Decode an image at the smallest of libjpeg's scales that is large enough.
-
-    Every decode by simplejpeg of bytes that others wrote goes through here.
-
-    Args:
-      colours: "GRAY" or "RGB".
-      smallest: height and width in px that are left at least, where the image has them.
-      fast: decode by less exact steps than Pillow does.
-      strict: raise for what libjpeg warns of, too.
-
-    Returns:
-      uint8[height, width, 1 or 3].
-
-    Raises:
-      ValueError: libjpeg finds a fault, or the frame has one.
-    """
-    if header.fault:
-        raise ValueError(header.fault)
-    height, width = smallest
-    return simplejpeg.decode_jpeg(
-        body,
-        colours,
-        fastdct=fast,
-        fastupsample=fast,
-        min_height=height,
-        min_width=width,
-        strict=strict,
-    )
+            return "truncated"
+        return "broken" if "Corrupt" in message and not _HARMLESS.search(message) else None
+    if pixels.shape[:2] != size:  # libjpeg found another frame than we
+        return None
+    return PillowImage.frombuffer(mode, size[::-1], pixels, "raw", mode, 0, 1)

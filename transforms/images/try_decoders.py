@@ -7,13 +7,11 @@ import pickle
 from contextlib import suppress
 from functools import lru_cache
 
-from alignset.transforms.images.decode import KNOWN_FORMATS, turn_of
+from alignset.transforms.images.decode import KNOWN_FORMATS, decoded_picture, turn_of
 from alignset.transforms.images.examine import Image, examine
-from alignset.transforms.images.file_look import FileLook
+from alignset.transforms.images.file_formats import FileLook
 from alignset.transforms.images.resize import Encoder
 from alignset.transforms.images.resize_settings import ResizeSettings
-from alignset.transforms.images.small_pixels import shown_pixels
-from alignset.transforms.images.thumbnail import small_picture
 from alignset.transforms.workers.limited_process import (
     CHECKED,
     CrashError,
@@ -49,21 +47,16 @@ def crashes(body: bytes, resize: ResizeSettings) -> bool:
 
 
 def decode_all_ways(request: bytes) -> list[bytes]:
-    """Decodes a file in each way in which anything here does: whole, at each scale of libjpeg's
-    that others choose from, and by what stores it. Returns nothing.
+    """Decodes a file in each way in which anything here does: as it is looked at, whole, and by
+    what stores it. Returns nothing.
 
     Args:
       request: pickled, the file and the `ResizeSettings`.
     """
     body, resize = pickle.loads(request)
-    examine(body, in_full=True)
     image = examine(body)
     if isinstance(image, Image):
-        for factor in (8, 4, 2, 1):
-            box = max(1, image.width // factor), max(1, image.height // factor)
-            with suppress(Exception):
-                shown_pixels(body, image, min(box))
-            with suppress(Exception):
-                small_picture(body, image, box, times=1)
+        with suppress(Exception):
+            decoded_picture(body, image.format, image.width * image.height)
         _encoder(resize)(body, image)
     return []

@@ -16,8 +16,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from alignset.transforms.columns.pair_columns import C2PA, XMP_DATA_MINING
-from alignset.transforms.images.file_formats import png_chunks
-from alignset.transforms.images.file_look import FileLook
+from alignset.transforms.images.file_formats import FileLook, png_chunks
 from alignset.transforms.opt_outs.c2pa import boxes, forbids_training
 from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from alignset.transforms.workers.unexpected import tell_once
@@ -219,7 +218,7 @@ def _riff_chunks(body: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 def _of_gif(look: FileLook) -> Embedded:
     body, xmp, c2pa = look.body, b"", b""
-    for at in look.gif.applications:
+    for at in look.gif[1]:
         if not xmp and body.startswith(b"XMP DataXMP", at + 3):
             xmp = body[at + 3 : at + 3 + MOST_BYTES]
         if not c2pa and body.startswith(b"C2PA_GIF", at + 3):

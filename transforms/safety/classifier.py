@@ -111,9 +111,9 @@ class Classifier:
     def cpu_s_an_image(self) -> float:
         """The cost of a score here, CPU-seconds, without the decode."""
         pictures = [np.zeros((self._form.size, self._form.size, 3), np.uint8)] * self.batch
-        whole_s = least_cpu_s(self.whole.scores, pictures)
         if self.integer is None:
-            return whole_s
+            return least_cpu_s(self.whole.scores, pictures)
+        whole_s = least_cpu_s(self.whole.scores, pictures[:1])  # as what is left to it is scored
         return least_cpu_s(self.integer.scores, pictures) + USUALLY_LEFT * whole_s
 
 

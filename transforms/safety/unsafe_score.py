@@ -2,73 +2,56 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 
+import cv2
+import numpy as np
 import simplejpeg
 from PIL import Image as PillowImage
 
 from alignset.transforms.images.displayed_picture import Pixels
-from alignset.transforms.images.examine import Image
-from alignset.transforms.images.small_pixels import RULE_PX, small_pixels, squashed
 from alignset.transforms.safety.classifier import open_classifier
 from alignset.transforms.safety.model_files import ModelInput, UnsafeModel
-from alignset.transforms.workers.unexpected import tell_once
+
+_BILINEAR = PillowImage.Resampling.BILINEAR
 
 
-def unsafe_scores(
-    images: Sequence[tuple[bytes, Image]],
-    model: UnsafeModel,
-    pixels: Sequence[Pixels | None] | None = None,
-) -> list[float | None]:
+def unsafe_scores(pictures: Sequence[Pixels], model: UnsafeModel) -> list[float | None]:
     """The scores of some images, as many at once as the model's classifier has a batch.
 
     Args:
-      images: files, with what `examine` said of them. pixels: what `shown_pixels` made of each.
+      pictures: uint8[size, size, 3] each, as `model_pixels` makes them.
 
     Returns:
-      0 to 1, to 4 digits; None where an image cannot be decoded after all, or the model has no
-      number for it. No score depends on the other images.
+      0 to 1, to 4 digits; None where the model has no number for it. No score depends on the other
+      images.
     """
-    pictures: dict[int, Pixels] = {}
-    for at, (body, image) in enumerate(images):
-        try:
-            pictures[at] = model_pixels(body, image, model.wanted, pixels[at] if pixels else None)
-        except (
-            Exception
-        ) as error:  # it was decoded once, in grey or whole: whatever this is, is new
-            tell_once("decoding an image to score it", error)
-    all_scores: list[float | None] = [None] * len(images)
-    scores = open_classifier(model).scores([*pictures.values()]) if pictures else []
-    for at, score in zip(pictures, scores, strict=True):
-        all_scores[at] = score if math.isfinite(score) else None
-    return all_scores
+    scores = open_classifier(model).scores([*pictures]) if pictures else []
+    return [score if math.isfinite(score) else None for score in scores]
 
 
-def model_pixels(
-    body: bytes, image: Image, form: ModelInput, pixels: Pixels | None = None
-) -> Pixels:
-    """The image as displayed, squashed, cropped and coded as the model's reference does it.
+def model_pixels(picture: PillowImage.Image, form: ModelInput) -> Pixels:
+    """The image squashed, cropped and coded as the model's reference does it.
 
     Args:
-      body: the file. image: what `examine` said of it.
-      pixels: what `shown_pixels` made of it, where that was asked for.
+      picture: as `examine` gives it with `keep_picture`.
 
     Returns:
       uint8[size, size, 3], in the model's order of channels.
-
-    Raises:
-      Exception: the image cannot be decoded after all; Pillow raises many kinds.
     """
-    if pixels is not None and form.size == RULE_PX:
-        crop = squashed(pixels, form.resize, form.size)
-    else:
-        crop = small_pixels(body, image, form.resize, form.size)
+    whole, (width, height) = form.resize, picture.size
+    begin = (whole - form.size) // 2
+    end = begin + form.size
+    box = begin * width / whole, begin * height / whole, end * width / whole, end * height / whole
+    crop = picture.resize((form.size, form.size), _BILINEAR, box).convert("RGB")
+    raw = crop.tobytes("raw", "BGR" if form.jpeg_quality else form.channels)
+    pixels = np.frombuffer(raw, np.uint8).reshape(form.size, form.size, 3)
     if not form.jpeg_quality:
-        return crop if form.channels == "RGB" else crop[:, :, ::-1]
-    file = io.BytesIO()  # the reference of some models has a JPEG here, and their scores show it
-    PillowImage.fromarray(crop).save(file, "JPEG", quality=form.jpeg_quality)
+        return pixels
+    # The reference of some models has a JPEG here, and their scores show it. OpenCV writes the
+    # bytes of Pillow's, without the interpreter's lock.
+    file = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, form.jpeg_quality])[1]
     return simplejpeg.decode_jpeg(
-        file.getvalue(), form.channels, fastdct=False, fastupsample=False, strict=False
+        file, form.channels, fastdct=False, fastupsample=False, strict=False
     )

@@ -22,8 +22,8 @@ from alignset.transforms.columns.rejects import (
 )
 from alignset.transforms.decontamination.evaluation_index import EvaluationIndex
 from alignset.transforms.fetching.fetch import Fetched, fetch_all
-from alignset.transforms.images.displayed_picture import Pixels
-from alignset.transforms.images.small_pixels import shown_in_groups
+from alignset.transforms.images.displayed_picture import Pixels, rgb_pixels
+from alignset.transforms.images.examine import Image, examine
 from alignset.transforms.rules import given
 from alignset.transforms.rules.catalogue import step_of
 from alignset.transforms.rules.custom import computed
@@ -33,7 +33,7 @@ from alignset.transforms.shards.arrivals import Arrivals
 from alignset.transforms.shards.descriptors import descriptors_path, write_descriptors
 from alignset.transforms.shards.dropped_thumbnails import dropped_thumbnails
 from alignset.transforms.shards.image_places import stored_bodies
-from alignset.transforms.shards.score_images import FAILED_RULE
+from alignset.transforms.shards.score_images import FAILED_RULE, MOST_SHOWN
 from alignset.transforms.shards.shard_files import TarWriter
 from alignset.transforms.shards.shard_images import ShardImages
 from alignset.transforms.shards.shard_pairs import (
@@ -53,6 +53,7 @@ from alignset.transforms.storage.parquet_files import parquet_file
 from alignset.transforms.workers.attempts import DONE
 
 TAR, SIDECAR, REJECTS = "shard.tar", "shard.parquet", "rejected.parquet"
+_PICTURES_AT_ONCE = 32
 RESPONSES_FILE, DESCRIPTORS = "responses.parquet", "descriptors.parquet"
 
 
@@ -177,11 +178,19 @@ def judge_custom(pairs: ShardPairs) -> None:
     for limit in own:
         rows[limit.measure.column] = np.full(len(texts), np.nan)
     if own:
-        begin = 0
-        for pictures in shown_in_groups(map(pairs.stored_file, alive)):
-            part = alive[begin : begin + len(pictures)]
-            _ask(own, part, pictures, texts, rows, failed_rule)
-            begin += len(pictures)
+        part, pictures, size = list[int](), list[Pixels](), 0
+        for count, pair in enumerate(alive, 1):
+            # What all other rules keep is known by now, and its picture gone.
+            image = examine(pairs.stored_file(pair)[0], keep_picture=True, hashed=False)
+            if isinstance(image, Image) and image.picture:
+                part.append(pair)
+                pictures.append(rgb_pixels(image.picture))
+                size += pictures[-1].nbytes
+            else:  # it was decoded once: whatever this is, is new
+                failed_rule[pair] = own[-1].name
+            if len(part) == _PICTURES_AT_ONCE or size >= MOST_SHOWN or count == len(alive):
+                _ask(own, part, pictures, texts, rows, failed_rule)
+                part, pictures, size = [], [], 0
     rows[given.RULE_FAILED] = np.array([name is not None for name in failed_rule], np.bool_)
     all_faults = faults([*own, given.OF_FAILED_IMAGE_RULES], rows, rules.numbers)
     for pair, reason in enumerate(first_of(all_faults).to_pylist()):
@@ -195,19 +204,15 @@ def judge_custom(pairs: ShardPairs) -> None:
 def _ask(
     own: list[Limit],
     part: list[int],
-    pictures: Sequence[Pixels | None],
+    pictures: Sequence[Pixels],
     texts: pa.StringArray,
     rows: Rows,
     failed_rule: npt.NDArray[Any],
 ) -> None:
     """Puts what the rules measure of some pairs into their rows."""
-    present = [at for at, picture in enumerate(pictures) if picture is not None]
-    of_part = [texts[row].as_py() for row in part]
-    inputs = Rows(pixels=[pictures[at] for at in present], text=[of_part[at] for at in present])
-    places = np.array([part[at] for at in present], np.int64)
+    inputs = Rows(pixels=[*pictures], text=[texts[row].as_py() for row in part])
+    places = np.array(part, np.int64)
     for limit in own:
-        values, failures = computed(limit, inputs, len(present))
+        values, failures = computed(limit, inputs, len(part))
         rows[limit.measure.column][places] = values
         failed_rule[places[failures]] = limit.name
-        unseen = [row for row, picture in zip(part, pictures, strict=True) if picture is None]
-        failed_rule[unseen] = limit.name

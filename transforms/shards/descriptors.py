@@ -17,9 +17,9 @@ from alignset.transforms.decontamination.copy_check import share_of_one_tone
 from alignset.transforms.decontamination.copy_index import descriptors
 from alignset.transforms.decontamination.copy_planes import SIDE_PX, Plane, chroma_grid, copy_planes
 from alignset.transforms.decontamination.copy_vectors import WIDTH, Vectors
+from alignset.transforms.images.displayed_picture import rgb_pixels
 from alignset.transforms.images.examine import Image, examine
 from alignset.transforms.images.perceptual_hash import plane_hash
-from alignset.transforms.images.small_pixels import shown_pixels
 from alignset.transforms.shards.listed_pairs import keys_of, stored_images
 from alignset.transforms.shards.shard_files import LOOK_SCHEMA
 from alignset.transforms.shards.shard_images import ShardImages
@@ -27,11 +27,9 @@ from alignset.transforms.shards.shard_pairs import ShardPairs
 from alignset.transforms.storage.files import exists
 from alignset.transforms.storage.parquet_files import read_rows, schema_of
 from alignset.transforms.workers.threads import in_threads
-from alignset.transforms.workers.unexpected import tell_once
 
 _AT_ONCE = 64  # images; the network has batches of 16
 CHROMA = 32  # numbers of a grid
-_COLOUR_PX = 32  # of the shorter side of what the grid is of, at least
 # What is put aside of an image when it comes. `chroma` is only known where looks are wanted.
 PLANES = np.dtype([("plane", "u1", (SIDE_PX, SIDE_PX)), ("chroma", "i1", CHROMA), ("border", "?")])
 # How it looks without its borders: its descriptor, its perceptual hash, its colours in 16 parts,
@@ -66,17 +64,15 @@ def plane_of(image: Image) -> Plane:
     return copy_planes(image.grey).trimmed
 
 
-def planes_of(body: bytes, image: Image, *, in_colour: bool) -> npt.NDArray[Any]:
-    """PLANES[1] of an image that was looked at with `keep_grey`."""
+def planes_of(image: Image, *, in_colour: bool) -> npt.NDArray[Any]:
+    """PLANES[1] of an image that was looked at with `keep_grey`, and in colour with `keep_picture`
+    too."""
     assert image.grey is not None
     planes, row = copy_planes(image.grey), np.zeros(1, PLANES)
     row["plane"], row["border"] = planes.trimmed, planes.is_trimmed
     if in_colour:
-        try:
-            pixels = shown_pixels(body, image, _COLOUR_PX)
-            row["chroma"] = chroma_grid(pixels, planes).ravel()
-        except Exception as error:  # it was decoded in grey: it counts as grey
-            tell_once("decoding an image in colour", error)
+        assert image.picture is not None
+        row["chroma"] = chroma_grid(rgb_pixels(image.picture), planes).ravel()
     return row
 
 
@@ -172,8 +168,8 @@ def stored_planes(
     """Keys and PLANES[n] of images of a tar that can be decoded; of all where none are wanted."""
     planes_by_key = {}
     for key, body in stored_images(tar, wanted_keys):
-        image = examine(body, keep_grey=True)
+        image = examine(body, keep_grey=True, keep_picture=in_colour)
         if isinstance(image, Image):
-            planes_by_key[int(key, 16)] = planes_of(body, image, in_colour=in_colour)
+            planes_by_key[int(key, 16)] = planes_of(image, in_colour=in_colour)
     planes = np.concatenate([np.zeros(0, PLANES), *planes_by_key.values()])
     return np.array([*planes_by_key], np.uint64), planes

@@ -44,8 +44,8 @@ def dropped_thumbnails(pairs: ShardPairs) -> pa.BinaryArray:
 def _thumbnail(pairs: ShardPairs, row: int) -> bytes | None:
     body, image = pairs.stored_file(row)
     if pairs.reasons[row] == MIN_EVALUATION_DISTANCE.reason:
-        return thumbnail(body, image)
+        return thumbnail(body)
     if image.format != "jpeg" and image.width * image.height > _MOST_PIXELS:
         return None
-    small = thumbnail(body, image, THUMBNAIL_PX, QUALITY)
+    small = thumbnail(body, THUMBNAIL_PX, QUALITY)
     return small if len(small) <= _MOST_BYTES else None

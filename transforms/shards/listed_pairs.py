@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alignset.transforms.blocklists import kinds as k
-from alignset.transforms.blocklists.blocklists import Blocklists, word_of
+from alignset.transforms.blocklists.blocklists import Blocklists
 from alignset.transforms.columns.hashing import UInt64s
 from alignset.transforms.columns.rejects import key_column
 from alignset.transforms.pairs.urls import url_hashes
@@ -54,12 +54,14 @@ def listed_in_shard(stem: str, lists: Blocklists, *, original: bool) -> pa.Recor
     if lists.have(k.SHA256, k.PHASH):
         digests, phashes = rows["sha256"].to_pylist(), keys_of(rows["phash"])
         for row in (row for row, detail in enumerate(details) if detail is None):
-            near = lists.near(k.PHASH, phashes[row : row + 1]) if lists.have(k.PHASH) else None
-            details[row] = lists.of_file(bytes.fromhex(digests[row] or "")) or (near and near[0])
-    unsure = _unsure(rows, lists, details, original=original)
-    for key, body in stored_images(f"{stem}.tar") if unsure else ():
-        if key in unsure:
-            details[unsure[key]] = listed_image(body, lists, original=original)
+            near = lists.near(k.PHASH, phashes[row : row + 1])
+            details[row] = lists.of_file(bytes.fromhex(digests[row] or "")) or near
+    if lists.have(k.PDQ, k.IMAGE) or (original and lists.have(k.MD5, k.SHA1)):
+        keys = rows["key"].to_pylist()
+        rest = {keys[row]: row for row, detail in enumerate(details) if detail is None}
+        for key, body in stored_images(f"{stem}.tar") if rest else ():
+            if key in rest:
+                details[rest[key]] = listed_image(body, lists, original=original)
     return _listed_rows(rows, pa.array(details, pa.string()), of_first_url)
 
 
@@ -78,42 +80,15 @@ def _filled(column: pa.ChunkedArray) -> pa.StringArray:
     return whole.combine_chunks() if isinstance(whole, pa.ChunkedArray) else whole
 
 
-def _unsure(
-    rows: pa.Table, lists: Blocklists, details: list[str | None], *, original: bool
-) -> dict[str, int]:
-    """The rows, by their keys, whose images must be looked at."""
-    keys = rows["key"].to_pylist()
-    rest = {keys[row]: row for row, detail in enumerate(details) if detail is None}
-    if lists.have(k.PDQ, k.IMAGE) or (original and lists.have(k.MD5, k.SHA1)):
-        return rest
-    if not lists.have(k.PHASH):
-        return {}
-    phashes = keys_of(rows["phash"])
-    return {
-        key: row
-        for key, row in rest.items()
-        if lists.near(k.PHASH, phashes[row : row + 1], k.QUICK_ERROR)
-    }
-
-
 def listed_image(body: bytes, lists: Blocklists, *, original: bool) -> str | None:
     """Which list an image file is on, by its digests but SHA-256, or by how it looks."""
     if original and (detail := lists.of_file(None, body)):
         return detail
     # Decoders, which most lists have no use for.
     from alignset.transforms.images.examine import Image, examine
-    from alignset.transforms.images.pdq import pdq_words
 
-    image = examine(body, in_full=True)
-    if not isinstance(image, Image):
-        return None
-    near = lists.near(k.PHASH, word_of(image.phash)) if lists.have(k.PHASH) else None
-    if near is None and lists.have(k.PDQ):
-        words = pdq_words(body, image)
-        near = None if words is None else lists.near(k.PDQ, words)
-    if near is None and (copy := lists.listed_copy(body)):
-        return copy.detail
-    return near and near[0]
+    image = examine(body, keep_grey=True, keep_picture=True)
+    return lists.of_picture(body, image) if isinstance(image, Image) else None
 
 
 def stored_images(

@@ -222,14 +222,12 @@ def _thumbnails(tar: str, keys: UInt64s, wanted_keys: set[int]) -> pa.BinaryArra
     if not wanted_keys:
         return pa.nulls(len(keys), pa.binary())
     # Decoders, which most rewriting has no use for.
-    from alignset.transforms.images.examine import Image, examine
     from alignset.transforms.images.thumbnail import thumbnail
 
     thumbnails: dict[int, bytes] = {}
     for key, body in stored_images(tar, wanted_keys):
-        if isinstance(image := examine(body), Image):
-            with suppress(Exception):  # whatever it is, the pair leaves without it
-                thumbnails[int(key, 16)] = thumbnail(body, image)
+        with suppress(Exception):  # whatever it is, the pair leaves without it
+            thumbnails[int(key, 16)] = thumbnail(body)
     return pa.array([thumbnails.get(key) for key in keys.tolist()], pa.binary())
 
 

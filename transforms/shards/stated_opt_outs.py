@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from alignset.transforms.columns.pair_columns import OPT_OUTS
 from alignset.transforms.fetching.orders import Fetched, ImageResponse
-from alignset.transforms.images.file_look import FileLook
+from alignset.transforms.images.file_formats import FileLook
 from alignset.transforms.opt_outs.file_opt_outs import file_opt_outs
 from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 

@@ -93,9 +93,10 @@ class Jobs:
           BaseException: what some of the work raised.
           InterruptedError: the work of this thread was stopped.
         """
-        while wait(self._futures, timeout=_LOOK_S).not_done:
-            check_stopped()
-            yield
+        for future in self._futures:  # each look at all of them would take longer than most work
+            while wait([future], _LOOK_S).not_done:
+                check_stopped()
+                yield
         if self._errors:
             raise self._errors[0]
 

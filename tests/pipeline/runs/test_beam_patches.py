@@ -21,11 +21,12 @@ from tests.support.root import ROOT
 def patched() -> dict[str, object]:
     return {
         "workers": vars(SubprocessSDKEnvironment)["from_command_string"],
+        "options": PipelineOptions.view_as,
         "notebook": apache_beam.pipeline.alter_label_if_ipython,
     }
 
 
-@pytest.mark.parametrize("left_out", ["", "imports,workers", "notebook", "all"])
+@pytest.mark.parametrize("left_out", ["", "imports,workers", "notebook,options", "all"])
 def test_beam_is_changed_for_a_pipeline_unless_it_is_left_out(
     left_out: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,7 @@ from alignset.train.data.images import (
     resize_square,
 )
 from alignset.train.data.samples import LONGEST_IMAGE
-from alignset.transforms.images.file_look import MAX_SIDE
+from alignset.transforms.images.file_formats import MAX_SIDE
 from alignset.transforms.workers.limited_process import CostlyError
 from tests.support.train_shards import encoded
 

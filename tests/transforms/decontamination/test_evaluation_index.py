@@ -31,7 +31,7 @@ def names_of(index: EvaluationIndex, rows: list[int | None]) -> list[tuple[str, 
 def looks(count: int) -> list[Image]:
     """The first photographs as an index looks at them."""
     bodies = [encoded(photograph(number), "JPEG") for number in range(count)]
-    images = [examine(body, in_full=True, keep_grey=True) for body in bodies]
+    images = [examine(body, keep_grey=True) for body in bodies]
     return [image for image in images if isinstance(image, Image)]
 
 

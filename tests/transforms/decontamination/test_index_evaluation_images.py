@@ -27,7 +27,7 @@ from tests.support.tar_files import tar_of
 from tests.transforms.decontamination.test_evaluation_index import names_of
 
 BODIES = [encoded(photograph(seed), kind) for seed, kind in enumerate(("JPEG", "PNG", "WEBP"))]
-LOOKS = [examine(body, in_full=True, keep_grey=True) for body in BODIES]
+LOOKS = [examine(body, keep_grey=True) for body in BODIES]
 PLANES = image_planes([look for look in LOOKS if isinstance(look, Image)])
 
 

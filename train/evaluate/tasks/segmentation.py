@@ -24,7 +24,7 @@ from alignset.train.evaluate.feature_store import NOT_FINITE
 from alignset.train.evaluate.task_result import Card, Section, TaskResult, percent, percents
 from alignset.train.evaluate.zero_shot import PLAIN, class_weights, find_prompts
 from alignset.transforms.images.decode import MAX_MEMORY
-from alignset.transforms.images.file_look import MAX_PIXELS
+from alignset.transforms.images.file_formats import MAX_PIXELS
 from alignset.transforms.workers.limited_process import Limits, call_limited
 
 AT_ONCE = 1 << 24  # scores
