@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import shutil
 import sys
@@ -10,15 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from PIL import UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from alignset.train.data.images import decode_image
 from alignset.train.data.samples import LONGEST_IMAGE
 from alignset.train.errors import SettingsError
-from alignset.train.search.make_index import Making, add_sources, check_model
-from alignset.train.search.pictures import find_sources, format_counts, unread_pictures
+from alignset.train.search.make_index import Making, make_index
+from alignset.train.search.pictures import find_sources, unread_pictures
 from alignset.train.search.query import (
     MAX_RESULTS,
     Filters,
@@ -47,61 +47,49 @@ TELL_S = 10.0  # between two reports of progress, where there is no terminal
 
 
 def run_index(flags: argparse.Namespace) -> int:
-    """Makes an index or adds to it, and prints what it is as one line of JSON."""
+    """Makes an index, and prints what it is as one line of JSON."""
     from alignset.train.model.embed import open_embedder
 
     sources = find_sources(flags.data)
     model = open_embedder(flags.model)
     seconds = 0.5 if sys.stderr.isatty() else TELL_S
     with tqdm(unit=" samples", mininterval=seconds, delay=seconds, file=sys.stderr) as bar:
-        making = Making(flags.batch_size, flags.thumbnail_px, flags.threads, bar.update)
-        result = add_sources(flags.index, sources, model, making, _say)
-    document = result.document
-    if repeats := making.left_out["repeated_key"]:
+        making = Making(flags.batch_size, flags.thumbnail_px, flags.threads, bar.update, _say)
+        document = make_index(flags.index, sources, model, making)
+    if unread := unread_pictures(flags.data):
         _say(
-            f"left out, since the index has an image of the same key: {repeats:,} (of a folder a "
-            "key is the path below --data)"
+            f"left out, since images of their formats are not read: {unread}; convert them to PNG "
+            "or JPEG"
         )
-    unread = unread_pictures(flags.data)
-    if unread:
-        _say(
-            f"left out, since images of their formats are not read: {format_counts(unread)}; "
-            "convert them to PNG or JPEG"
-        )
-    left_out = making.left_out | {"other_format": len(unread)}
-    print(
-        json.dumps(
-            {
-                "index": str(flags.index),
-                "rows": document.rows,
-                "added": result.rows,
-                **({"taken_out": result.removed_rows} if result.removed_rows else {}),
-                "left_out": {reason: n for reason, n in left_out.items() if n},
-                "search": document.kind,
-                "recall@10": document.recall,
-                "model": document.model,
-            }
-        )
-    )
+    result = {
+        "index": str(flags.index),
+        "rows": document.rows,
+        "left_out": {reason: n for reason, n in making.left_out.items() if n},
+        "search": document.kind,
+        "recall@10": document.recall,
+        "model": document.model,
+    }
+    print(json.dumps(result))
     return 0
 
 
 def run_query(flags: argparse.Namespace) -> int:
     """Prints the results of a query."""
-    filters = Filters(flags.host, flags.caption, flags.min_side, flags.max_side, flags.safe)
     if flags.n > MAX_RESULTS:
         raise SettingsError(f"n must be at most {MAX_RESULTS}; got {flags.n}")
-    kinds = {"image": "picture"}
-    terms = [Term(kinds.get(kind, kind), value, w) for kind, value, w in flags.terms or []]
-    query = SearchQuery(tuple(terms), filters, fold=not flags.all)
-    images = {term.value: _image_bytes(term.value) for term in terms if term.kind == "picture"}
+    filters = Filters(flags.host, flags.caption, flags.min_side, flags.max_side, flags.safe)
+    query = SearchQuery(tuple(Term(*term) for term in flags.terms), filters, not flags.all)
+    images = {term.value: _image(term.value) for term in query.terms if term.kind == "image"}
     index = OpenedIndex(flags.index)
     for note in index.notes:
         _say(note)
     model = open_model(flags.model, index)
-    query = SearchQuery(
-        tuple(_embed_term(term, images, model) for term in terms), filters, query.fold
-    )
+    vectors = {name: model.embed_images([image])[0] for name, image in images.items()}
+    terms = [
+        dataclasses.replace(term, vector=vectors[term.value]) if term.kind == "image" else term
+        for term in query.terms
+    ]
+    query = dataclasses.replace(query, terms=tuple(terms))
     results = find_results(query_vector(query, index, model.embed_texts), query, index, flags.n)
     to_terminal = sys.stdout.isatty()
     if flags.format == "json" or (flags.format == "auto" and not to_terminal):
@@ -131,20 +119,37 @@ def open_model(name: str | None, index: OpenedIndex) -> DualEmbedder:
         raise SettingsError(
             f"{error}; or say where the index's model lies now by --model"
         ) from error
-    check_model(index.document, model, index.folder)
+    made_by = index.document
+    if made_by.digest != model.digest:
+        raise SettingsError(
+            f"the index in {str(index.folder)!r} was made by the model {made_by.model} "
+            f"({made_by.digest[:12]}) and not by {model.name} ({model.digest[:12]}): pass the "
+            "--model that it was made by"
+        )
     return model
 
 
-def _image_bytes(where: str) -> bytes:
-    """The term of an image's file or URL."""
-    if where.startswith(("http://", "https://")):
-        return _fetched_bytes(where)
+def _image(where: str) -> Image.Image:
+    """The image of a file or URL. Raises SettingsError where there is none."""
     try:
-        if Path(where).stat().st_size > LONGEST_IMAGE:
+        if where.startswith(("http://", "https://")):
+            data = _fetched_bytes(where)
+        elif Path(where).stat().st_size > LONGEST_IMAGE:
             raise SettingsError(f"{where} has more than {LONGEST_IMAGE >> 20} MiB: make it smaller")
-        return Path(where).read_bytes()
+        else:
+            data = Path(where).read_bytes()
     except OSError as error:
         raise SettingsError(f"the image {where!r} cannot be read ({error.strerror})") from error
+    try:
+        return decode_image(data)
+    except Exception as error:  # Pillow raises many kinds
+        # Pillow names the bytes' place in memory.
+        unknown = isinstance(error, UnidentifiedImageError)
+        reason = "it is of no known format" if unknown else str(error)[:100]
+        raise SettingsError(
+            f"{where!r} cannot be opened as an image ({reason}): pass a JPEG, PNG, WebP, GIF, "
+            "AVIF, TIFF or BMP"
+        ) from error
 
 
 def _fetched_bytes(url: str) -> bytes:
@@ -155,23 +160,6 @@ def _fetched_bytes(url: str) -> bytes:
         hint = _FETCH_HINTS.get(str(response.detail), "pass another URL, or the image's file")
         raise SettingsError(f"{url[:200]!r} cannot be fetched ({response.detail}): {hint}")
     return response.body
-
-
-def _embed_term(term: Term, images: dict[str, bytes], model: DualEmbedder) -> Term:
-    if term.kind != "picture":
-        return term
-    try:
-        image = decode_image(images[term.value])
-    except Exception as error:  # Pillow raises many kinds
-        # Pillow names the bytes' place in memory.
-        unknown = isinstance(error, UnidentifiedImageError)
-        reason = "it is of no known format" if unknown else str(error)[:100]
-        raise SettingsError(
-            f"{term.value!r} cannot be opened as an image ({reason}): pass a JPEG, PNG, "
-            "WebP, GIF, AVIF, TIFF or BMP"
-        ) from error
-    vector: np.ndarray = model.embed_images([image])[0]
-    return Term(term.kind, term.value, term.weight, vector)
 
 
 def _say(line: str) -> None:

@@ -1,17 +1,15 @@
-"""Contents of an index's folder: `index.json`, and the files that it names.
+"""Files of an index's folder.
 
-    index.json        the model, the parts, and how they are searched; written last
-    parts/NAME.arrow  rows of one source, with their thumbnails and embeddings
-    vectors-N.faiss   faiss's index of all rows
+    rows.parquet         texts, sizes, thumbnails and embeddings; its metadata is the document
+    vectors-HASH.faiss   faiss's index of all rows, named by a hash of the vectors
 
-Each file appears whole or not at all. A file that `index.json` does not name is left of a command
-that was killed: the same command uses or deletes it.
+`rows.parquet` appears whole, when faiss's file is there. A command that was killed leaves the
+former index, and perhaps a file that the next command deletes.
 
 Up to EXACT_ROWS all rows are compared. Beyond, faiss sorts rows into cells (an inverted file), and
 compares a query with the rows of the nearest cells. Both hold vectors in half precision.
 """
 
-import dataclasses
 import json
 import math
 from dataclasses import dataclass
@@ -21,21 +19,25 @@ from typing import Any
 import faiss as typed_faiss
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import SettingsError, TrainingError
 
-FORMAT = 6
-DOCUMENT = "index.json"
+FORMAT = 7
+ROWS = "rows.parquet"
+OLDER = "index.json"  # of an index of an older version, beside its folder "parts"
+DOCUMENT = b"index"  # of the metadata
 faiss: Any = typed_faiss  # its stubs lack much of what it has
 EXACT_ROWS = 50_000  # 7 CPU-ms of 640 dimensions
 _ROWS_A_CELL = 40  # to train a cell on; faiss warns below 39
+_ROWS_ADDED = 1 << 14  # at once, since faiss takes them in single precision
 CELL_SHARE = 1 / 10  # of the cells are searched for a query
 _QUERIES = 200  # that recall is measured by
 
 
 def row_schema(dimensions: int) -> pa.Schema:
-    """The columns of a part."""
+    """The columns of the rows."""
     columns = {
         "key": pa.string(),
         "caption": pa.string(),
@@ -56,115 +58,75 @@ def row_schema(dimensions: int) -> pa.Schema:
 
 @dataclass(frozen=True)
 class IndexDocument:
-    """Sources of an index.
+    """Facts about an index.
 
     Attributes:
-      generation: how often it was changed.
       model, digest: the name it was given by, and the hash of its weights and preprocessing.
       dimensions: of its embeddings.
-      parts: names, in the order of the rows, and the shard of each, or its folder of images (with a
-        slash at its end).
-      rows: of all parts.
-      factory: what faiss's index_factory makes the search of.
-      recall: recall@10 of images of the index against a search of all rows.
+      sources: how many rows there are of each shard, or of a folder of images (with a slash at its
+        end), in the order of the rows.
       manifests: SHA-256 of the manifest of each folder of shards or images, as it was read; empty
         where there was none.
+      vectors: the name of faiss's file.
+      factory: what faiss's index_factory makes the search of.
+      recall: recall@10 of images of the index against a search of all rows.
     """
 
     format: int
-    generation: int
     model: str
     digest: str
     dimensions: int
-    parts: dict[str, str]
-    rows: int
+    sources: dict[str, int]
+    manifests: dict[str, str]
+    vectors: str
     factory: str
     recall: float
-    manifests: dict[str, str]
+
+    @property
+    def rows(self) -> int:
+        return sum(self.sources.values())
 
     @property
     def kind(self) -> str:
         """ "exact", or "cells" where only the nearest cells of many are searched."""
         return "cells" if self.factory.startswith("IVF") else "exact"
 
-    def vectors_path(self, folder: Path) -> Path:
-        return folder / f"vectors-{self.generation}.faiss"
 
-
-def write_index(folder: Path, document: IndexDocument) -> None:
-    text = json.dumps(dataclasses.asdict(document), indent=1) + "\n"
-    write_whole(folder / DOCUMENT, text)
-
-
-def read_index(folder: Path) -> IndexDocument:
-    """The index in a folder.
+def open_rows(folder: Path) -> tuple[pq.ParquetFile, IndexDocument]:
+    """The rows of the index in a folder, whose columns are read later.
 
     Raises:
-      SettingsError: there is none, or another version made it.
+      SettingsError: there is no index, or another version made it.
+      TrainingError: it is damaged.
     """
-    path = folder / DOCUMENT
+    path = folder / ROWS
     if not path.exists():
+        older = (folder / OLDER).exists()
+        has = "an index of an older version: make it anew" if older else "no index: make one"
         raise SettingsError(
-            f"{str(folder)!r} holds no index: make one, as by alignset search index "
-            f"--model=RUN/model --data=OUT/shards --index={folder}"
+            f"{str(folder)!r} holds {has}, as by alignset search index --model=RUN/model "
+            f"--data=OUT/shards --index={folder}"
         )
     try:
-        fields: dict[str, Any] = json.loads(path.read_bytes())
-        if fields["format"] == FORMAT:
-            return IndexDocument(**fields)
-    except (ValueError, TypeError, KeyError) as error:
-        raise SettingsError(
-            f"{path} cannot be read ({str(error)[:100]}): make the index anew in another folder"
-        ) from error
-    raise SettingsError(
-        f"{path} is of another version of alignset: make the index anew in another folder"
+        file = pq.ParquetFile(path)
+        fields: dict[str, Any] = json.loads(file.metadata.metadata[DOCUMENT])
+        if fields["format"] != FORMAT:
+            raise SettingsError(f"{path} is of another version of alignset: make the index anew")
+        document = IndexDocument(**fields)
+        if not file.schema_arrow.equals(row_schema(document.dimensions)):
+            raise ValueError("it has other columns")
+        if file.metadata.num_rows != document.rows:
+            raise ValueError(f"it does not hold the {document.rows} rows of the index")
+    except (OSError, ValueError, TypeError, KeyError) as error:  # as Arrow's are, too
+        raise damaged(path, error) from error
+    return file, document
+
+
+def damaged(path: Path, error: Exception) -> TrainingError:
+    reason = str(error).strip().partition("\n")[0]
+    return TrainingError(
+        f"{path} cannot be read ({reason:.150}): the index is damaged, make it anew"
     )
-
-
-def part_path(folder: Path, name: str) -> Path:
-    return folder / "parts" / f"{name}.arrow"
-
-
-def read_part(folder: Path, name: str) -> pa.Table:
-    """The rows of a part, mapped from its file.
-
-    Raises:
-      TrainingError: it is gone or damaged.
-    """
-    path = part_path(folder, name)
-    try:
-        rows = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        rows.validate(full=True)
-    except (OSError, pa.ArrowException) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise TrainingError(
-            f"{path} cannot be read ({reason:.150}): the index is damaged, make it anew"
-        ) from error
-    return rows
-
-
-def read_parts(folder: Path, document: IndexDocument) -> list[pa.Table]:
-    """The rows of an index, in their order. Raises TrainingError where they are damaged."""
-    empty = row_schema(document.dimensions).empty_table()
-    parts = [read_part(folder, name) for name in document.parts]
-    rows = sum(map(len, parts))
-    if rows != document.rows or not all(part.schema.equals(empty.schema) for part in parts):
-        raise TrainingError(
-            f"the parts in {str(folder)!r} hold {rows} rows of other columns, or not the "
-            f"{document.rows} of the index: it is damaged, make it anew"
-        )
-    return parts or [empty]
-
-
-def vector_column(vectors: np.ndarray) -> pa.Array:
-    """float16[n, d] as a column."""
-    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
-
-
-def column_vectors(column: pa.ChunkedArray) -> list[np.ndarray]:
-    """The float16[n, d] of each chunk of a column; no copies."""
-    width = column.type.list_size
-    return [chunk.flatten().to_numpy().reshape(-1, width) for chunk in column.chunks if len(chunk)]
 
 
 def factory_for(rows: int) -> str:
@@ -175,19 +137,20 @@ def factory_for(rows: int) -> str:
     return f"IVF{cells},SQfp16"
 
 
-def make_faiss_index(pieces: list[np.ndarray], dimensions: int, factory: str) -> Any:
+def make_faiss_index(vectors: np.ndarray, factory: str) -> Any:
     """faiss's index of all rows.
 
     Args:
-      pieces: float16[n, d], in the order of the rows.
+      vectors: float16[n, d].
     """
+    count, dimensions = vectors.shape
     index = faiss.index_factory(dimensions, factory, faiss.METRIC_INNER_PRODUCT)
     if not index.is_trained:
-        index.by_residual = False  # half precision of the vectors themselves, as in the parts
-        step = max(1, sum(map(len, pieces)) // (_ROWS_A_CELL * index.nlist))
-        index.train(np.concatenate([piece[::step] for piece in pieces]).astype(np.float32))
-    for piece in pieces:
-        index.add(piece.astype(np.float32))
+        index.by_residual = False  # half precision of the vectors themselves, as in the rows
+        step = max(1, count // (_ROWS_A_CELL * index.nlist))
+        index.train(vectors[::step].astype(np.float32))
+    for first in range(0, count, _ROWS_ADDED):
+        index.add(vectors[first : first + _ROWS_ADDED].astype(np.float32))
     return index
 
 
@@ -258,14 +221,8 @@ def read_faiss_index(path: Path, document: IndexDocument) -> Any:
     """The index in a file. Raises TrainingError where it is not one of the document's rows."""
     try:
         index = faiss.read_index(str(path))
-    except RuntimeError as error:
-        reason = str(error).rpartition(": ")[2].strip()
-        raise TrainingError(
-            f"{path} cannot be read ({reason:.120}): the index is damaged, make it anew"
-        ) from error
-    if (index.ntotal, index.d) != (document.rows, document.dimensions):
-        raise TrainingError(
-            f"{path} does not hold the {document.rows} rows of the index: it is damaged, make it "
-            "anew"
-        )
+        if (index.ntotal, index.d) != (document.rows, document.dimensions):
+            raise ValueError(f"it does not hold the {document.rows} rows of the index")
+    except (RuntimeError, ValueError) as error:
+        raise damaged(path, Exception(str(error).rpartition(": ")[2])) from error
     return index

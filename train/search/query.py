@@ -1,7 +1,7 @@
 """An index that is searched, queries, and what they find.
 
-A query is terms with weights, which add up to one vector, and filters of the rows. Columns and
-vectors of an index are in memory, its thumbnails in mapped files.
+A query is terms with weights, which add up to one vector, and filters of the rows. Texts and
+vectors of an index are in memory; a thumbnail is read from the file when it is shown.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import shlex
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,13 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alignset.train.errors import SettingsError, counted
-from alignset.train.search.index_files import (
-    DOCUMENT,
-    Neighbours,
-    read_faiss_index,
-    read_index,
-    read_parts,
-)
+from alignset.train.search.index_files import ROWS, Neighbours, damaged, open_rows, read_faiss_index
 from alignset.train.search.pictures import file_names, manifest_hash, manifest_of, sidecar_keys
 
 MAX_TEXT = 1000  # characters; a model reads its first 64 tokens or so
@@ -36,7 +31,7 @@ UNSAFE_SCORE = 0.5  # above which an image may be unsafe
 _MIN_SUM = 1e-3  # of the sum of weights; below it the rest of a sum is noise
 _MASKS = 32  # filters whose rows are kept ready
 _SHOWN = ("key", "caption", "url", "host", "width", "height", "unsafe_score")  # of a result
-_COLUMNS = (*_SHOWN, "phash")
+_COLUMNS = (*_SHOWN, "phash", "in_sidecar")
 FileMark = tuple[int, int, int] | None
 MAX_RESULTS = 1000
 # Two images are one where their perceptual hashes differ by as few bits and their embeddings are
@@ -55,8 +50,8 @@ class Term:
     """A part of a query.
 
     Attributes:
-      kind: "text", "picture" or "key" (an image of the index).
-      value: of "text" the text, of "key" the key; of "picture" a name of it.
+      kind: "text", "image" or "key" (an image of the index).
+      value: the text, the image's name, or the key.
       weight: how much of it; negative: away from it.
       vector: float32[d], unit length, of an image.
     """
@@ -157,25 +152,6 @@ class SearchQuery:
             raise SettingsError(f"a query has at most {MAX_TERMS} terms; got {len(self.terms)}")
 
 
-def weighted_sum(weights: list[float], vectors: np.ndarray) -> np.ndarray:
-    """float32[d], unit length: the sum of the vectors by their weights.
-
-    The paper adds the embeddings of an image and of a text, each of unit length (section 5.3 shows
-    what that finds).
-
-    Args:
-      vectors: float32[n, d], unit length.
-
-    Raises:
-      SettingsError: the terms cancel each other out.
-    """
-    total = np.array(weights, np.float32) @ vectors
-    length = float(np.linalg.norm(total))
-    if length < _MIN_SUM * float(np.abs(weights).sum()):
-        raise SettingsError("the terms cancel each other out: take one away, or weigh it less")
-    return total / np.float32(length)
-
-
 class OpenedIndex:
     """Finds rows and shows what they hold. Several threads may use it at once.
 
@@ -196,43 +172,38 @@ class OpenedIndex:
         Raises:
           SettingsError: there is no index. TrainingError: it is damaged.
         """
-        self._marks = {str(folder / DOCUMENT): _mark(folder / DOCUMENT)}  # before it is read
-        self.folder, self.document = folder, read_index(folder)
-        parts = read_parts(folder, self.document)
-        table = pa.concat_tables(parts)
-        self._present, self.notes = self._present_rows(table, [*map(len, parts)], before)
+        path = folder / ROWS
+        self._marks = {str(path): _mark(path)}  # before it is read
+        self._file, self.document = open_rows(folder)
+        self.folder, self._reading = folder, threading.Lock()
+        try:
+            # In one piece: strings of many pieces are copied together for each search.
+            self.rows = self._file.read(columns=[*_COLUMNS]).combine_chunks()
+            self.rows.validate(full=True)
+        except (OSError, pa.ArrowException) as error:
+            raise damaged(path, error) from error
+        groups = map(self._file.metadata.row_group, range(self._file.num_row_groups))
+        self._group_ends = np.cumsum([group.num_rows for group in groups])
+        self._present, self.notes = self._present_rows(before)
         self.pictures = int(self._present.sum())
-        # In one piece: strings of many pieces are copied together for each search.
-        self.rows = table.select(_COLUMNS).combine_chunks()
-        self._thumbnails = table["thumbnail"]
-        path = self.document.vectors_path(folder)
-        self.neighbours = Neighbours(read_faiss_index(path, self.document))
+        faiss_index = read_faiss_index(folder / self.document.vectors, self.document)
+        self.neighbours = Neighbours(faiss_index)
         self.phashes: np.ndarray = self.rows["phash"].to_numpy()
         self.row_mask = functools.lru_cache(_MASKS)(self._row_mask)
 
     def has_changed(self) -> bool:
-        """Whether the folder holds another index now, or a dataset of it has changed; costs 2
+        """Whether the folder holds another index now, or its dataset has changed; costs 2
         microseconds, 4 a folder of shards, and 2 for each folder that holds images."""
         return any(_mark(path) != mark for path, mark in self._marks.items())
 
-    def _present_rows(
-        self, table: pa.Table, counts: list[int], before: OpenedIndex | None
-    ) -> tuple[np.ndarray, list[str]]:
-        """bool[n], whether a row's dataset still has it; and the notes.
-
-        Args:
-          counts: of the rows of each part.
-          before: the index as it was opened before, if it was.
-        """
-        present, notes = np.ones(len(table), bool), []
-        places = [*self.document.parts.values()]
-        datasets = [(os.path.dirname(place), place.endswith("/")) for place in places]
-        for dataset in dict.fromkeys(datasets):
-            folder, has_images = dataset
-            is_own = [of == dataset for of in datasets]
-            of_dataset = np.repeat(is_own, counts)
-            rows = table.select(["key", "in_sidecar"]).filter(pa.array(of_dataset))
-            keys, below = rows["key"], [""]
+    def _present_rows(self, before: OpenedIndex | None) -> tuple[np.ndarray, list[str]]:
+        """bool[n], whether a row's dataset still has it; and the notes."""
+        present, notes = np.ones(len(self.rows), bool), []
+        places, counts = zip(*self.document.sources.items(), strict=True)
+        for folder, manifest in self.document.manifests.items():
+            of_folder = np.repeat([os.path.dirname(place) == folder for place in places], counts)
+            rows = self.rows.filter(pa.array(of_folder))
+            keys, below, has_images = rows["key"], [""], places == (os.path.join(folder, ""),)
             if has_images:
                 below = pc.replace_substring_regex(keys, "[^/]*$", "").unique().to_pylist()
             # Before they are read. A takedown changes the shards' folder, and its manifest last.
@@ -241,7 +212,7 @@ class OpenedIndex:
             if not os.path.isdir(folder):
                 if before is not None:
                     hidden = before.rows["key"].filter(pa.array(~before._present))
-                    present[of_dataset] = ~pc.is_in(keys, value_set=hidden).to_numpy()
+                    present[of_folder] = ~pc.is_in(keys, value_set=hidden).to_numpy()
                 notes.append(
                     f"{folder}, which the index was made of, is not on a disk of this machine: "
                     "pairs that left it since may be shown"
@@ -249,17 +220,15 @@ class OpenedIndex:
                 continue
             if has_images:
                 names = file_names(folder, below)
-                is_gone = ~pc.is_in(keys.cast(pa.binary()), value_set=names).to_numpy()
+                is_there = pc.is_in(keys.cast(pa.binary()), value_set=names).to_numpy()
             else:
                 names = pc.replace_substring_regex(keys, "(?s)^.*/", "")
                 is_kept = pc.is_in(names, value_set=sidecar_keys(folder))
-                own_places = zip(is_own, places, strict=True)
-                no_shard = [own and not os.path.exists(place) for own, place in own_places]
-                is_gone = np.repeat(no_shard, counts)[of_dataset]
-                is_gone |= pc.and_not(rows["in_sidecar"], is_kept).to_numpy()
-            present[of_dataset] = ~is_gone
-            gone = int(is_gone.sum())
-            if gone or manifest_hash(folder) != self.document.manifests[folder]:
+                is_there = np.repeat([*map(os.path.exists, places)], counts)[of_folder]
+                is_there &= is_kept.to_numpy() | ~rows["in_sidecar"].to_numpy()
+            present[of_folder] = is_there
+            gone = int((~is_there).sum())
+            if gone or manifest_hash(folder) != manifest:
                 out = f" ({counted(gone, 'image')} left out)" if gone else ""
                 words = map(shlex.quote, [self.document.model, folder, str(self.folder)])
                 notes.append(
@@ -280,17 +249,15 @@ class OpenedIndex:
         row = int(pc.index(self.rows["key"], key).as_py())  # 3 ms of a million
         return row if row >= 0 and self._present[row] else None
 
-    def vector_of(self, key: str) -> np.ndarray:
-        """float32[d], unit length. Raises SettingsError where the index has no such key."""
-        row = self.row_of(key)
-        if row is None:
-            raise SettingsError(f"the index has no image {key[:80]!r}: give a key of a result")
-        vector = self.neighbours.vectors_of(np.array([row]))[0]
-        return vector / np.linalg.norm(vector)
-
     def thumbnail(self, row: int) -> bytes:
-        """The WebP of a row."""
-        picture: bytes = self._thumbnails[row].as_py()
+        """The WebP of a row. Raises TrainingError where the file is damaged."""
+        group = int(np.searchsorted(self._group_ends, row, "right"))
+        try:
+            with self._reading:
+                column = self._file.read_row_group(group, columns=["thumbnail"])["thumbnail"]
+        except (OSError, pa.ArrowException) as error:
+            raise damaged(self.folder / ROWS, error) from error
+        picture: bytes = column[row - int(self._group_ends[group])].as_py()  # from its end
         return picture
 
 
@@ -305,7 +272,10 @@ def _mark(path: Path | str) -> FileMark:
 
 
 def query_vector(query: SearchQuery, index: OpenedIndex, embed_texts: EmbedTexts) -> np.ndarray:
-    """float32[d], unit length.
+    """float32[d], unit length: the sum of the terms' vectors by their weights.
+
+    The paper adds the embeddings of an image and of a text, each of unit length (section 5.3 shows
+    what that finds).
 
     Raises:
       SettingsError: the index has no such key, or the terms cancel each other out.
@@ -316,11 +286,22 @@ def query_vector(query: SearchQuery, index: OpenedIndex, embed_texts: EmbedTexts
     for term in query.terms:
         if term.vector is not None:
             vectors.append(term.vector)
-        elif term.kind == "key":
-            vectors.append(index.vector_of(term.value))
-        else:
+        elif term.kind == "text":
             vectors.append(next(text_vectors))
-    return weighted_sum([term.weight for term in query.terms], np.stack(vectors))
+        else:
+            row = index.row_of(term.value)
+            if row is None:
+                raise SettingsError(
+                    f"the index has no image {term.value[:80]!r}: give a key of a result"
+                )
+            vector = index.neighbours.vectors_of(np.array([row]))[0]
+            vectors.append(vector / np.linalg.norm(vector))
+    weights = np.array([term.weight for term in query.terms], np.float32)
+    total = weights @ np.stack(vectors)
+    length = np.linalg.norm(total)
+    if length < _MIN_SUM * np.abs(weights).sum():
+        raise SettingsError("the terms cancel each other out: take one away, or weigh it less")
+    return total / length
 
 
 def find_results(

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alignset.train.search import decode_upload as module
 from alignset.train.search.decode_upload import MAX_SIDE, RefusedPicture, decode_upload
+from alignset.transforms.images import decode
 from alignset.transforms.workers.limited_process import Limits
 from tests.support.picture_files import encoded, photograph, png_that_says
 
@@ -48,6 +48,6 @@ def test_a_file_that_costs_more_than_it_should_is_refused(name: str) -> None:
 def test_a_decoder_that_passes_a_limit_is_a_refusal(
     limits: Limits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LIMITS", limits)
+    monkeypatch.setattr(decode, "Limits", lambda *usual: limits)
     with pytest.raises(RefusedPicture, match="too much time or memory"):
         decode_upload(encoded(photograph().resize((4000, 3000)), "PNG"))
