@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from alignset.train.search.index_files import IndexDocument
-from alignset.train.search.make_index import Making, make_index
+from alignset.train.search.index_files import IndexDocument, Making, make_index
 from alignset.train.search.pictures import find_sources
 from alignset.train.search.query import OpenedIndex
 from alignset.train.search.serve import Server
@@ -89,7 +88,7 @@ def picture_folder(folder: Path, each: int = 6) -> Path:
 
 
 def making() -> Making:
-    return Making(8, 64, 2, tell=lambda count: None, say=print)
+    return Making(8, 64, 2, lambda count: None)
 
 
 def index_of(data: Path, folder: Path, model: ColourModel | None = None) -> IndexDocument:

@@ -121,16 +121,15 @@ def _positive(text: str) -> int:
 
 
 def _run(flags: argparse.Namespace) -> int:
+    # Only when the flags are right: torch and faiss take seconds.
     if flags.command == "query":
         flags.terms = _terms(flags)
-    # Only now: torch and faiss take seconds, and a wrong flag should not.
-    if flags.command == "serve":
-        from alignset.train.search.serve import run_serve
-
-        return run_serve(flags)
-    from alignset.train.search import commands
-
-    return commands.run_query(flags) if flags.command == "query" else commands.run_index(flags)
+        from alignset.train.search.query import run_query as run
+    elif flags.command == "serve":
+        from alignset.train.search.serve import run_serve as run
+    else:
+        from alignset.train.search.index_files import run_index as run
+    return run(flags)
 
 
 if __name__ == "__main__":

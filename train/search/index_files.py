@@ -1,4 +1,4 @@
-"""Files of an index's folder.
+"""Files of an index's folder, and how they are made.
 
     rows.parquet         texts, sizes, thumbnails and embeddings; its metadata is the document
     vectors-HASH.faiss   faiss's index of all rows, named by a hash of the vectors
@@ -10,19 +10,51 @@ Up to EXACT_ROWS all rows are compared. Beyond, faiss sorts rows into cells (an 
 compares a query with the rows of the nearest cells. Both hold vectors in half precision.
 """
 
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import fcntl
+import hashlib
+import io
 import json
 import math
-from dataclasses import dataclass
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import faiss as typed_faiss
+import imagehash
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
+from tqdm import tqdm
 
+from alignset.train.data.images import decode_image
 from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import SettingsError, TrainingError
+from alignset.train.search.decode_upload import shrink
+from alignset.train.search.pictures import (
+    Picture,
+    PictureSource,
+    find_sources,
+    manifest_hash,
+    unread_pictures,
+)
+
+if TYPE_CHECKING:
+    from alignset.train.model.embed import DualEmbedder
 
 FORMAT = 7
 ROWS = "rows.parquet"
@@ -34,17 +66,18 @@ _ROWS_A_CELL = 40  # to train a cell on; faiss warns below 39
 _ROWS_ADDED = 1 << 14  # at once, since faiss takes them in single precision
 CELL_SHARE = 1 / 10  # of the cells are searched for a query
 _QUERIES = 200  # that recall is measured by
+GROUP_ROWS = 256  # a thumbnail is read with all of its group: 1.5 MB in 0.3 ms
+REASONS = ("no_image", "undecodable", "repeated_key")
+TELL_S = 10.0  # between two reports of progress, where there is no terminal
+# Rows without their vectors, and float16[n, d], some at a time.
+Tables = Iterator[tuple[pa.Table, np.ndarray]]
 
 
 def row_schema(dimensions: int) -> pa.Schema:
     """The columns of the rows."""
     columns = {
-        "key": pa.string(),
-        "caption": pa.string(),
-        "url": pa.string(),  # empty: unknown
-        "host": pa.string(),
-        "width": pa.int32(),
-        "height": pa.int32(),
+        **dict.fromkeys(("key", "caption", "url", "host"), pa.string()),  # empty: unknown
+        **dict.fromkeys(("width", "height"), pa.int32()),
         "unsafe_score": pa.float32(),  # null: not scored
         "phash": pa.uint64(),
         "in_sidecar": pa.bool_(),  # whether the table beside its shard named it
@@ -56,7 +89,7 @@ def row_schema(dimensions: int) -> pa.Schema:
     )
 
 
-@dataclass(frozen=True)
+@dataclass
 class IndexDocument:
     """Facts about an index.
 
@@ -78,9 +111,9 @@ class IndexDocument:
     dimensions: int
     sources: dict[str, int]
     manifests: dict[str, str]
-    vectors: str
-    factory: str
-    recall: float
+    vectors: str = ""
+    factory: str = ""
+    recall: float = 1.0
 
     @property
     def rows(self) -> int:
@@ -122,11 +155,9 @@ def open_rows(folder: Path) -> tuple[pq.ParquetFile, IndexDocument]:
     return file, document
 
 
-def damaged(path: Path, error: Exception) -> TrainingError:
-    reason = str(error).strip().partition("\n")[0]
-    return TrainingError(
-        f"{path} cannot be read ({reason:.150}): the index is damaged, make it anew"
-    )
+def damaged(path: Path, reason: object) -> TrainingError:
+    text = str(reason).strip().partition("\n")[0]
+    return TrainingError(f"{path} cannot be read ({text:.150}): the index is damaged, make it anew")
 
 
 def factory_for(rows: int) -> str:
@@ -213,16 +244,199 @@ def measured_recall(index: Any) -> float:
     return sum(len(np.intersect1d(*pair)) for pair in near) / sum(len(of) for _, of in near)
 
 
-def write_faiss_index(path: Path, index: Any) -> None:
-    write_whole(path, lambda file: faiss.write_index(index, faiss.PyCallbackIOWriter(file.write)))
-
-
-def read_faiss_index(path: Path, document: IndexDocument) -> Any:
-    """The index in a file. Raises TrainingError where it is not one of the document's rows."""
+def read_faiss_index(folder: Path, document: IndexDocument) -> Any:
+    """faiss's index. Raises TrainingError where it is damaged, or has other rows."""
+    path = folder / document.vectors
     try:
         index = faiss.read_index(str(path))
-        if (index.ntotal, index.d) != (document.rows, document.dimensions):
-            raise ValueError(f"it does not hold the {document.rows} rows of the index")
-    except (RuntimeError, ValueError) as error:
-        raise damaged(path, Exception(str(error).rpartition(": ")[2])) from error
+    except RuntimeError as error:
+        raise damaged(path, str(error).rpartition(": ")[2]) from error
+    if (index.ntotal, index.d) != (document.rows, document.dimensions):
+        raise damaged(path, f"it does not hold the {document.rows} rows of the index")
     return index
+
+
+@dataclass
+class Making:
+    """How an index is made.
+
+    Attributes:
+      tell: gets how many samples more were read.
+      left_out: number of rejected samples by reason.
+    """
+
+    batch_size: int
+    thumbnail_px: int
+    threads: int
+    tell: Callable[[int], object]
+    left_out: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
+
+
+def make_index(
+    folder: Path, sources: list[PictureSource], model: DualEmbedder, making: Making
+) -> IndexDocument:
+    """Makes an index of these sources, in place of the one that is there.
+
+    Raises:
+      SettingsError: nothing could be taken in.
+      TrainingError: a source cannot be read, an embedding has no length, or another command works
+        on the index.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise TrainingError(
+                f"another command is making the index in {str(folder)!r}: wait for it to end"
+            ) from error
+        # Before the shards are read, which may change meanwhile.
+        folders = dict.fromkeys(os.path.dirname(source.place) for source in sources)
+        manifests = {of: manifest_hash(of) for of in folders}
+        place = os.path.abspath(model.name) if os.path.isdir(model.name) else model.name
+        document = IndexDocument(FORMAT, place, model.digest, model.width, {}, manifests)
+        write_index(folder, _tables(sources, model, making, document), document)
+    return document
+
+
+def write_index(folder: Path, tables: Tables, document: IndexDocument) -> None:
+    """Writes an index in place of the one that is there. Of the vectors, only faiss's index of them
+    is held in memory.
+
+    Args:
+      document: says how many rows there are when the last was read; gets the facts of the search.
+    """
+
+    def write(file: IO[bytes]) -> None:
+        held: list[pa.Table] = []
+        # Neither thumbnails nor vectors become smaller, and texts are few beside them.
+        options = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+        schema = row_schema(document.dimensions)
+        with (
+            tempfile.TemporaryFile(dir=folder) as spool,
+            pq.ParquetWriter(file, schema, **options) as writer,
+        ):
+            for table, vectors in tables:
+                spool.write(vectors.tobytes())
+                held.append(
+                    table.append_column(
+                        schema.field("vector"),
+                        pa.FixedSizeListArray.from_arrays(vectors.reshape(-1), vectors.shape[1]),
+                    )
+                )
+                if sum(map(len, held)) >= GROUP_ROWS:
+                    writer.write_table(pa.concat_tables(held), GROUP_ROWS)
+                    held.clear()
+            if held:
+                writer.write_table(pa.concat_tables(held), GROUP_ROWS)
+            spool.flush()
+            _write_vectors(folder, spool, document)
+            writer.add_key_value_metadata({DOCUMENT: json.dumps(dataclasses.asdict(document))})
+
+    write_whole(folder / ROWS, write)
+    for path in folder.glob("vectors-*.faiss*"):
+        if path.name != document.vectors:
+            path.unlink()
+    if (folder / OLDER).exists():
+        (folder / OLDER).unlink()
+        shutil.rmtree(folder / "parts", ignore_errors=True)
+
+
+def _write_vectors(folder: Path, spool: IO[bytes], document: IndexDocument) -> None:
+    """Writes faiss's index of the vectors in a file, and its facts to the document."""
+    vectors = np.memmap(spool, np.float16, "r", shape=(document.rows, document.dimensions))
+    document.factory = factory_for(document.rows)
+    if document.kind == "cells":
+        say(f"sorting {document.rows:,} rows into cells")
+    index = make_faiss_index(vectors, document.factory)
+    digest = hashlib.sha256(vectors)  # type: ignore[arg-type]
+    document.vectors = f"vectors-{digest.hexdigest()[:16]}.faiss"
+    write_whole(
+        folder / document.vectors,
+        lambda file: faiss.write_index(index, faiss.PyCallbackIOWriter(file.write)),
+    )
+    if document.kind == "cells":
+        document.recall = round(measured_recall(index), 4)
+
+
+def _tables(
+    sources: list[PictureSource], model: DualEmbedder, making: Making, document: IndexDocument
+) -> Tables:
+    """Rows and their vectors, a batch at a time; counts them in the document."""
+    schema, keys = row_schema(model.width), set[str]()
+    look_at = partial(_look, making.thumbnail_px)
+    with ThreadPoolExecutor(making.threads) as pool:
+        for source in sources:
+            pictures = source.pictures()
+            document.sources.setdefault(source.place, 0)
+            while batch := list(islice(pictures, making.batch_size)):
+                rows, images = list[dict[str, object]](), list[Image.Image]()
+                for picture, (image, fields) in zip(batch, pool.map(look_at, batch), strict=True):
+                    # A key counts once it was decoded: a whole image may follow a damaged one.
+                    if image is None or picture.key in keys:
+                        why = "undecodable" if image is None else "repeated_key"
+                        making.left_out["no_image" if picture.data is None else why] += 1
+                    else:
+                        keys.add(picture.key)
+                        images.append(image)
+                        rows.append(picture._replace(data=None)._asdict() | fields)
+                if rows:
+                    vectors = np.asarray(model.embed_images(images), np.float32)
+                    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+                    if not (np.isfinite(lengths).all() and (lengths > 0).all()):
+                        raise TrainingError(
+                            f"the model gives an embedding of {source.place} that is not a "
+                            "direction: it diverged, take an earlier one"
+                        )
+                    document.sources[source.place] += len(rows)
+                    table = pa.Table.from_pylist(rows, schema.remove(len(schema) - 1))
+                    yield table, (vectors / lengths).astype(np.float16)
+                making.tell(len(batch))
+    if not keys:
+        reasons = ", ".join(f"{count} {why}" for why, count in making.left_out.items() if count)
+        raise SettingsError(
+            f"nothing could be taken into the index ({reasons or 'no samples'}): name shards or a "
+            "folder of images that can be opened"
+        )
+
+
+def _look(thumbnail_px: int, picture: Picture) -> tuple[Image.Image | None, dict[str, object]]:
+    """An image as it is embedded, if it can be decoded, and what its row says of it."""
+    fields: dict[str, object] = {"host": ""}  # in lower case, without the port
+    with suppress(ValueError):
+        fields["host"] = urlsplit(picture.url).hostname or ""
+    try:
+        image = decode_image(picture.data or b"")
+        small = image.copy()
+        small.thumbnail((thumbnail_px, thumbnail_px), Image.Resampling.LANCZOS, reducing_gap=2.0)
+        thumbnail = io.BytesIO()
+        small.save(thumbnail, "WEBP", quality=75, method=2)
+        fields |= {"width": image.width, "height": image.height, "thumbnail": thumbnail.getvalue()}
+        fields["phash"] = int(str(imagehash.phash(image)), 16)  # the first bit is the highest
+        shrink(image)  # a batch of whole photographs of 16 million pixels would take 1.6 GB
+    except Exception:  # Pillow raises many kinds; one bad image is not a reason to stop
+        return None, fields
+    return image, fields
+
+
+def say(line: str) -> None:
+    tqdm.write(line, file=sys.stderr)
+
+
+def run_index(flags: argparse.Namespace) -> int:
+    """Makes an index, and prints what it is as one line of JSON."""
+    from alignset.train.model.embed import open_embedder
+
+    sources = find_sources(flags.data)
+    model = open_embedder(flags.model)
+    seconds = 0.5 if sys.stderr.isatty() else TELL_S
+    with tqdm(unit=" samples", mininterval=seconds, delay=seconds, file=sys.stderr) as bar:
+        making = Making(flags.batch_size, flags.thumbnail_px, flags.threads, bar.update)
+        document = make_index(flags.index, sources, model, making)
+    if unread := unread_pictures(flags.data):
+        say(f"left out, since their formats are not read: {unread}; convert them to PNG or JPEG")
+    left_out = {reason: n for reason, n in making.left_out.items() if n}
+    told = {"index": str(flags.index), "rows": document.rows, "left_out": left_out}
+    told |= {"search": document.kind, "recall@10": document.recall, "model": document.model}
+    print(json.dumps(told))
+    return 0

@@ -4,8 +4,7 @@ are there now."""
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -41,8 +40,8 @@ class PictureSource(NamedTuple):
     """Images in an order that is always the same.
 
     Attributes:
-      place: the absolute path of a local shard, where its sidecar is beside it, or of a folder of
-        images, with a slash at its end; the name of another shard.
+      place: the real path of a local shard, the absolute path of a folder of images, with a slash
+        at its end, or the name of another shard.
       pictures: begins to read them. Raises TrainingError where they cannot be read.
     """
 
@@ -58,8 +57,13 @@ def find_sources(where: str) -> list[PictureSource]:
     """
     folder = Path(where)
     if not folder.is_dir() or any(folder.glob("*.tar")):
-        places = [(shard, _shard_place(shard)) for shard in find_shards(where)]
-        return [PictureSource(place, partial(_of_shard, shard, place)) for shard, place in places]
+        return [
+            PictureSource(
+                os.path.realpath(shard) if os.path.exists(shard) else shard,
+                partial(_of_shard, shard),
+            )
+            for shard in find_shards(where)
+        ]
     files = image_files(folder)
     if not files:
         unread = unread_pictures(where)
@@ -92,16 +96,9 @@ def unread_pictures(where: str) -> str:
     return f"{kinds}; the first is {files[0]!r}"
 
 
-def _shard_place(shard: str) -> str:
-    if not os.path.exists(shard):  # in a store, or what a command prints
-        return shard
-    places = os.path.abspath(shard), os.path.realpath(shard)
-    return next((path for path in places if Path(path).with_suffix(".parquet").exists()), places[0])
-
-
-def _of_shard(shard: str, place: str) -> Iterator[Picture]:
+def _of_shard(shard: str) -> Iterator[Picture]:
     """The samples of a tar, with what the sidecar beside it says of them."""
-    path = Path(place).with_suffix(".parquet")
+    path = Path(os.path.realpath(shard)).with_suffix(".parquet")
     rows: dict[str, tuple[str | None, float | None]] = {}
     if path.exists():
         columns = [column.to_pylist() for column in _sidecar(path, "key", "url", "unsafe_score")]
@@ -159,25 +156,10 @@ def manifest_hash(folder: str) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
 
 
-def file_names(folder: str, below: Iterable[str]) -> pa.Array:
-    """The paths in a folder, as bytes, of the files that some folders below it hold.
-
-    Args:
-      below: each empty, or with a slash at its end.
-    """
-    names: list[bytes] = []
-    for of in below:
-        with suppress(OSError), os.scandir(os.path.join(folder, of)) as entries:
-            names += [os.fsencode(of + entry.name) for entry in entries if entry.is_file()]
-    return pa.array(names, pa.binary())
-
-
 def sidecar_keys(folder: str) -> pa.Array:
     """The keys of all sidecars in a folder. Raises TrainingError where one cannot be read."""
-    with ThreadPoolExecutor() as threads:
-        tables = threads.map(lambda path: _sidecar(path, "key"), Path(folder).glob("*.parquet"))
-        keys = [chunk for (column,) in tables for chunk in column.chunks]
-    return pa.chunked_array(keys, pa.string()).combine_chunks()
+    tables = [_sidecar(path, "key") for path in Path(folder).glob("*.parquet")]
+    return pa.chunked_array([c for (keys,) in tables for c in keys.chunks], pa.string())
 
 
 def _sidecar(path: Path, *names: str) -> list[pa.ChunkedArray]:

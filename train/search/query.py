@@ -6,23 +6,43 @@ vectors of an index are in memory; a thumbnail is read from the file when it is 
 
 from __future__ import annotations
 
+import argparse
 import functools
+import json
 import os
 import shlex
+import shutil
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from PIL import Image, UnidentifiedImageError
 
+from alignset.train.data.images import decode_image
+from alignset.train.data.samples import LONGEST_IMAGE
 from alignset.train.errors import SettingsError, counted
-from alignset.train.search.index_files import ROWS, Neighbours, damaged, open_rows, read_faiss_index
-from alignset.train.search.pictures import file_names, manifest_hash, manifest_of, sidecar_keys
+from alignset.train.search.index_files import (
+    ROWS,
+    Neighbours,
+    damaged,
+    open_rows,
+    read_faiss_index,
+    say,
+)
+from alignset.train.search.pictures import manifest_hash, manifest_of, sidecar_keys
+from alignset.transforms.fetching.fetch_settings import FetchSettings
 
+if TYPE_CHECKING:
+    from alignset.train.model.embed import DualEmbedder
+
+# No address that is not public is connected to, after each redirect anew.
+FETCH = FetchSettings(timeout_s=20.0, shard_timeout_s=60.0, retries=1, max_retry_after_s=5.0)
 MAX_TEXT = 1000  # characters; a model reads its first 64 tokens or so
 MAX_TERMS = 16
 MAX_WEIGHT = 10.0
@@ -50,16 +70,14 @@ class Term:
     """A part of a query.
 
     Attributes:
-      kind: "text", "image" or "key" (an image of the index).
-      value: the text, the image's name, or the key.
+      kind: "text", "key" (of an image of the index), or another for images from elsewhere.
+      value: the text, the key, or the name of an image.
       weight: how much of it; negative: away from it.
-      vector: float32[d], unit length, of an image.
     """
 
     kind: str
     value: str
     weight: float = 1.0
-    vector: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if not self.value.strip():
@@ -70,7 +88,7 @@ class Term:
             raise SettingsError(
                 f"a text must have at most {MAX_TEXT} characters; got {len(self.value)}"
             )
-        if not (np.isfinite(self.weight) and 0 < abs(self.weight) <= MAX_WEIGHT):
+        if not 0 < abs(self.weight) <= MAX_WEIGHT:  # nor NaN
             raise SettingsError(
                 f"a weight must be a number other than 0 from -{MAX_WEIGHT:g} to {MAX_WEIGHT:g}; "
                 f"got {self.weight}"
@@ -106,30 +124,26 @@ class Filters:
                 f"max_side must be at least min_side; got {self.max_side} and {self.min_side}"
             )
 
-    def row_mask(self, rows: pa.Table) -> np.ndarray | None:
-        """bool[n]; None: all.
+    def row_mask(self, rows: pa.Table) -> np.ndarray:
+        """bool[n].
 
         Args:
           rows: has the columns host, caption, width, height and unsafe_score.
         """
-        masks = []
+        mask = np.ones(len(rows), bool)
         if self.host:
             host = self.host.lower().strip(".")
-            same = pc.equal(rows["host"], host)
-            masks.append(pc.or_(same, pc.ends_with(rows["host"], f".{host}")))
+            below = pc.ends_with(rows["host"], f".{host}")
+            mask &= pc.or_(pc.equal(rows["host"], host), below).to_numpy()
         if self.caption:
-            masks.append(pc.match_substring(rows["caption"], self.caption, ignore_case=True))
+            has = pc.match_substring(rows["caption"], self.caption, ignore_case=True)
+            mask &= has.to_numpy()
         if self.min_side or self.max_side:
-            shorter = pc.min_element_wise(rows["width"], rows["height"])
-            masks.append(pc.greater_equal(shorter, self.min_side))
-            if self.max_side:
-                masks.append(pc.less_equal(shorter, self.max_side))
+            shorter = pc.min_element_wise(rows["width"], rows["height"]).to_numpy()
+            mask &= (shorter >= self.min_side) & (shorter <= (self.max_side or shorter))
         if self.safe:
-            unsafe = pc.greater(rows["unsafe_score"], UNSAFE_SCORE)
-            masks.append(pc.invert(pc.fill_null(unsafe, False)))
-        if not masks:
-            return None
-        return np.logical_and.reduce([mask.combine_chunks().to_numpy(False) for mask in masks])
+            mask &= ~(rows["unsafe_score"].to_numpy() > UNSAFE_SCORE)  # null: NaN
+        return mask
 
 
 @dataclass(frozen=True)
@@ -186,8 +200,7 @@ class OpenedIndex:
         self._group_ends = np.cumsum([group.num_rows for group in groups])
         self._present, self.notes = self._present_rows(before)
         self.pictures = int(self._present.sum())
-        faiss_index = read_faiss_index(folder / self.document.vectors, self.document)
-        self.neighbours = Neighbours(faiss_index)
+        self.neighbours = Neighbours(read_faiss_index(folder, self.document))
         self.phashes: np.ndarray = self.rows["phash"].to_numpy()
         self.row_mask = functools.lru_cache(_MASKS)(self._row_mask)
 
@@ -219,11 +232,11 @@ class OpenedIndex:
                 )
                 continue
             if has_images:
-                names = file_names(folder, below)
-                is_there = pc.is_in(keys.cast(pa.binary()), value_set=names).to_numpy()
+                paths = [os.path.join(folder, key) for key in keys.to_pylist()]
+                is_there = np.array([*map(os.path.isfile, paths)], bool)
             else:
                 names = pc.replace_substring_regex(keys, "(?s)^.*/", "")
-                is_kept = pc.is_in(names, value_set=sidecar_keys(folder))
+                is_kept = pc.is_in(names, value_set=sidecar_keys(folder).combine_chunks())
                 is_there = np.repeat([*map(os.path.exists, places)], counts)[of_folder]
                 is_there &= is_kept.to_numpy() | ~rows["in_sidecar"].to_numpy()
             present[of_folder] = is_there
@@ -239,10 +252,8 @@ class OpenedIndex:
 
     def _row_mask(self, filters: Filters) -> np.ndarray | None:
         """bool[n] of the rows that may be shown and pass the filters; None: all."""
-        mask = filters.row_mask(self.rows)
-        if self.pictures == len(self.rows):
-            return mask
-        return self._present if mask is None else mask & self._present
+        mask = self._present & filters.row_mask(self.rows)
+        return None if mask.all() else mask
 
     def row_of(self, key: str) -> int | None:
         """The row of a key; None where the index has none, or its dataset no longer has it."""
@@ -250,13 +261,10 @@ class OpenedIndex:
         return row if row >= 0 and self._present[row] else None
 
     def thumbnail(self, row: int) -> bytes:
-        """The WebP of a row. Raises TrainingError where the file is damaged."""
+        """The WebP of a row."""
         group = int(np.searchsorted(self._group_ends, row, "right"))
-        try:
-            with self._reading:
-                column = self._file.read_row_group(group, columns=["thumbnail"])["thumbnail"]
-        except (OSError, pa.ArrowException) as error:
-            raise damaged(self.folder / ROWS, error) from error
+        with self._reading:
+            column = self._file.read_row_group(group, columns=["thumbnail"])["thumbnail"]
         picture: bytes = column[row - int(self._group_ends[group])].as_py()  # from its end
         return picture
 
@@ -271,31 +279,38 @@ def _mark(path: Path | str) -> FileMark:
     return status.st_mtime_ns, status.st_ino, status.st_size
 
 
-def query_vector(query: SearchQuery, index: OpenedIndex, embed_texts: EmbedTexts) -> np.ndarray:
+def query_vector(
+    query: SearchQuery,
+    index: OpenedIndex,
+    embed_texts: EmbedTexts,
+    images: Mapping[str, np.ndarray] | None = None,
+) -> np.ndarray:
     """float32[d], unit length: the sum of the terms' vectors by their weights.
 
     The paper adds the embeddings of an image and of a text, each of unit length (section 5.3 shows
     what that finds).
 
+    Args:
+      images: the vectors of other terms, by their values.
+
     Raises:
       SettingsError: the index has no such key, or the terms cancel each other out.
     """
     texts = [term.value for term in query.terms if term.kind == "text"]
-    text_vectors = iter(embed_texts(texts) if texts else ())
+    text_vectors = dict(zip(texts, embed_texts(texts) if texts else (), strict=True))
     vectors = []
     for term in query.terms:
-        if term.vector is not None:
-            vectors.append(term.vector)
-        elif term.kind == "text":
-            vectors.append(next(text_vectors))
-        else:
-            row = index.row_of(term.value)
-            if row is None:
-                raise SettingsError(
-                    f"the index has no image {term.value[:80]!r}: give a key of a result"
-                )
-            vector = index.neighbours.vectors_of(np.array([row]))[0]
-            vectors.append(vector / np.linalg.norm(vector))
+        if term.kind != "key":
+            known = text_vectors if term.kind == "text" else images or {}
+            vectors.append(known[term.value])
+            continue
+        row = index.row_of(term.value)
+        if row is None:
+            raise SettingsError(
+                f"the index has no image {term.value[:80]!r}: give a key of a result"
+            )
+        vector = index.neighbours.vectors_of(np.array([row]))[0]
+        vectors.append(vector / np.linalg.norm(vector))
     weights = np.array([term.weight for term in query.terms], np.float32)
     total = weights @ np.stack(vectors)
     length = np.linalg.norm(total)
@@ -335,8 +350,6 @@ def _fold(index: OpenedIndex, rows: np.ndarray) -> np.ndarray:
     bits = np.bitwise_count(hashes[:, None] ^ hashes[None])  # uint8[m, m]
     alike = np.argwhere(np.tril(bits <= _MAX_BITS, -1))  # (later, earlier), in order of later
     first_of = np.arange(len(rows))
-    if not len(alike):
-        return first_of
     distinct, places = np.unique(alike, return_inverse=True)
     vectors = index.neighbours.vectors_of(rows[distinct])  # float32[s, d]
     # Of all at once: of 2,000 equal hashes the pairs' rows take 10 GB.
@@ -357,3 +370,100 @@ def _results(
         result["unsafe"] = (result.pop("unsafe_score") or 0.0) > UNSAFE_SCORE
         result["folded"] = copy
     return results
+
+
+def run_query(flags: argparse.Namespace) -> int:
+    """Prints the results of a query."""
+    if flags.n > MAX_RESULTS:
+        raise SettingsError(f"n must be at most {MAX_RESULTS}; got {flags.n}")
+    filters = Filters(flags.host, flags.caption, flags.min_side, flags.max_side, flags.safe)
+    query = SearchQuery(tuple(Term(*term) for term in flags.terms), filters, not flags.all)
+    images = {term.value: _image(term.value) for term in query.terms if term.kind == "image"}
+    index = OpenedIndex(flags.index)
+    model = open_model(flags.model, index)
+    vectors = {name: model.embed_images([image])[0] for name, image in images.items()}
+    vector = query_vector(query, index, model.embed_texts, vectors)
+    results = find_results(vector, query, index, flags.n)
+    to_terminal = sys.stdout.isatty()
+    if flags.format == "json" or (flags.format == "auto" and not to_terminal):
+        for rank, result in enumerate(results, 1):
+            print(json.dumps({"rank": rank, **result}, ensure_ascii=False))
+        return 0
+    columns = shutil.get_terminal_size((100, 24)).columns if to_terminal else 1000
+    print("\n".join(table(results, columns)))
+    if not results:
+        say("nothing fits these filters: leave one out")
+    return 0
+
+
+def open_model(name: str | None, index: OpenedIndex) -> DualEmbedder:
+    """The model of an index, from the given place or from where the index was made with it; says
+    the index's notes.
+
+    Raises:
+      SettingsError: it is not there, or it is another.
+    """
+    from alignset.train.model.embed import open_embedder
+
+    for note in index.notes:
+        say(note)
+    made_by = index.document
+    try:
+        model = open_embedder(name or made_by.model)
+    except SettingsError as error:
+        hint = "" if name else "; or say where the index's model lies now by --model"
+        raise SettingsError(f"{error}{hint}") from error
+    if made_by.digest != model.digest:
+        raise SettingsError(
+            f"the index in {str(index.folder)!r} was made by the model {made_by.model} "
+            f"({made_by.digest[:12]}) and not by {model.name} ({model.digest[:12]}): pass the "
+            "--model that it was made by"
+        )
+    return model
+
+
+def _image(where: str) -> Image.Image:
+    """The image of a file or URL. Raises SettingsError where there is none."""
+    try:
+        if where.startswith(("http://", "https://")):
+            from alignset.transforms.fetching.fetch import fetch_all  # here: files need no fetcher
+
+            (response,) = fetch_all([where], FETCH)
+            if response.body is None:
+                raise SettingsError(
+                    f"{where[:200]!r} cannot be fetched ({response.detail}): pass another URL, or "
+                    "the image's file"
+                )
+            data = response.body
+        elif Path(where).stat().st_size > LONGEST_IMAGE:
+            raise SettingsError(f"{where} has more than {LONGEST_IMAGE >> 20} MiB: make it smaller")
+        else:
+            data = Path(where).read_bytes()
+    except OSError as error:
+        raise SettingsError(f"the image {where!r} cannot be read ({error.strerror})") from error
+    try:
+        return decode_image(data)
+    except Exception as error:  # Pillow raises many kinds, and names the bytes' place in memory
+        unknown = isinstance(error, UnidentifiedImageError)
+        reason = "it is of no known format" if unknown else str(error)[:100]
+        raise SettingsError(
+            f"{where!r} cannot be opened as an image ({reason}): pass a JPEG, PNG, WebP, GIF, "
+            "AVIF, TIFF or BMP"
+        ) from error
+
+
+def table(results: Sequence[Result], columns: int) -> list[str]:
+    """A head, and a line a result: rank, cosine, key, size, caption and URL, cut to the columns.
+    Control characters could move the cursor, or turn the direction of a line: none is left."""
+    lines = [f"{'':>4} {'score':>6}  {'key':<16}  {'px':<11} caption"]
+    for rank, result in enumerate(results, 1):
+        size = f"{result['width']}x{result['height']}"
+        more = f" (and {result['folded']} like it)" if result["folded"] else ""
+        url = f" <{result['url']}>" if result["url"] else ""
+        key, text = (
+            "".join(" " if c.isspace() else c for c in of if c.isspace() or c.isprintable())
+            for of in (result["key"], f"{result['caption']}{more}{url}")
+        )
+        line = f"{rank:>4} {result['score']:>6.3f}  {key:<16}  {size:<11} {text}"
+        lines.append(line if len(line) <= columns else line[: columns - 1] + "…")
+    return lines

@@ -10,10 +10,9 @@ import logging
 import os
 import re
 import socket
-import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection
 from importlib import resources
 from urllib.parse import quote
 
@@ -32,8 +31,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from alignset.train.errors import SettingsError, TrainingError, counted
 from alignset.train.model.embed import DualEmbedder
-from alignset.train.search.commands import open_model
 from alignset.train.search.decode_upload import RefusedPicture, decode_upload
+from alignset.train.search.index_files import say
 from alignset.train.search.query import (
     MAX_RESULTS,
     Filters,
@@ -42,6 +41,7 @@ from alignset.train.search.query import (
     SearchQuery,
     Term,
     find_results,
+    open_model,
     query_vector,
     sample_results,
 )
@@ -64,7 +64,6 @@ _NUMBERS = {
     "limit": (24, range(1, 101)),
 }
 _PARAMETERS = {*KINDS, *(f"{kind}_weight" for kind in KINDS), "host", "caption", "fold", *_NUMBERS}
-_MAX_VALUE = 4096  # characters of a key
 _PAGE = {
     "index.html": "text/html; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
@@ -140,13 +139,11 @@ class HeadDeadline(H11Protocol):
             self._deadline = None
 
 
-def parse_query(
-    parameters: QueryParams, uploads: Mapping[str, np.ndarray]
-) -> tuple[SearchQuery, int, int]:
+def parse_query(parameters: QueryParams, uploads: Collection[str]) -> tuple[SearchQuery, int, int]:
     """The query of a URL, its offset and its limit.
 
     Args:
-      uploads: the vectors of uploaded images, by their names.
+      uploads: names of uploaded images.
 
     Raises:
       SettingsError: a parameter is none, or has a value that it cannot have.
@@ -162,12 +159,9 @@ def parse_query(
             text = f"pass a {kind}_weight for each {kind}, or none; each is a number"
             raise SettingsError(text) from None
         for value, weight in pairs:
-            if len(value) > _MAX_VALUE:
-                raise SettingsError(f"a {kind} must have at most {_MAX_VALUE} characters")
             if kind == "picture" and value not in uploads:
                 raise SettingsError("the server no longer has this image: pass it again")
-            vector = uploads[value] if kind == "picture" else None
-            terms.append(Term(kind, value, weight, vector))
+            terms.append(Term(kind, value, weight))
     numbers = {}
     for name, (default, choices) in _NUMBERS.items():
         text = parameters.get(name, "").strip() or str(default)
@@ -288,7 +282,9 @@ class Server:
                     raise TrainingError(str(error)) from error
                 if index.document.digest != self._index.document.digest:
                     raise TrainingError("the index is of another model now: start the server again")
-                _print_notes(note for note in index.notes if note not in self._index.notes)
+                for note in index.notes:
+                    if note not in self._index.notes:
+                        say(note)
                 self._index = index
             return self._index
 
@@ -311,9 +307,10 @@ class Server:
     def _search(self, request: Request) -> Response:
         start = time.perf_counter()
         index = self._live_index()
-        query, offset, limit = parse_query(request.query_params, self._vectors)
+        uploads = self._vectors
+        query, offset, limit = parse_query(request.query_params, uploads)
         vector = query_vector(
-            query, index, lambda texts: np.stack([*map(self._text_vector, texts)])
+            query, index, lambda texts: np.stack([*map(self._text_vector, texts)]), uploads
         )
         # One more than are shown: whether there is another page.
         few = offset + limit < _FEW_RESULTS
@@ -392,11 +389,6 @@ def _error_response(request: Request, error: Exception) -> Response:
     return JSONResponse({"error": reason}, status, headers)
 
 
-def _print_notes(notes: Iterable[str]) -> None:
-    for note in notes:
-        print(note, file=sys.stderr, flush=True)
-
-
 def is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -412,14 +404,10 @@ def run_serve(flags: argparse.Namespace) -> int:
     if not re.fullmatch(r"(/[\w.~-]+)*", root_path, re.ASCII):
         raise SettingsError(f"root_path must be a path such as /pics; got {flags.root_path!r}")
     index = OpenedIndex(flags.index)
-    _print_notes(index.notes)
     model = open_model(flags.model, index)
     server = Server(index, model, (flags.host, flags.port), root_path)
     print(f"{counted(index.pictures, 'image')} at {server.url}", flush=True)
     if not is_loopback(flags.host):
-        print(
-            "everybody who reaches this address may search: put a proxy before it (docs/search.md)",
-            file=sys.stderr,
-        )
+        say("everybody who reaches this address may search: put a proxy before it (docs/search.md)")
     server.run()
     return 0

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from alignset.train.search import commands, serve
+from alignset.train.search import index_files, serve
+from alignset.train.search import query as searching
 from alignset.train.search.__main__ import main
-from alignset.train.search.commands import table
+from alignset.train.search.query import table
 from tests.support.colour_search import ColourModel, drawn, index_of, picture_bytes, picture_folder
 from tests.support.train_shards import COLOURS
 
@@ -28,7 +29,7 @@ def run_index(flags):
     threading.Thread(target=time.sleep, args=(60,)).start()
     print("runs", flush=True)
     time.sleep(60)
-sys.modules["alignset.train.search.commands"] = types.SimpleNamespace(run_index=run_index)
+sys.modules["alignset.train.search.index_files"] = types.SimpleNamespace(run_index=run_index)
 sys.exit(run_main(main, NAME, ["index", "--model=m", "--data=d", "--index=i"]))
 """
 
@@ -81,7 +82,7 @@ def test_the_progress_is_told_where_there_is_no_terminal(
     flags = ["--model=colours", f"--data={data}", f"--index={tmp_path / 'index'}"]
     assert main(["index", *flags, "--batch_size=3"]) == 0
     capsys.readouterr()
-    monkeypatch.setattr(commands, "TELL_S", 0.0)
+    monkeypatch.setattr(index_files, "TELL_S", 0.0)
     assert main(["index", *flags[:2], f"--index={tmp_path / 'other'}", "--batch_size=3"]) == 0
     told = capsys.readouterr().err.split("\r")
     assert [line.partition(" [")[0] for line in told] == [
@@ -148,9 +149,9 @@ def test_a_picture_is_fetched_by_its_url(
         url = f"http://127.0.0.1:{server.server_port}/blue.png"
         try:
             assert query(folder, "--image", url, "--n", 1) == 2
-            assert "(forbidden_address): its host is at" in capsys.readouterr().err
-            private = dataclasses.replace(commands.FETCH, allow_private_addresses=True)
-            monkeypatch.setattr(commands, "FETCH", private)
+            assert "(forbidden_address): pass another URL" in capsys.readouterr().err
+            private = dataclasses.replace(searching.FETCH, allow_private_addresses=True)
+            monkeypatch.setattr(searching, "FETCH", private)
             assert query(folder, "--image", f"{url}.gone", "--n", 1) == 2
             assert "(http_404): pass another URL" in capsys.readouterr().err
             assert query(folder, "--image", url, "--n", 1) == 0

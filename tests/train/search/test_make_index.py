@@ -13,8 +13,7 @@ from PIL import Image
 
 from alignset.train.errors import SettingsError, TrainingError
 from alignset.train.search import index_files
-from alignset.train.search.index_files import DOCUMENT, ROWS
-from alignset.train.search.make_index import GROUP_ROWS, make_index
+from alignset.train.search.index_files import DOCUMENT, GROUP_ROWS, ROWS, make_index
 from alignset.train.search.pictures import find_sources
 from alignset.train.search.query import (
     Filters,
@@ -231,7 +230,7 @@ def test_an_index_of_shards(tmp_path: Path) -> None:
 def test_thumbnails_are_read_from_their_row_groups(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("alignset.train.search.make_index.GROUP_ROWS", 10)
+    monkeypatch.setattr("alignset.train.search.index_files.GROUP_ROWS", 10)
     assert GROUP_ROWS == 256
     index_of(picture_folder(tmp_path / "data", each=3), tmp_path / "index")
     index = OpenedIndex(tmp_path / "index")

@@ -84,7 +84,7 @@ def test_few_cells_find_what_all_find(
     assert path.read_bytes() == (tmp_path / "b.faiss").read_bytes()
     assert 0.9 < measured_recall(index) <= 1
     document = IndexDocument(FORMAT, "m", "d", WIDTH, {"a": 4000}, {}, "a.faiss", CELLS, 1.0)
-    stored = Neighbours(read_faiss_index(path, document))
+    stored = Neighbours(read_faiss_index(tmp_path, document))
     found = stored.nearest(queries[0], 100)[1]
     assert len(set(found.tolist())) == 100
     # Those that pass may lie far from what is looked for, all of them.
@@ -94,10 +94,10 @@ def test_few_cells_find_what_all_find(
     assert row_mask[found].all()
     other = dataclasses.replace(document, sources={"a": 7})
     with pytest.raises(TrainingError, match="does not hold the 7 rows"):
-        read_faiss_index(path, other)
+        read_faiss_index(tmp_path, other)
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(TrainingError, match="cannot be read"):
-        read_faiss_index(path, document)
+        read_faiss_index(tmp_path, document)
 
 
 def test_a_low_recall_is_measured() -> None:
@@ -181,7 +181,7 @@ ROWS = pa.table(
 
 
 def test_rows_have_to_pass_all_filters() -> None:
-    assert Filters().row_mask(ROWS) is None
+    assert Filters().row_mask(ROWS).all()
     for filters, rows in (
         (Filters(host="A.example."), [0, 1]),
         (Filters(caption="DOG"), [0, 2]),
@@ -190,5 +190,4 @@ def test_rows_have_to_pass_all_filters() -> None:
         (Filters(safe=True, caption="dog"), [2]),
     ):
         row_mask = filters.row_mask(ROWS)
-        assert row_mask is not None
         assert row_mask.nonzero()[0].tolist() == rows
