@@ -433,7 +433,8 @@ def run_index(flags: argparse.Namespace) -> int:
     with tqdm(unit=" samples", mininterval=seconds, delay=seconds, file=sys.stderr) as bar:
         making = Making(flags.batch_size, flags.thumbnail_px, flags.threads, bar.update)
         document = make_index(flags.index, sources, model, making)
-    if unread := unread_pictures(flags.data):
+    making.left_out["other_format"], unread = unread_pictures(flags.data)
+    if unread:
         say(f"left out, since their formats are not read: {unread}; convert them to PNG or JPEG")
     left_out = {reason: n for reason, n in making.left_out.items() if n}
     told = {"index": str(flags.index), "rows": document.rows, "left_out": left_out}

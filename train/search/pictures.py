@@ -66,7 +66,7 @@ def find_sources(where: str) -> list[PictureSource]:
         ]
     files = image_files(folder)
     if not files:
-        unread = unread_pictures(where)
+        _, unread = unread_pictures(where)
         but = f" that are read ({unread})" if unread else ""
         raise SettingsError(
             f"{str(folder)!r} holds neither shards (.tar) nor images{but}: name a folder that "
@@ -84,16 +84,15 @@ def find_sources(where: str) -> list[PictureSource]:
     return [PictureSource(place, partial(_of_folder, folder, files, captions))]
 
 
-def unread_pictures(where: str) -> str:
-    """How many images of a folder without shards have formats that are not read, as "2 .svg, 1
-    .heic; the first is 'a.svg'"; empty where none has."""
+def unread_pictures(where: str) -> tuple[int, str]:
+    """How many images of a folder without shards have formats that are not read; and by format, as
+    "2 .svg, 1 .heic; the first is 'a.svg'"."""
     folder = Path(where)
-    files = image_files(folder, _UNREAD) if folder.is_dir() else []
-    if not files or any(folder.glob("*.tar")):
-        return ""
+    is_read = folder.is_dir() and not any(folder.glob("*.tar"))
+    files = image_files(folder, _UNREAD) if is_read else []
     counts = Counter(Path(file).suffix.lower() for file in files)
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts.most_common())
-    return f"{kinds}; the first is {files[0]!r}"
+    return len(files), f"{kinds}; the first is {files[0]!r}" if files else ""
 
 
 def _of_shard(shard: str) -> Iterator[Picture]:

@@ -103,7 +103,7 @@ def test_what_is_left_out_is_told_of(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert json.loads(printed.out) == {
         "index": str(tmp_path / "index"),
         "rows": 8,
-        "left_out": {"undecodable": 1},
+        "left_out": {"undecodable": 1, "other_format": 3},
         "search": "exact",
         "recall@10": 1.0,
         "model": "colours",

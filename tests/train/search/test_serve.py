@@ -2,13 +2,11 @@
 
 import contextlib
 import socket
-import struct
 import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-import zlib
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
@@ -32,6 +30,7 @@ from tests.support.colour_search import (
     serving,
 )
 from tests.support.nginx import nginx
+from tests.support.picture_files import png_that_says
 from tests.support.train_shards import COLOURS
 
 
@@ -120,39 +119,25 @@ def test_a_proxy_serves_under_its_own_name(site: str, tmp_path: Path) -> None:
         assert answer(f"{proxy.url}/api/pictures", headers=named, **picture)[0] == 200
 
 
-def test_a_path_that_a_proxy_leaves_is_answered(
+def test_paths_of_a_proxy_odd_keys_and_an_index_that_is_gone(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    index_of(picture_folder(tmp_path / "data", each=2), tmp_path / "index")
-    with serving(OpenedIndex(tmp_path / "index"), root_path="/pics") as below:
-        for url in (below, below.removesuffix("/pics")):
-            [first, *_] = answer(f"{url}/api/search?text=red")[1]["results"]
-            assert urllib.request.urlopen(f"{url}/{first['thumbnail']}", timeout=60).status == 200
-            assert b"search.js" in urllib.request.urlopen(f"{url}/", timeout=60).read()
-    for path in ("pics", "/a b", "/pics?x", "//x"):
-        assert main(["serve", str(tmp_path / "index"), f"--root_path={path}"]) == 2
-        assert "root_path must be a path such as /pics" in capsys.readouterr().err
-
-
-def test_a_server_says_little_where_its_index_is_gone(tmp_path: Path) -> None:
-    index_of(picture_folder(tmp_path / "data", each=1), tmp_path / "index")
-    with serving(OpenedIndex(tmp_path / "index")) as site:
-        (tmp_path / "index" / ROWS).unlink()
-        status, told = answer(f"{site}/api/search?text=red")
-        assert status == 503
-        assert str(tmp_path) not in told["error"]
-
-
-def test_a_key_may_have_a_line_break(tmp_path: Path) -> None:
     data = picture_folder(tmp_path / "data", each=1)
     (data / "red/0.jpg").rename(data / "red/0\n1.jpg")
     index_of(data, tmp_path / "index")
-    for root in ("", "/pics"):
-        with serving(OpenedIndex(tmp_path / "index"), root_path=root) as site:
-            (result,) = answer(f"{site}/api/search?text=red&limit=1")[1]["results"]
-            assert result["key"] == "red/0\n1.jpg"
-            path = f"{site}/{result['thumbnail']}"
-            assert urllib.request.urlopen(path, timeout=60).status == 200
+    with serving(OpenedIndex(tmp_path / "index"), root_path="/pics") as below:
+        for url in (below, below.removesuffix("/pics")):
+            [first, *_] = answer(f"{url}/api/search?text=red")[1]["results"]
+            assert first["key"] == "red/0\n1.jpg"
+            assert urllib.request.urlopen(f"{url}/{first['thumbnail']}", timeout=60).status == 200
+            assert b"search.js" in urllib.request.urlopen(f"{url}/", timeout=60).read()
+        (tmp_path / "index" / ROWS).unlink()
+        status, told = answer(f"{below}/api/search?text=red")
+        assert status == 503
+        assert str(tmp_path) not in told["error"]
+    for path in ("pics", "/a b", "/pics?x", "//x"):
+        assert main(["serve", str(tmp_path / "index"), f"--root_path={path}"]) == 2
+        assert "root_path must be a path such as /pics" in capsys.readouterr().err
 
 
 def test_a_request_whose_head_does_not_end_is_closed(
@@ -181,28 +166,20 @@ def test_a_request_whose_head_does_not_end_is_closed(
             time.sleep(0.5)
 
 
-def test_pages_of_results_follow_each_other(site: str) -> None:
-    whole = answer(f"{site}/api/search?text=red&limit=60")[1]["results"]
-    pages, offset = [], 0
-    while offset is not None and len(pages) < 60:
-        told = answer(f"{site}/api/search?text=red&limit=20&offset={offset}")[1]
-        pages += told["results"]
-        offset = told["next_offset"]
-    assert [result["key"] for result in pages[:60]] == [result["key"] for result in whole]
-    last = answer(f"{site}/api/search?text=red&limit=100&offset=90")[1]
-    assert last["next_offset"] is None
-
-
 def test_what_the_paths_answer_with(site: str) -> None:
-    """As docs/search.md has it."""
+    """As docs/search.md has it; pages of results follow each other."""
     told = answer(f"{site}/api/index")[1]
     assert told.keys() == {"pictures", "model", "search", "recall_at_10", "sample"}
     assert (told["pictures"], told["search"]) == (99, "exact")
-    told = answer(f"{site}/api/search?text=red&limit=3")[1]
+    told = answer(f"{site}/api/search?text=red&limit=60")[1]
     assert told.keys() == {"results", "next_offset", "took_ms"}
-    assert told["next_offset"] == len(told["results"]) == 3
     names = "key score caption url host width height unsafe folded thumbnail"
     assert told["results"][0].keys() == set(names.split())
+    pages = [answer(f"{site}/api/search?text=red&limit=20&offset={n}")[1] for n in (0, 20, 40)]
+    assert [of["next_offset"] for of in pages] == [20, 40, 60]
+    assert [of for page in pages for of in page["results"]] == told["results"]
+    last = answer(f"{site}/api/search?text=red&limit=100&offset=90")[1]
+    assert last["next_offset"] is None
 
 
 def test_an_uploaded_picture_is_as_near_as_its_own_vector(site: str, index: OpenedIndex) -> None:
@@ -218,33 +195,13 @@ def test_an_uploaded_picture_is_as_near_as_its_own_vector(site: str, index: Open
         assert result["score"] == pytest.approx(exact, abs=0.02)
 
 
-def bomb(side: int) -> bytes:
-    """A PNG of side x side black pixels, a thousandth of them in bytes."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
-    rows = zlib.compress(b"\0" * (side // 8 + 1) * side, 9)
-    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
-    )
-
-
-# Bytes, or the side of a bomb; the status, and what is said.
-UPLOADS = [
-    (b"", 400, "is empty"),
-    (b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>", 415, "no image"),
-    (9_000, 415, "too much time or memory"),
-    (picture_bytes(drawn(COLOURS["red"], 5))[:900], 415, "no image that can be opened"),
-]
-
-
 def test_hostile_uploads_are_refused(site: str) -> None:
-    for upload, status, text in UPLOADS:
-        data = bomb(upload) if isinstance(upload, int) else upload
+    for data, status, text in (
+        (b"", 400, "is empty"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>", 415, "no image"),
+        (png_that_says(9_000, 9_000), 415, "too much time or memory"),
+        (picture_bytes(drawn(COLOURS["red"], 5))[:900], 415, "no image that can be opened"),
+    ):
         got, told = answer(f"{site}/api/pictures", data=data, method="POST")
         assert got == status
         assert text in told["error"]
@@ -306,13 +263,10 @@ def status_of(site: str, *pieces: str) -> bytes:
         return connection.recv(1 << 16).partition(b"\r\n")[0]
 
 
-def test_a_request_with_two_lengths_is_refused(site: str) -> None:
+def test_heads_that_are_odd_and_long(site: str) -> None:
     head = "POST /api/pictures HTTP/1.1\r\nHost: {host}\r\nContent-Length: 3\r\n"
     body = "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
     assert b" 400 " in status_of(site, head + body)
-
-
-def test_a_query_may_be_long(site: str) -> None:
     terms = urllib.parse.urlencode([("text", letter * 1000) for letter in "犬猫鳥馬"])  # 36 KB
     end = " HTTP/1.1\r\nHost: {host}\r\n\r\n"
     assert b" 200 " in status_of(site, f"GET /api/search?{terms}", end)
