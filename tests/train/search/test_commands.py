@@ -128,6 +128,8 @@ def test_queries_find(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         results = lines(capsys)
         assert f"a {first} picture" in str(results[0]["caption"])
         assert [result["rank"] for result in results] == [1, 2, 3]
+    assert query(folder, "--text", "red", "--host", "example.org") == 0  # filters leave nothing
+    assert capsys.readouterr().out == ""
     # Pink without black is as far from black as can be.
     assert query(folder, "--text", "black", "-1", "--text", "pink", "--n", 3) == 0
     assert "black" not in str([result["caption"] for result in lines(capsys)])
@@ -189,11 +191,6 @@ def test_the_page_is_served_until_it_is_stopped(
     said = capsys.readouterr()
     assert re.fullmatch(r"24 images at http://127\.0\.0\.1:\d+/\n", said.out)
     assert said.err == ""
-
-
-def test_filters_may_leave_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert query(folder, "--text", "red", "--host", "example.org") == 0
-    assert capsys.readouterr().out == ""
 
 
 WRONG = [

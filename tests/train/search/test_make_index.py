@@ -86,6 +86,11 @@ def test_an_opened_index_gives_out_nothing_that_its_dataset_no_longer_has(
     index_of(finished / "shards", folder)
     index = OpenedIndex(folder)
     assert (index.notes, index.has_changed()) == ([], False)
+    # Of a takedown that was stopped, the sidecar is written, the manifest is not.
+    write_sidecar(tmp_path / "new.tar", *(n for n in range(12) if n != 3))
+    (tmp_path / "new.parquet").replace(finished / "shards" / "00000.parquet")
+    assert index.has_changed()
+    assert shown(OpenedIndex(folder, index)) == [0, 1, 2, *range(4, 24)]
     take_down(finished, 3)
     assert index.has_changed()
     index = OpenedIndex(folder)
@@ -161,16 +166,6 @@ def test_files_that_are_gone_are_left_out(tmp_path: Path) -> None:
     index = OpenedIndex(tmp_path / "tars")
     assert shown(index) == [*range(12)]
     assert f"the index is older than {shards} (12 images left out)" in index.notes[0]
-
-
-def test_a_takedown_that_was_stopped_hides_rows_too(finished: Path, tmp_path: Path) -> None:
-    """The sidecar is written, the manifest is not."""
-    index_of(finished / "shards", tmp_path / "index")
-    index = OpenedIndex(tmp_path / "index")
-    write_sidecar(tmp_path / "new.tar", *(n for n in range(12) if n != 3))
-    (tmp_path / "new.parquet").replace(finished / "shards" / "00000.parquet")
-    assert index.has_changed()
-    assert shown(OpenedIndex(tmp_path / "index", index)) == [0, 1, 2, *range(4, 24)]
 
 
 def test_hidden_rows_stay_hidden_while_their_dataset_is_away(
@@ -280,16 +275,12 @@ def test_a_killed_command_leaves_the_index_that_was_there(tmp_path: Path) -> Non
     assert {name: (folder / name).read_bytes() for name in before} == before
     assert len(files_of(folder)) == len(before) + 1
     assert len(keys_shown(OpenedIndex(folder))) == 8
+    write_tar(tmp_path / "bad" / "00000.tar", {"a.jpg": b"no picture", "a.txt": b""})
+    with pytest.raises(SettingsError, match=r"nothing could be taken into .*1 undecodable"):
+        index_of(tmp_path / "bad", folder)
     index_of(shards, folder)
     assert len(files_of(folder)) == len(before)
     assert shown(OpenedIndex(folder)) == [*range(24)]
-
-
-def test_nothing_to_take_in_leaves_nothing(tmp_path: Path) -> None:
-    write_tar(tmp_path / "bad" / "00000.tar", {"a.jpg": b"no picture", "a.txt": b""})
-    with pytest.raises(SettingsError, match=r"nothing could be taken into .*1 undecodable"):
-        index_of(tmp_path / "bad", tmp_path / "none")
-    assert files_of(tmp_path / "none") == {".lock"}
 
 
 def test_a_damaged_index_says_so(tmp_path: Path) -> None:
