@@ -300,8 +300,8 @@ def make_index(
 
 
 def write_index(folder: Path, tables: Tables, document: IndexDocument) -> None:
-    """Writes an index in place of the one that is there. Of the vectors, only faiss's index of them
-    is held in memory.
+    """Writes an index in place of the one that is there. Vectors are in memory once, in faiss's
+    index.
 
     Args:
       document: says how many rows there are when the last was read; gets the facts of the search.

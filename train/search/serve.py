@@ -325,7 +325,7 @@ class Server:
         return JSONResponse(answer)
 
     async def _name_picture(self, request: Request) -> Response:
-        """Answers with the name of an uploaded image, of which its vector alone is kept."""
+        """Answers with the name of an uploaded image, and keeps its vector alone."""
         close = {"Connection": "close"}  # the rest of the body is not read
         data = bytearray()
         async with self._uploads:
