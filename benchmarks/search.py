@@ -1,8 +1,8 @@
 """Search over a million vectors for one user: build, recall, latency, memory and start.
 
-`python -m benchmarks.search` makes 1,000,000 vectors of 640 dimensions in out/search, in parts as
-`alignset search index` writes them, builds faiss's index of them as that does, and measures what a
-request of the page takes after the vector of its query is there.
+`python -m benchmarks.search` makes 1,000,000 vectors of 640 dimensions, writes an index of them to
+out/search as `alignset search index` does, and measures what a request of the page takes after the
+vector of its query is there. Each of the two steps tells its memory.
 
 The vectors are clustered like images' vectors, not noise: 20,000 centres, whose sizes fall as 1 /
 rank^0.8, in 128 directions whose spread falls as 1 / sqrt(rank), on a mean of their own, so that
@@ -15,34 +15,20 @@ import argparse
 import json
 import resource
 import time
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from alignset.train.data.whole_files import write_whole
-from alignset.train.search.index_files import (
-    FORMAT,
-    IndexDocument,
-    column_vectors,
-    factory_for,
-    make_faiss_index,
-    measured_recall,
-    part_path,
-    read_parts,
-    row_schema,
-    vector_column,
-    write_faiss_index,
-    write_index,
-)
-from alignset.train.search.make_index import write_table
+from alignset.train.search.index_files import FORMAT, ROWS, IndexDocument, row_schema, write_index
 from alignset.train.search.query import Filters, OpenedIndex, SearchQuery, Term, find_results
 
 DIMENSIONS, DIRECTIONS, CENTRES = 640, 128, 20_000
 QUERIES = 200
 SIDES = 480, 960  # px of the shorter side: of nine rows, and of the tenth
-PART_ROWS = 20_000  # more than the command's, since each time takes 0.1 s more
+MADE_ROWS = 20_000  # at once
 # What a user asks for: how many results at once, and by which filters.
 REQUESTS = {
     "first four pages": (100, Filters()),
@@ -69,7 +55,7 @@ def made_vectors(count: int, seed: int, *, gap: float = 0.0, spread: float = 1.0
     return vectors
 
 
-def part_rows(numbers: np.ndarray) -> pa.Table:
+def made_rows(numbers: np.ndarray) -> pa.Table:
     """Rows with captions and URLs of usual lengths."""
     keys = [f"{n:016x}" for n in numbers.tolist()]
     count = len(keys)
@@ -84,46 +70,41 @@ def part_rows(numbers: np.ndarray) -> pa.Table:
         "phash": numbers.astype(np.uint64) * np.uint64(0xD1B54A32D192ED03),
         "in_sidecar": np.zeros(count, bool),
         "thumbnail": [b""] * count,
-        "vector": vector_column(made_vectors(count, 1000 + int(numbers[0])).astype(np.float16)),
     }
-    return pa.table(columns, row_schema(DIMENSIONS))
+    schema = row_schema(DIMENSIONS)
+    return pa.table(columns, schema.remove(len(schema) - 1))
 
 
-def vectors_of(folder: Path, document: IndexDocument) -> list[np.ndarray]:
-    parts = read_parts(folder, document)
-    return [piece for part in parts for piece in column_vectors(part["vector"])]
+def made(rows: int) -> Iterator[tuple[pa.Table, np.ndarray]]:
+    for first in range(0, rows, MADE_ROWS):
+        numbers = np.arange(first, min(rows, first + MADE_ROWS))
+        yield made_rows(numbers), made_vectors(len(numbers), 1000 + first).astype(np.float16)
 
 
 def build(folder: Path, rows: int) -> None:
     """Makes the index, unless it is there."""
-    firsts = range(0, rows, PART_ROWS)
-    names = [f"made-{first:09d}" for first in firsts]
-    for name, first in zip(names, firsts, strict=True):
-        if not part_path(folder, name).exists():
-            rows_of_part = part_rows(np.arange(first, min(rows, first + PART_ROWS)))
-            write_whole(part_path(folder, name), partial(write_table, rows_of_part))
-    if (folder / "index.json").exists():
+    if (folder / ROWS).exists():
         return
-    factory = factory_for(rows)
-    named = (1, "made", "00" * 32, DIMENSIONS, dict.fromkeys(names, ""), rows)
-    document = IndexDocument(FORMAT, *named, factory, 1.0, {})
-    pieces = vectors_of(folder, document)
+    folder.mkdir(parents=True, exist_ok=True)
+    document = IndexDocument(FORMAT, "made", "00" * 32, DIMENSIONS, {"/made/0.tar": rows}, {})
     start, cpu = time.perf_counter(), time.process_time()
-    index = make_faiss_index(pieces, DIMENSIONS, factory)
-    write_faiss_index(document.vectors_path(folder), index)
+    write_index(folder, made(rows), document)
     took = {"s": time.perf_counter() - start, "cpu_s": time.process_time() - cpu}
-    tell("build", {"factory": factory, **took, "measured_recall": measured_recall(index)})
-    write_index(folder, document)
+    tell("build", {"factory": document.factory, **took, "measured_recall": document.recall})
+    tell("memory", {"peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024})
 
 
-def exact_rows(
-    folder: Path, pieces: list[np.ndarray], kind: str, queries: np.ndarray
-) -> np.ndarray:
+def vectors_of(folder: Path) -> Iterator[np.ndarray]:
+    for batch in pq.ParquetFile(folder / ROWS).iter_batches(MADE_ROWS, columns=["vector"]):
+        yield batch["vector"].flatten().to_numpy().reshape(-1, DIMENSIONS)
+
+
+def exact_rows(folder: Path, kind: str, queries: np.ndarray) -> np.ndarray:
     """int64[q, 10] by comparing all rows, kept in a file, since they take a minute."""
     path = folder / f"exact-{kind}.npy"
     if not path.exists():
         scores, first = [], 0
-        for block in pieces:
+        for block in vectors_of(folder):
             own = queries @ block.astype(np.float32).T  # float32[q, m]
             best = np.argpartition(-own, 10, axis=1)[:, :10]
             scores.append((np.take_along_axis(own, best, axis=1), first + best))
@@ -142,12 +123,11 @@ def main() -> None:
     start = time.perf_counter()
     index = OpenedIndex(flags.folder)
     tell("open", {"s": time.perf_counter() - start, "rows": len(index.rows)})
-    pieces = vectors_of(flags.folder, index.document)
     for kind, queries in {
         "pictures": made_vectors(QUERIES, 2),
         "texts": made_vectors(QUERIES, 3, gap=1.0, spread=1.3),
     }.items():
-        right = exact_rows(flags.folder, pieces, kind, queries)
+        right = exact_rows(flags.folder, kind, queries)
         near = [index.neighbours.nearest(query, 10)[1] for query in queries]
         recall = np.mean([np.isin(*pair).mean() for pair in zip(right, near, strict=True)])
         tell(kind, {"recall@10": float(recall)})

@@ -9,7 +9,7 @@ import pytest
 
 from alignset.pipeline.takedown.__main__ import main as takedown
 from alignset.train.search.__main__ import main as search
-from alignset.train.search.index_files import read_part
+from alignset.train.search.index_files import ROWS
 from alignset.train.search.query import OpenedIndex
 from tests.support.colour_search import ColourModel, answer, index_of, serving
 from tests.support.command import succeed
@@ -22,9 +22,8 @@ ALL = ("--text", "red", "--all", "--format=json")
 
 
 def stored_keys(index: Path) -> list[str]:
-    """The keys of all rows in the files of an index."""
-    names = [path.stem for path in (index / "parts").glob("*.arrow")]
-    return sorted(key for name in names for key in read_part(index, name)["key"].to_pylist())
+    """The keys of all rows in an index's file."""
+    return sorted(pq.read_table(index / ROWS)["key"].to_pylist())
 
 
 def test_a_takedown_reaches_an_index_and_its_server(
@@ -78,7 +77,7 @@ def test_a_takedown_reaches_an_index_and_its_server(
     assert search(["query", str(index), "--key", key]) == 2
     # Made again, the index has neither its key nor its caption in any file.
     assert key in stored_keys(index)
-    assert index_of(out / "shards", index).document.rows == len(kept)
+    assert index_of(out / "shards", index).rows == len(kept)
     assert stored_keys(index) == kept
     files = [path.read_bytes() for path in index.rglob("*") if path.is_file()]
     assert not any(caption.encode() in file for file in files)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from alignset.train.search.make_index import Added, Making, add_sources
+from alignset.train.search.index_files import IndexDocument, Making, make_index
 from alignset.train.search.pictures import find_sources
 from alignset.train.search.query import OpenedIndex
 from alignset.train.search.serve import Server
@@ -87,19 +87,13 @@ def picture_folder(folder: Path, each: int = 6) -> Path:
     return folder
 
 
-def making(**changes: object) -> Making:
-    values = {
-        "batch_size": 8,
-        "thumbnail_px": 64,
-        "threads": 2,
-        "tell": lambda count: None,
-    }
-    return Making(**(values | changes))  # type: ignore[arg-type]
+def making() -> Making:
+    return Making(8, 64, 2, lambda count: None)
 
 
-def index_of(data: Path, folder: Path, model: ColourModel | None = None) -> Added:
+def index_of(data: Path, folder: Path, model: ColourModel | None = None) -> IndexDocument:
     """An index of a folder or of shards, by the model of colours."""
-    return add_sources(folder, find_sources(str(data)), model or ColourModel(), making(), print)
+    return make_index(folder, find_sources(str(data)), model or ColourModel(), making())
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from alignset.train.errors import SettingsError
 from alignset.train.runs.flags import Parser, exit_status, local_folder, whole_text
 
 NAME = "python -m alignset.train.search"
-_STOPPED = "stopped; the same command resumes an index that was being made"
+_STOPPED = "stopped; an index that was being made is what it was before"
 _MODEL = (
     "a run's folder, a saved or published AlignModel, CLIPModel or SiglipModel, or "
     "open_clip:NAME@WEIGHTS"
@@ -31,11 +31,6 @@ _TERMS = {
 
 def main(arguments: list[str], name: str = NAME) -> int:
     def command() -> int:
-        if arguments[:1] == ["remove"]:
-            raise SettingsError(
-                "there is no remove: take pairs out of the dataset by alignset takedown, and make "
-                "the index again by the same alignset search index"
-            )
         flags = parser(name).parse_args(arguments)
         try:
             return _run(flags)
@@ -53,7 +48,7 @@ def parser(name: str = NAME) -> Parser:
     commands = whole.add_subparsers(
         dest="command", required=True, metavar="index|query|serve", parser_class=Parser
     )
-    add = commands.add_parser("index", help="make an index, or make it again").add_argument
+    add = commands.add_parser("index", help="make an index, in place of the one there").add_argument
     add("--model", required=True, help=_MODEL)
     add("--data", required=True, help="shards, as train's --shards, or a folder of images")
     add("--index", required=True, type=local_folder, metavar="FOLDER")
@@ -72,8 +67,9 @@ def parser(name: str = NAME) -> Parser:
         add(
             f"--{kind}",
             nargs="+",
-            action=_Terms,
-            dest="terms",
+            action="append",
+            default=[],
+            type=whole_text if kind == "text" else str,
             metavar=(kind.upper(), "WEIGHT"),
             help=f"{meaning}, with a weight, which may be negative (1); may be given again",
         )
@@ -103,32 +99,19 @@ def parser(name: str = NAME) -> Parser:
     return whole
 
 
-class _Terms(argparse.Action):
-    """Collects the terms of a query in their order, whichever flags they are given by."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: object,
-        option_string: str | None = None,
-    ) -> None:
-        assert isinstance(values, list)
-        kind = str(option_string).removeprefix("--")
-        value, *weights = values
-        try:
-            weight = float(*weights) if weights else 1.0
-            if kind == "text":
-                whole_text(value)
-        except argparse.ArgumentTypeError as error:
-            raise argparse.ArgumentError(self, str(error)) from error
-        except (TypeError, ValueError):
-            raise SettingsError(
-                f"--{kind} takes a value and a weight, as in --{kind} {value!r} 0.5; got "
-                f"{' '.join(values)!r}: put a text of several words in quotes"
-            ) from None
-        terms = getattr(namespace, self.dest) or []
-        setattr(namespace, self.dest, [*terms, (kind, value, weight)])
+def _terms(flags: argparse.Namespace) -> list[tuple[str, str, float]]:
+    """(kind, value, weight) of each term of a query."""
+    terms = []
+    for kind in _TERMS:
+        for value, *weights in getattr(flags, kind):
+            try:
+                terms.append((kind, value, float(*weights) if weights else 1.0))
+            except (TypeError, ValueError):
+                raise SettingsError(
+                    f"--{kind} takes a value and a weight, as in --{kind} {value!r} 0.5; got "
+                    f"{' '.join([value, *weights])!r}: put a text of several words in quotes"
+                ) from None
+    return terms
 
 
 def _positive(text: str) -> int:
@@ -138,16 +121,15 @@ def _positive(text: str) -> int:
 
 
 def _run(flags: argparse.Namespace) -> int:
-    # Only now: torch and faiss take seconds, and a wrong flag should not.
-    if flags.command == "serve":
-        from alignset.train.search.serve import run_serve
-
-        return run_serve(flags)
-    from alignset.train.search import commands
-
-    if flags.command == "index":
-        return commands.run_index(flags)
-    return commands.run_query(flags)
+    # Only when the flags are right: torch and faiss take seconds.
+    if flags.command == "query":
+        flags.terms = _terms(flags)
+        from alignset.train.search.query import run_query as run
+    elif flags.command == "serve":
+        from alignset.train.search.serve import run_serve as run
+    else:
+        from alignset.train.search.index_files import run_index as run
+    return run(flags)
 
 
 if __name__ == "__main__":

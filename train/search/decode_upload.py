@@ -3,19 +3,11 @@
 from PIL import Image
 
 from alignset.train.data.images import check_decodable, decode_here
-from alignset.transforms.images.decode import MAX_MEMORY, parts_of, picture_of
-from alignset.transforms.workers.limited_process import (
-    CostlyError,
-    CrashError,
-    Limits,
-    RaisedError,
-    call_limited,
-)
+from alignset.transforms.images.decode import decoded_apart, parts_of
+from alignset.transforms.workers.limited_process import CostlyError, CrashError
 
 MAX_PIXELS = 1 << 26  # 67 million: more than what phones take
 MAX_SIDE = 1024  # px of the longer side of what is handed on: twice what the largest tower sees
-LIMITS = Limits(cpu_s=10.0, memory=MAX_MEMORY)
-_COSTS = "the image takes too much time or memory to open: give a smaller one"
 
 
 class RefusedPicture(Exception):
@@ -29,13 +21,15 @@ def decode_upload(data: bytes) -> Image.Image:
       RefusedPicture: the bytes are not decoded.
     """
     try:
-        width, height = check_decodable(data, of_folder=True).size
-        if width * height > MAX_PIXELS:
-            raise RefusedPicture(_COSTS)
-        return picture_of(call_limited(small_parts, data, LIMITS))
+        look = check_decodable(data, of_folder=True)
+        pixels = look.size[0] * look.size[1] if look.format else MAX_PIXELS
+        if pixels > MAX_PIXELS:
+            raise CostlyError
+        return decoded_apart(small_parts, data, pixels)
     except (Image.DecompressionBombError, CostlyError, CrashError) as error:
-        raise RefusedPicture(_COSTS) from error
-    except (OSError, RaisedError) as error:
+        costs = "the image takes too much time or memory to open: give a smaller one"
+        raise RefusedPicture(costs) from error
+    except (OSError, EOFError) as error:
         formats = "JPEG, PNG, WebP, GIF, AVIF, TIFF or BMP"
         raise RefusedPicture(f"no image that can be opened: give a {formats}") from error
 

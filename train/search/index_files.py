@@ -1,48 +1,83 @@
-"""Contents of an index's folder: `index.json`, and the files that it names.
+"""Files of an index's folder, and how they are made.
 
-    index.json        the model, the parts, and how they are searched; written last
-    parts/NAME.arrow  rows of one source, with their thumbnails and embeddings
-    vectors-N.faiss   faiss's index of all rows
+    rows.parquet         texts, sizes, thumbnails and embeddings; its metadata is the document
+    vectors-HASH.faiss   faiss's index of all rows, named by a hash of the vectors
 
-Each file appears whole or not at all. A file that `index.json` does not name is left of a command
-that was killed: the same command uses or deletes it.
+`rows.parquet` appears whole, when faiss's file is there. A command that was killed leaves the
+former index, and perhaps a file that the next command deletes.
 
 Up to EXACT_ROWS all rows are compared. Beyond, faiss sorts rows into cells (an inverted file), and
 compares a query with the rows of the nearest cells. Both hold vectors in half precision.
 """
 
+from __future__ import annotations
+
+import argparse
 import dataclasses
+import fcntl
+import hashlib
+import io
 import json
 import math
-from dataclasses import dataclass
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import faiss as typed_faiss
+import imagehash
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+from tqdm import tqdm
 
+from alignset.train.data.images import decode_image
 from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import SettingsError, TrainingError
+from alignset.train.search.decode_upload import shrink
+from alignset.train.search.pictures import (
+    Picture,
+    PictureSource,
+    find_sources,
+    manifest_hash,
+    unread_pictures,
+)
 
-FORMAT = 6
-DOCUMENT = "index.json"
+if TYPE_CHECKING:
+    from alignset.train.model.embed import DualEmbedder
+
+FORMAT = 7
+ROWS = "rows.parquet"
+OLDER = "index.json"  # of an index of an older version, beside its folder "parts"
+DOCUMENT = b"index"  # of the metadata
 faiss: Any = typed_faiss  # its stubs lack much of what it has
 EXACT_ROWS = 50_000  # 7 CPU-ms of 640 dimensions
 _ROWS_A_CELL = 40  # to train a cell on; faiss warns below 39
+_ROWS_ADDED = 1 << 14  # at once, since faiss takes them in single precision
 CELL_SHARE = 1 / 10  # of the cells are searched for a query
 _QUERIES = 200  # that recall is measured by
+GROUP_ROWS = 256  # a thumbnail is read with all of its group: 1.5 MB in 0.3 ms
+REASONS = ("no_image", "undecodable", "repeated_key")
+TELL_S = 10.0  # between two reports of progress, where there is no terminal
+# Rows without their vectors, and float16[n, d], some at a time.
+Tables = Iterator[tuple[pa.Table, np.ndarray]]
 
 
 def row_schema(dimensions: int) -> pa.Schema:
-    """The columns of a part."""
+    """The columns of the rows."""
     columns = {
-        "key": pa.string(),
-        "caption": pa.string(),
-        "url": pa.string(),  # empty: unknown
-        "host": pa.string(),
-        "width": pa.int32(),
-        "height": pa.int32(),
+        **dict.fromkeys(("key", "caption", "url", "host"), pa.string()),  # empty: unknown
+        **dict.fromkeys(("width", "height"), pa.int32()),
         "unsafe_score": pa.float32(),  # null: not scored
         "phash": pa.uint64(),
         "in_sidecar": pa.bool_(),  # whether the table beside its shard named it
@@ -54,117 +89,75 @@ def row_schema(dimensions: int) -> pa.Schema:
     )
 
 
-@dataclass(frozen=True)
+@dataclass
 class IndexDocument:
-    """Sources of an index.
+    """Facts about an index.
 
     Attributes:
-      generation: how often it was changed.
       model, digest: the name it was given by, and the hash of its weights and preprocessing.
       dimensions: of its embeddings.
-      parts: names, in the order of the rows, and the shard of each, or its folder of images (with a
-        slash at its end).
-      rows: of all parts.
-      factory: what faiss's index_factory makes the search of.
-      recall: recall@10 of images of the index against a search of all rows.
+      sources: how many rows there are of each shard, or of a folder of images (with a slash at its
+        end), in the order of the rows.
       manifests: SHA-256 of the manifest of each folder of shards or images, as it was read; empty
         where there was none.
+      vectors: the name of faiss's file.
+      factory: what faiss's index_factory makes the search of.
+      recall: recall@10 of images of the index against a search of all rows.
     """
 
     format: int
-    generation: int
     model: str
     digest: str
     dimensions: int
-    parts: dict[str, str]
-    rows: int
-    factory: str
-    recall: float
+    sources: dict[str, int]
     manifests: dict[str, str]
+    vectors: str = ""
+    factory: str = ""
+    recall: float = 1.0
+
+    @property
+    def rows(self) -> int:
+        return sum(self.sources.values())
 
     @property
     def kind(self) -> str:
         """ "exact", or "cells" where only the nearest cells of many are searched."""
         return "cells" if self.factory.startswith("IVF") else "exact"
 
-    def vectors_path(self, folder: Path) -> Path:
-        return folder / f"vectors-{self.generation}.faiss"
 
-
-def write_index(folder: Path, document: IndexDocument) -> None:
-    text = json.dumps(dataclasses.asdict(document), indent=1) + "\n"
-    write_whole(folder / DOCUMENT, text)
-
-
-def read_index(folder: Path) -> IndexDocument:
-    """The index in a folder.
+def open_rows(folder: Path) -> tuple[pq.ParquetFile, IndexDocument]:
+    """The rows of the index in a folder, whose columns are read later.
 
     Raises:
-      SettingsError: there is none, or another version made it.
+      SettingsError: there is no index, or another version made it.
+      TrainingError: it is damaged.
     """
-    path = folder / DOCUMENT
+    path = folder / ROWS
     if not path.exists():
+        older = (folder / OLDER).exists()
+        has = "an index of an older version: make it anew" if older else "no index: make one"
         raise SettingsError(
-            f"{str(folder)!r} holds no index: make one, as by alignset search index "
-            f"--model=RUN/model --data=OUT/shards --index={folder}"
+            f"{str(folder)!r} holds {has}, as by alignset search index --model=RUN/model "
+            f"--data=OUT/shards --index={folder}"
         )
     try:
-        fields: dict[str, Any] = json.loads(path.read_bytes())
-        if fields["format"] == FORMAT:
-            return IndexDocument(**fields)
-    except (ValueError, TypeError, KeyError) as error:
-        raise SettingsError(
-            f"{path} cannot be read ({str(error)[:100]}): make the index anew in another folder"
-        ) from error
-    raise SettingsError(
-        f"{path} is of another version of alignset: make the index anew in another folder"
-    )
+        file = pq.ParquetFile(path)
+        fields: dict[str, Any] = json.loads(file.metadata.metadata[DOCUMENT])
+        if fields["format"] != FORMAT:
+            raise SettingsError(f"{path} is of another version of alignset: make the index anew")
+        document = IndexDocument(**fields)
+        if not file.schema_arrow.equals(row_schema(document.dimensions)):
+            raise ValueError("it has other columns")
+        if file.metadata.num_rows != document.rows:
+            raise ValueError(f"it does not hold the {document.rows} rows of the index")
+    except (OSError, ValueError, TypeError, KeyError) as error:  # as Arrow's are, too
+        raise damaged(path, error) from error
+    return file, document
 
 
-def part_path(folder: Path, name: str) -> Path:
-    return folder / "parts" / f"{name}.arrow"
-
-
-def read_part(folder: Path, name: str) -> pa.Table:
-    """The rows of a part, mapped from its file.
-
-    Raises:
-      TrainingError: it is gone or damaged.
-    """
-    path = part_path(folder, name)
-    try:
-        rows = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        rows.validate(full=True)
-    except (OSError, pa.ArrowException) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise TrainingError(
-            f"{path} cannot be read ({reason:.150}): the index is damaged, make it anew"
-        ) from error
-    return rows
-
-
-def read_parts(folder: Path, document: IndexDocument) -> list[pa.Table]:
-    """The rows of an index, in their order. Raises TrainingError where they are damaged."""
-    empty = row_schema(document.dimensions).empty_table()
-    parts = [read_part(folder, name) for name in document.parts]
-    rows = sum(map(len, parts))
-    if rows != document.rows or not all(part.schema.equals(empty.schema) for part in parts):
-        raise TrainingError(
-            f"the parts in {str(folder)!r} hold {rows} rows of other columns, or not the "
-            f"{document.rows} of the index: it is damaged, make it anew"
-        )
-    return parts or [empty]
-
-
-def vector_column(vectors: np.ndarray) -> pa.Array:
-    """float16[n, d] as a column."""
-    return pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
-
-
-def column_vectors(column: pa.ChunkedArray) -> list[np.ndarray]:
-    """The float16[n, d] of each chunk of a column; no copies."""
-    width = column.type.list_size
-    return [chunk.flatten().to_numpy().reshape(-1, width) for chunk in column.chunks if len(chunk)]
+def damaged(path: Path, reason: object) -> TrainingError:
+    text = str(reason).strip().partition("\n")[0]
+    return TrainingError(f"{path} cannot be read ({text:.150}): the index is damaged, make it anew")
 
 
 def factory_for(rows: int) -> str:
@@ -175,19 +168,20 @@ def factory_for(rows: int) -> str:
     return f"IVF{cells},SQfp16"
 
 
-def make_faiss_index(pieces: list[np.ndarray], dimensions: int, factory: str) -> Any:
+def make_faiss_index(vectors: np.ndarray, factory: str) -> Any:
     """faiss's index of all rows.
 
     Args:
-      pieces: float16[n, d], in the order of the rows.
+      vectors: float16[n, d].
     """
+    count, dimensions = vectors.shape
     index = faiss.index_factory(dimensions, factory, faiss.METRIC_INNER_PRODUCT)
     if not index.is_trained:
-        index.by_residual = False  # half precision of the vectors themselves, as in the parts
-        step = max(1, sum(map(len, pieces)) // (_ROWS_A_CELL * index.nlist))
-        index.train(np.concatenate([piece[::step] for piece in pieces]).astype(np.float32))
-    for piece in pieces:
-        index.add(piece.astype(np.float32))
+        index.by_residual = False  # half precision of the vectors themselves, as in the rows
+        step = max(1, count // (_ROWS_A_CELL * index.nlist))
+        index.train(vectors[::step].astype(np.float32))
+    for first in range(0, count, _ROWS_ADDED):
+        index.add(vectors[first : first + _ROWS_ADDED].astype(np.float32))
     return index
 
 
@@ -250,22 +244,200 @@ def measured_recall(index: Any) -> float:
     return sum(len(np.intersect1d(*pair)) for pair in near) / sum(len(of) for _, of in near)
 
 
-def write_faiss_index(path: Path, index: Any) -> None:
-    write_whole(path, lambda file: faiss.write_index(index, faiss.PyCallbackIOWriter(file.write)))
-
-
-def read_faiss_index(path: Path, document: IndexDocument) -> Any:
-    """The index in a file. Raises TrainingError where it is not one of the document's rows."""
+def read_faiss_index(folder: Path, document: IndexDocument) -> Any:
+    """faiss's index. Raises TrainingError where it is damaged, or has other rows."""
+    path = folder / document.vectors
     try:
         index = faiss.read_index(str(path))
     except RuntimeError as error:
-        reason = str(error).rpartition(": ")[2].strip()
-        raise TrainingError(
-            f"{path} cannot be read ({reason:.120}): the index is damaged, make it anew"
-        ) from error
+        raise damaged(path, str(error).rpartition(": ")[2]) from error
     if (index.ntotal, index.d) != (document.rows, document.dimensions):
-        raise TrainingError(
-            f"{path} does not hold the {document.rows} rows of the index: it is damaged, make it "
-            "anew"
-        )
+        raise damaged(path, f"it does not hold the {document.rows} rows of the index")
     return index
+
+
+@dataclass
+class Making:
+    """How an index is made.
+
+    Attributes:
+      tell: gets how many samples more were read.
+      left_out: number of rejected samples by reason.
+    """
+
+    batch_size: int
+    thumbnail_px: int
+    threads: int
+    tell: Callable[[int], object]
+    left_out: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
+
+
+def make_index(
+    folder: Path, sources: list[PictureSource], model: DualEmbedder, making: Making
+) -> IndexDocument:
+    """Makes an index of these sources, in place of the one that is there.
+
+    Raises:
+      SettingsError: nothing could be taken in.
+      TrainingError: a source cannot be read, an embedding has no length, or another command works
+        on the index.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise TrainingError(
+                f"another command is making the index in {str(folder)!r}: wait for it to end"
+            ) from error
+        # Before the shards are read, which may change meanwhile.
+        folders = dict.fromkeys(os.path.dirname(source.place) for source in sources)
+        manifests = {of: manifest_hash(of) for of in folders}
+        place = os.path.abspath(model.name) if os.path.isdir(model.name) else model.name
+        document = IndexDocument(FORMAT, place, model.digest, model.width, {}, manifests)
+        write_index(folder, _tables(sources, model, making, document), document)
+    return document
+
+
+def write_index(folder: Path, tables: Tables, document: IndexDocument) -> None:
+    """Writes an index in place of the one that is there. Vectors are in memory once, in faiss's
+    index.
+
+    Args:
+      document: says how many rows there are when the last was read; gets the facts of the search.
+    """
+
+    def write(file: IO[bytes]) -> None:
+        held: list[pa.Table] = []
+        # Neither thumbnails nor vectors become smaller, and texts are few beside them.
+        options = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+        schema = row_schema(document.dimensions)
+        with (
+            tempfile.TemporaryFile(dir=folder) as spool,
+            pq.ParquetWriter(file, schema, **options) as writer,
+        ):
+            for table, vectors in tables:
+                spool.write(vectors.tobytes())
+                held.append(
+                    table.append_column(
+                        schema.field("vector"),
+                        pa.FixedSizeListArray.from_arrays(vectors.reshape(-1), vectors.shape[1]),
+                    )
+                )
+                if sum(map(len, held)) >= GROUP_ROWS:
+                    writer.write_table(pa.concat_tables(held), GROUP_ROWS)
+                    held.clear()
+            if held:
+                writer.write_table(pa.concat_tables(held), GROUP_ROWS)
+            spool.flush()
+            _write_vectors(folder, spool, document)
+            writer.add_key_value_metadata({DOCUMENT: json.dumps(dataclasses.asdict(document))})
+
+    write_whole(folder / ROWS, write)
+    for path in folder.glob("vectors-*.faiss*"):
+        if path.name != document.vectors:
+            path.unlink()
+    if (folder / OLDER).exists():
+        (folder / OLDER).unlink()
+        shutil.rmtree(folder / "parts", ignore_errors=True)
+
+
+def _write_vectors(folder: Path, spool: IO[bytes], document: IndexDocument) -> None:
+    """Writes faiss's index of the vectors in a file, and its facts to the document."""
+    vectors = np.memmap(spool, np.float16, "r", shape=(document.rows, document.dimensions))
+    document.factory = factory_for(document.rows)
+    if document.kind == "cells":
+        say(f"sorting {document.rows:,} rows into cells")
+    index = make_faiss_index(vectors, document.factory)
+    digest = hashlib.sha256(vectors)  # type: ignore[arg-type]
+    document.vectors = f"vectors-{digest.hexdigest()[:16]}.faiss"
+    write_whole(
+        folder / document.vectors,
+        lambda file: faiss.write_index(index, faiss.PyCallbackIOWriter(file.write)),
+    )
+    if document.kind == "cells":
+        document.recall = round(measured_recall(index), 4)
+
+
+def _tables(
+    sources: list[PictureSource], model: DualEmbedder, making: Making, document: IndexDocument
+) -> Tables:
+    """Rows and their vectors, a batch at a time; counts them in the document."""
+    schema, keys = row_schema(model.width), set[str]()
+    look_at = partial(_look, making.thumbnail_px)
+    with ThreadPoolExecutor(making.threads) as pool:
+        for source in sources:
+            pictures = source.pictures()
+            document.sources.setdefault(source.place, 0)
+            while batch := list(islice(pictures, making.batch_size)):
+                rows, images = list[dict[str, object]](), list[Image.Image]()
+                for picture, (image, fields) in zip(batch, pool.map(look_at, batch), strict=True):
+                    # A key counts once it was decoded: a whole image may follow a damaged one.
+                    if image is None or picture.key in keys:
+                        why = "undecodable" if image is None else "repeated_key"
+                        making.left_out["no_image" if picture.data is None else why] += 1
+                    else:
+                        keys.add(picture.key)
+                        images.append(image)
+                        rows.append(picture._replace(data=None)._asdict() | fields)
+                if rows:
+                    vectors = np.asarray(model.embed_images(images), np.float32)
+                    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+                    if not (np.isfinite(lengths).all() and (lengths > 0).all()):
+                        raise TrainingError(
+                            f"the model gives an embedding of {source.place} that is not a "
+                            "direction: it diverged, take an earlier one"
+                        )
+                    document.sources[source.place] += len(rows)
+                    table = pa.Table.from_pylist(rows, schema.remove(len(schema) - 1))
+                    yield table, (vectors / lengths).astype(np.float16)
+                making.tell(len(batch))
+    if not keys:
+        reasons = ", ".join(f"{count} {why}" for why, count in making.left_out.items() if count)
+        raise SettingsError(
+            f"nothing could be taken into the index ({reasons or 'no samples'}): name shards or a "
+            "folder of images that can be opened"
+        )
+
+
+def _look(thumbnail_px: int, picture: Picture) -> tuple[Image.Image | None, dict[str, object]]:
+    """An image as it is embedded, if it can be decoded, and what its row says of it."""
+    fields: dict[str, object] = {"host": ""}  # in lower case, without the port
+    with suppress(ValueError):
+        fields["host"] = urlsplit(picture.url).hostname or ""
+    try:
+        image = decode_image(picture.data or b"")
+        small = image.copy()
+        small.thumbnail((thumbnail_px, thumbnail_px), Image.Resampling.LANCZOS, reducing_gap=2.0)
+        thumbnail = io.BytesIO()
+        small.save(thumbnail, "WEBP", quality=75, method=2)
+        fields |= {"width": image.width, "height": image.height, "thumbnail": thumbnail.getvalue()}
+        fields["phash"] = int(str(imagehash.phash(image)), 16)  # the first bit is the highest
+        shrink(image)  # a batch of whole photographs of 16 million pixels would take 1.6 GB
+    except Exception:  # Pillow raises many kinds; one bad image is not a reason to stop
+        return None, fields
+    return image, fields
+
+
+def say(line: str) -> None:
+    tqdm.write(line, file=sys.stderr)
+
+
+def run_index(flags: argparse.Namespace) -> int:
+    """Makes an index, and prints what it is as one line of JSON."""
+    from alignset.train.model.embed import open_embedder
+
+    sources = find_sources(flags.data)
+    model = open_embedder(flags.model)
+    seconds = 0.5 if sys.stderr.isatty() else TELL_S
+    with tqdm(unit=" samples", mininterval=seconds, delay=seconds, file=sys.stderr) as bar:
+        making = Making(flags.batch_size, flags.thumbnail_px, flags.threads, bar.update)
+        document = make_index(flags.index, sources, model, making)
+    making.left_out["other_format"], unread = unread_pictures(flags.data)
+    if unread:
+        say(f"left out, since their formats are not read: {unread}; convert them to PNG or JPEG")
+    left_out = {reason: n for reason, n in making.left_out.items() if n}
+    told = {"index": str(flags.index), "rows": document.rows, "left_out": left_out}
+    told |= {"search": document.kind, "recall@10": document.recall, "model": document.model}
+    print(json.dumps(told))
+    return 0

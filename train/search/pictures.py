@@ -1,13 +1,12 @@
-"""Where images come from: shards with their sidecars, or a folder of image files; and what they
-have now."""
+"""Where images come from: shards with their sidecars, or a folder of image files; and which of them
+are there now."""
 
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,15 +16,12 @@ import pyarrow.parquet as pq
 from alignset.train.data.find_shards import find_shards
 from alignset.train.data.images import image_files
 from alignset.train.data.samples import LONGEST_IMAGE, LONGEST_TEXT, shard_samples
-from alignset.train.data.shard_streams import fingerprint
 from alignset.train.data.tables import read_table
 from alignset.train.errors import SettingsError, TrainingError, counted
 
 # Of images that nobody reads here, so that they are not passed over in silence.
 _UNREAD = frozenset({".svg", ".svgz", ".heic", ".heif", ".jxl", ".jp2", ".psd", ".ico"})
-FOLDER_PART = 1024  # files in a part at most; an interruption loses one part
 _CAPTIONS = "captions.csv"
-_OF_SIDECARS = {"key", "url", "unsafe_score"}
 
 
 class Picture(NamedTuple):
@@ -40,86 +36,38 @@ class Picture(NamedTuple):
     in_sidecar: bool = False
 
 
-@dataclass(frozen=True)
-class PictureSource:
+class PictureSource(NamedTuple):
     """Images in an order that is always the same.
 
     Attributes:
-      where: a shard's name, or a folder.
-      identity: tells its contents from others, wherever it lies.
+      place: the real path of a local shard, the absolute path of a folder of images, with a slash
+        at its end, or the name of another shard.
+      pictures: begins to read them. Raises TrainingError where they cannot be read.
     """
 
-    where: str
-    identity: str
-
-    def pictures(self) -> Iterator[Picture]:
-        """Raises TrainingError where the source cannot be read."""
-        raise NotImplementedError
-
-
-class ShardSource(PictureSource):
-    """A tar of samples, with what its sidecar beside it says of them."""
-
-    def pictures(self) -> Iterator[Picture]:
-        rows = _sidecar(self.where)
-        for sample in shard_samples(self.where):
-            row = rows.get(sample.key.rpartition("/")[2])
-            url, score = row or ("", None)
-            text = sample.text or ""
-            yield Picture(sample.key, sample.image, text, url, score, row is not None)
-
-
-@dataclass(frozen=True)
-class FolderSource(PictureSource):
-    """Some image files of a folder and of those below it. An image's key is its path in it.
-
-    Attributes:
-      captions: of `captions.csv`, by file. Another image's is the first line of the text file
-        beside it (`cat.txt` of `cat.png`), or is empty.
-    """
-
-    files: tuple[str, ...]
-    captions: dict[str, str]
-
-    def pictures(self) -> Iterator[Picture]:
-        for file in self.files:
-            path = Path(self.where) / file
-            try:
-                large = path.stat().st_size > LONGEST_IMAGE
-                data = None if large else path.read_bytes()
-            except OSError as error:
-                raise TrainingError(f"{path} cannot be read ({error}): put it right") from error
-            caption = self.captions.get(file)
-            if caption is None:
-                caption = _first_line(path.with_suffix(".txt"))
-            yield Picture(file, data, caption)
+    place: str
+    pictures: Callable[[], Iterator[Picture]]
 
 
 def find_sources(where: str) -> list[PictureSource]:
-    """The sources that `where` names: each shard, or a folder without shards in parts.
+    """The sources that `where` names: each shard, or a folder without shards.
 
     Raises:
       SettingsError: it names nothing, or a folder without shards and images.
     """
     folder = Path(where)
-    if folder.is_dir() and not any(folder.glob("*.tar")):
-        return [*_folder_sources(folder)]
-    shards = find_shards(where)
-    try:
-        marks = [(shard, fingerprint(shard)) for shard in shards]
-    except TrainingError as error:
-        raise SettingsError(str(error)) from error
-    # The same wherever a shard lies, if both of its ends can be read.
-    return [
-        ShardSource(shard, mark if mark.count(":") == 1 else f"{shard}:{mark}")
-        for shard, mark in marks
-    ]
-
-
-def _folder_sources(folder: Path) -> Iterator[FolderSource]:
-    files, unread = image_files(folder), image_files(folder, _UNREAD)
+    if not folder.is_dir() or any(folder.glob("*.tar")):
+        return [
+            PictureSource(
+                os.path.realpath(shard) if os.path.exists(shard) else shard,
+                partial(_of_shard, shard),
+            )
+            for shard in find_shards(where)
+        ]
+    files = image_files(folder)
     if not files:
-        but = f" that are read ({format_counts(unread)})" if unread else ""
+        _, unread = unread_pictures(where)
+        but = f" that are read ({unread})" if unread else ""
         raise SettingsError(
             f"{str(folder)!r} holds neither shards (.tar) nor images{but}: name a folder that "
             "does, such as OUT/shards"
@@ -132,126 +80,49 @@ def _folder_sources(folder: Path) -> Iterator[FolderSource]:
             "images by their names"
         )
     captions = _captions(folder, set(files))
-    parts: list[list[str]] = [[]]
-    for file in files:
-        parts[-1].append(file)
-        # By names, so that one file more or less changes one part and not all after it.
-        name = hashlib.sha256(file.encode()).digest()
-        if len(parts[-1]) == FOLDER_PART or int.from_bytes(name[:4]) % (FOLDER_PART // 2) == 0:
-            parts.append([])
-    for part in filter(None, parts):
-        digest = hashlib.sha256()
-        for file in part:
-            digest.update(f"{file}\0{(folder / file).stat().st_size}\0".encode())
-        yield FolderSource(str(folder), f"folder:{digest.hexdigest()[:32]}", tuple(part), captions)
+    place = os.path.join(os.path.abspath(folder), "")
+    return [PictureSource(place, partial(_of_folder, folder, files, captions))]
 
 
-def unread_pictures(where: str) -> list[str]:
-    """The images of a folder without shards whose formats are not read."""
+def unread_pictures(where: str) -> tuple[int, str]:
+    """How many images of a folder without shards have formats that are not read; and by format, as
+    "2 .svg, 1 .heic; the first is 'a.svg'"."""
     folder = Path(where)
-    shards = any(folder.glob("*.tar")) or not folder.is_dir()
-    return [] if shards else image_files(folder, _UNREAD)
-
-
-def format_counts(files: Sequence[str]) -> str:
-    """How many files of other formats there are, as "2 .svg, 1 .heic; the first is 'a.svg'"."""
+    is_read = folder.is_dir() and not any(folder.glob("*.tar"))
+    files = image_files(folder, _UNREAD) if is_read else []
     counts = Counter(Path(file).suffix.lower() for file in files)
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in counts.most_common())
-    return f"{kinds}; the first is {files[0]!r}"
+    return len(files), f"{kinds}; the first is {files[0]!r}" if files else ""
 
 
-def place_of(where: str) -> str:
-    """The absolute path of a local shard, where its sidecar is beside it, or of a folder of images,
-    with a slash at its end; else the name."""
-    if os.path.isdir(where):
-        return os.path.join(os.path.abspath(where), "")
-    if not os.path.exists(where):  # in a store, or what a command prints
-        return where
-    places = os.path.abspath(where), os.path.realpath(where)
-    return next((path for path in places if Path(path).with_suffix(".parquet").exists()), places[0])
+def _of_shard(shard: str) -> Iterator[Picture]:
+    """The samples of a tar, with what the sidecar beside it says of them."""
+    path = Path(os.path.realpath(shard)).with_suffix(".parquet")
+    rows: dict[str, tuple[str | None, float | None]] = {}
+    if path.exists():
+        columns = [column.to_pylist() for column in _sidecar(path, "key", "url", "unsafe_score")]
+        rows = {key: (url, score) for key, url, score in zip(*columns, strict=True)}
+    for sample in shard_samples(shard):
+        name = sample.key.rpartition("/")[2]
+        url, score = rows.get(name, ("", None))
+        yield Picture(sample.key, sample.image, sample.text or "", url or "", score, name in rows)
 
 
-def manifest_of(folder: str) -> Path:
-    """The manifest of the dataset whose shards are in a folder, be it there or not."""
-    return Path(folder).parent / "manifest.json"
-
-
-def manifest_hash(folder: str) -> str:
-    """The SHA-256 of that manifest; empty where there is none."""
-    path = manifest_of(folder)
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
-
-
-def file_names(folder: str, below: Iterable[str]) -> pa.Array:
-    """The paths in a folder, as bytes, of the files that some folders below it hold.
-
-    Args:
-      below: each empty, or with a slash at its end.
-    """
-    names: list[bytes] = []
-    for of in below:
-        with suppress(OSError), os.scandir(os.path.join(folder, of)) as entries:
-            names += [os.fsencode(of + entry.name) for entry in entries if entry.is_file()]
-    return pa.array(names, pa.binary())
-
-
-def sidecar_keys(folder: str) -> pa.Array:
-    """The keys of all sidecars in a folder.
-
-    Raises:
-      TrainingError: a sidecar cannot be read.
-    """
-    with ThreadPoolExecutor() as threads:
-        keys = [*threads.map(_keys, sorted(Path(folder).glob("*.parquet")))]
-    return pa.chunked_array(keys, pa.string()).combine_chunks()
-
-
-def _keys(path: Path) -> pa.Array:
-    try:
-        with pq.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            table = file.read(columns=["key"] if "key" in names else [])
-        if table.schema.types == [pa.string()]:
-            return table["key"].combine_chunks()
-        return pa.array(_texts(table, "key"), pa.string())
-    except (OSError, pa.ArrowException) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> TrainingError:
-    reason = str(error).partition("\n")[0]
-    return TrainingError(f"{path} cannot be read ({reason:.150}): put it right, or take it away")
-
-
-def _sidecar(shard: str) -> dict[str, tuple[str, float | None]]:
-    """(URL, unsafe score) by key, of the Parquet file beside a local shard; empty without one."""
-    path = Path(place_of(shard)).with_suffix(".parquet")
-    if not path.exists():
-        return {}
-    try:
-        table = pq.read_table(path, columns=[*_OF_SIDECARS & {*pq.read_schema(path).names}])
-        if "key" not in table.column_names:
-            return {}
-        keys, urls = (_texts(table, name) for name in ("key", "url"))
-        scores: list[float | None] = [None] * len(table)
-        if "unsafe_score" in table.column_names:
-            scores = table["unsafe_score"].cast(pa.float64()).to_pylist()
-    except (OSError, pa.ArrowException) as error:
-        raise _unreadable(path, error) from error
-    return dict(zip(keys, zip(urls, scores, strict=True), strict=True))
-
-
-def _texts(table: pa.Table, name: str) -> list[str]:
-    """A column of a table that anybody may have written: its strings need not be UTF-8."""
-    if name not in table.column_names:
-        return [""] * len(table)
-    column = table[name]
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
-        column = column.cast(pa.large_string())
-    values = column.cast(pa.large_binary()).to_pylist()
-    return [(value or b"").decode("utf-8", "replace") for value in values]
+def _of_folder(folder: Path, files: list[str], captions: dict[str, str]) -> Iterator[Picture]:
+    """An image's key is its path in the folder. Its caption is the one of `captions.csv`, or the
+    first line of the text file beside it (`cat.txt` of `cat.png`), or empty."""
+    for file in files:
+        path = folder / file
+        try:
+            data = None if path.stat().st_size > LONGEST_IMAGE else path.read_bytes()
+        except OSError as error:
+            raise TrainingError(f"{path} cannot be read ({error}): put it right") from error
+        caption = captions.get(file)
+        if caption is None:
+            caption = ""
+            with suppress(OSError), open(path.with_suffix(".txt"), "rb") as text:
+                caption = text.readline(LONGEST_TEXT).decode("utf-8", "replace").strip()
+        yield Picture(file, data, caption)
 
 
 def _captions(folder: Path, files: set[str]) -> dict[str, str]:
@@ -273,10 +144,57 @@ def _captions(folder: Path, files: set[str]) -> dict[str, str]:
     return captions
 
 
-def _first_line(path: Path) -> str:
-    """The caption from a text file; empty where there is none."""
+def manifest_of(folder: str) -> Path:
+    """The manifest of the dataset whose shards are in a folder, be it there or not."""
+    return Path(folder).parent / "manifest.json"
+
+
+def manifest_hash(folder: str) -> str:
+    """The SHA-256 of that manifest; empty where there is none."""
+    path = manifest_of(folder)
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else ""
+
+
+def sidecar_keys(folder: str) -> pa.Array:
+    """The keys of all sidecars in a folder. Raises TrainingError where one cannot be read."""
+    tables = [_sidecar(path, "key") for path in Path(folder).glob("*.parquet")]
+    return pa.chunked_array([c for (keys,) in tables for c in keys.chunks], pa.string())
+
+
+def _sidecar(path: Path, *names: str) -> list[pa.ChunkedArray]:
+    """Columns of a table that anybody may have written: scores as float64, others as strings. Those
+    that it lacks are null, and without keys it has no rows.
+
+    Raises:
+      TrainingError: it cannot be read.
+    """
     try:
-        with open(path, "rb") as file:
-            return file.readline(LONGEST_TEXT).decode("utf-8", "replace").strip()
-    except OSError:
-        return ""
+        with pq.ParquetFile(path) as file:
+            there = {*names} & {*file.schema_arrow.names}
+            table = file.read(columns=[*there])
+        if "key" not in there:
+            table, there = pa.table({}), set()
+        nulls = pa.chunked_array([pa.nulls(len(table))])
+        columns = {name: table[name] if name in there else nulls for name in names}
+        return [
+            column.cast(pa.float64()) if name == "unsafe_score" else _strings(column)
+            for name, column in columns.items()
+        ]
+    except (OSError, KeyError, pa.ArrowException) as error:  # a name may be there twice
+        reason = str(error).partition("\n")[0]
+        raise TrainingError(
+            f"{path} cannot be read ({reason:.150}): put it right, or take it away"
+        ) from error
+
+
+def _strings(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
+        column = column.cast(pa.large_string())
+    column = column.cast(pa.large_binary())
+    try:
+        return column.cast(pa.string())
+    except pa.ArrowInvalid:  # not UTF-8
+        texts = [(value or b"").decode("utf-8", "replace") for value in column.to_pylist()]
+        return pa.chunked_array([texts], pa.string())

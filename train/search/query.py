@@ -1,33 +1,48 @@
 """An index that is searched, queries, and what they find.
 
-A query is terms with weights, which add up to one vector, and filters of the rows. Columns and
-vectors of an index are in memory, its thumbnails in mapped files.
+A query is terms with weights, which add up to one vector, and filters of the rows. Texts and
+vectors of an index are in memory; a thumbnail is read from the file when it is shown.
 """
 
 from __future__ import annotations
 
+import argparse
 import functools
+import json
 import os
 import shlex
-from collections.abc import Callable
+import shutil
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from PIL import Image, UnidentifiedImageError
 
+from alignset.train.data.images import decode_image
+from alignset.train.data.samples import LONGEST_IMAGE
 from alignset.train.errors import SettingsError, counted
 from alignset.train.search.index_files import (
-    DOCUMENT,
+    ROWS,
     Neighbours,
+    damaged,
+    open_rows,
     read_faiss_index,
-    read_index,
-    read_parts,
+    say,
 )
-from alignset.train.search.pictures import file_names, manifest_hash, manifest_of, sidecar_keys
+from alignset.train.search.pictures import manifest_hash, manifest_of, sidecar_keys
+from alignset.transforms.fetching.fetch_settings import FetchSettings
 
+if TYPE_CHECKING:
+    from alignset.train.model.embed import DualEmbedder
+
+# No address that is not public is connected to, after each redirect anew.
+FETCH = FetchSettings(timeout_s=20.0, shard_timeout_s=60.0, retries=1, max_retry_after_s=5.0)
 MAX_TEXT = 1000  # characters; a model reads its first 64 tokens or so
 MAX_TERMS = 16
 MAX_WEIGHT = 10.0
@@ -36,7 +51,7 @@ UNSAFE_SCORE = 0.5  # above which an image may be unsafe
 _MIN_SUM = 1e-3  # of the sum of weights; below it the rest of a sum is noise
 _MASKS = 32  # filters whose rows are kept ready
 _SHOWN = ("key", "caption", "url", "host", "width", "height", "unsafe_score")  # of a result
-_COLUMNS = (*_SHOWN, "phash")
+_COLUMNS = (*_SHOWN, "phash", "in_sidecar")
 FileMark = tuple[int, int, int] | None
 MAX_RESULTS = 1000
 # Two images are one where their perceptual hashes differ by as few bits and their embeddings are
@@ -55,16 +70,14 @@ class Term:
     """A part of a query.
 
     Attributes:
-      kind: "text", "picture" or "key" (an image of the index).
-      value: of "text" the text, of "key" the key; of "picture" a name of it.
+      kind: "text", "key" (of an image of the index), or another for images from elsewhere.
+      value: the text, the key, or the name of an image.
       weight: how much of it; negative: away from it.
-      vector: float32[d], unit length, of an image.
     """
 
     kind: str
     value: str
     weight: float = 1.0
-    vector: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if not self.value.strip():
@@ -75,7 +88,7 @@ class Term:
             raise SettingsError(
                 f"a text must have at most {MAX_TEXT} characters; got {len(self.value)}"
             )
-        if not (np.isfinite(self.weight) and 0 < abs(self.weight) <= MAX_WEIGHT):
+        if not 0 < abs(self.weight) <= MAX_WEIGHT:  # nor NaN
             raise SettingsError(
                 f"a weight must be a number other than 0 from -{MAX_WEIGHT:g} to {MAX_WEIGHT:g}; "
                 f"got {self.weight}"
@@ -111,30 +124,26 @@ class Filters:
                 f"max_side must be at least min_side; got {self.max_side} and {self.min_side}"
             )
 
-    def row_mask(self, rows: pa.Table) -> np.ndarray | None:
-        """bool[n]; None: all.
+    def row_mask(self, rows: pa.Table) -> np.ndarray:
+        """bool[n].
 
         Args:
           rows: has the columns host, caption, width, height and unsafe_score.
         """
-        masks = []
+        mask = np.ones(len(rows), bool)
         if self.host:
             host = self.host.lower().strip(".")
-            same = pc.equal(rows["host"], host)
-            masks.append(pc.or_(same, pc.ends_with(rows["host"], f".{host}")))
+            below = pc.ends_with(rows["host"], f".{host}")
+            mask &= pc.or_(pc.equal(rows["host"], host), below).to_numpy()
         if self.caption:
-            masks.append(pc.match_substring(rows["caption"], self.caption, ignore_case=True))
+            has = pc.match_substring(rows["caption"], self.caption, ignore_case=True)
+            mask &= has.to_numpy()
         if self.min_side or self.max_side:
-            shorter = pc.min_element_wise(rows["width"], rows["height"])
-            masks.append(pc.greater_equal(shorter, self.min_side))
-            if self.max_side:
-                masks.append(pc.less_equal(shorter, self.max_side))
+            shorter = pc.min_element_wise(rows["width"], rows["height"]).to_numpy()
+            mask &= (shorter >= self.min_side) & (shorter <= (self.max_side or shorter))
         if self.safe:
-            unsafe = pc.greater(rows["unsafe_score"], UNSAFE_SCORE)
-            masks.append(pc.invert(pc.fill_null(unsafe, False)))
-        if not masks:
-            return None
-        return np.logical_and.reduce([mask.combine_chunks().to_numpy(False) for mask in masks])
+            mask &= ~(rows["unsafe_score"].to_numpy() > UNSAFE_SCORE)  # null: NaN
+        return mask
 
 
 @dataclass(frozen=True)
@@ -157,25 +166,6 @@ class SearchQuery:
             raise SettingsError(f"a query has at most {MAX_TERMS} terms; got {len(self.terms)}")
 
 
-def weighted_sum(weights: list[float], vectors: np.ndarray) -> np.ndarray:
-    """float32[d], unit length: the sum of the vectors by their weights.
-
-    The paper adds the embeddings of an image and of a text, each of unit length (section 5.3 shows
-    what that finds).
-
-    Args:
-      vectors: float32[n, d], unit length.
-
-    Raises:
-      SettingsError: the terms cancel each other out.
-    """
-    total = np.array(weights, np.float32) @ vectors
-    length = float(np.linalg.norm(total))
-    if length < _MIN_SUM * float(np.abs(weights).sum()):
-        raise SettingsError("the terms cancel each other out: take one away, or weigh it less")
-    return total / np.float32(length)
-
-
 class OpenedIndex:
     """Finds rows and shows what they hold. Several threads may use it at once.
 
@@ -196,43 +186,37 @@ class OpenedIndex:
         Raises:
           SettingsError: there is no index. TrainingError: it is damaged.
         """
-        self._marks = {str(folder / DOCUMENT): _mark(folder / DOCUMENT)}  # before it is read
-        self.folder, self.document = folder, read_index(folder)
-        parts = read_parts(folder, self.document)
-        table = pa.concat_tables(parts)
-        self._present, self.notes = self._present_rows(table, [*map(len, parts)], before)
+        path = folder / ROWS
+        self._marks = {str(path): _mark(path)}  # before it is read
+        self._file, self.document = open_rows(folder)
+        self.folder, self._reading = folder, threading.Lock()
+        try:
+            # In one piece: strings of many pieces are copied together for each search.
+            self.rows = self._file.read(columns=[*_COLUMNS]).combine_chunks()
+            self.rows.validate(full=True)
+        except (OSError, pa.ArrowException) as error:
+            raise damaged(path, error) from error
+        groups = map(self._file.metadata.row_group, range(self._file.num_row_groups))
+        self._group_ends = np.cumsum([group.num_rows for group in groups])
+        self._present, self.notes = self._present_rows(before)
         self.pictures = int(self._present.sum())
-        # In one piece: strings of many pieces are copied together for each search.
-        self.rows = table.select(_COLUMNS).combine_chunks()
-        self._thumbnails = table["thumbnail"]
-        path = self.document.vectors_path(folder)
-        self.neighbours = Neighbours(read_faiss_index(path, self.document))
+        self.neighbours = Neighbours(read_faiss_index(folder, self.document))
         self.phashes: np.ndarray = self.rows["phash"].to_numpy()
         self.row_mask = functools.lru_cache(_MASKS)(self._row_mask)
 
     def has_changed(self) -> bool:
-        """Whether the folder holds another index now, or a dataset of it has changed; costs 2
+        """Whether the folder holds another index now, or its dataset has changed; costs 2
         microseconds, 4 a folder of shards, and 2 for each folder that holds images."""
         return any(_mark(path) != mark for path, mark in self._marks.items())
 
-    def _present_rows(
-        self, table: pa.Table, counts: list[int], before: OpenedIndex | None
-    ) -> tuple[np.ndarray, list[str]]:
-        """bool[n], whether a row's dataset still has it; and the notes.
-
-        Args:
-          counts: of the rows of each part.
-          before: the index as it was opened before, if it was.
-        """
-        present, notes = np.ones(len(table), bool), []
-        places = [*self.document.parts.values()]
-        datasets = [(os.path.dirname(place), place.endswith("/")) for place in places]
-        for dataset in dict.fromkeys(datasets):
-            folder, has_images = dataset
-            is_own = [of == dataset for of in datasets]
-            of_dataset = np.repeat(is_own, counts)
-            rows = table.select(["key", "in_sidecar"]).filter(pa.array(of_dataset))
-            keys, below = rows["key"], [""]
+    def _present_rows(self, before: OpenedIndex | None) -> tuple[np.ndarray, list[str]]:
+        """bool[n], whether a row's dataset still has it; and the notes."""
+        present, notes = np.ones(len(self.rows), bool), []
+        places, counts = zip(*self.document.sources.items(), strict=True)
+        for folder, manifest in self.document.manifests.items():
+            of_folder = np.repeat([os.path.dirname(place) == folder for place in places], counts)
+            rows = self.rows.filter(pa.array(of_folder))
+            keys, below, has_images = rows["key"], [""], places == (os.path.join(folder, ""),)
             if has_images:
                 below = pc.replace_substring_regex(keys, "[^/]*$", "").unique().to_pylist()
             # Before they are read. A takedown changes the shards' folder, and its manifest last.
@@ -241,25 +225,23 @@ class OpenedIndex:
             if not os.path.isdir(folder):
                 if before is not None:
                     hidden = before.rows["key"].filter(pa.array(~before._present))
-                    present[of_dataset] = ~pc.is_in(keys, value_set=hidden).to_numpy()
+                    present[of_folder] = ~pc.is_in(keys, value_set=hidden).to_numpy()
                 notes.append(
                     f"{folder}, which the index was made of, is not on a disk of this machine: "
                     "pairs that left it since may be shown"
                 )
                 continue
             if has_images:
-                names = file_names(folder, below)
-                is_gone = ~pc.is_in(keys.cast(pa.binary()), value_set=names).to_numpy()
+                paths = [os.path.join(folder, key) for key in keys.to_pylist()]
+                is_there = np.array([*map(os.path.isfile, paths)], bool)
             else:
                 names = pc.replace_substring_regex(keys, "(?s)^.*/", "")
-                is_kept = pc.is_in(names, value_set=sidecar_keys(folder))
-                own_places = zip(is_own, places, strict=True)
-                no_shard = [own and not os.path.exists(place) for own, place in own_places]
-                is_gone = np.repeat(no_shard, counts)[of_dataset]
-                is_gone |= pc.and_not(rows["in_sidecar"], is_kept).to_numpy()
-            present[of_dataset] = ~is_gone
-            gone = int(is_gone.sum())
-            if gone or manifest_hash(folder) != self.document.manifests[folder]:
+                is_kept = pc.is_in(names, value_set=sidecar_keys(folder).combine_chunks())
+                is_there = np.repeat([*map(os.path.exists, places)], counts)[of_folder]
+                is_there &= is_kept.to_numpy() | ~rows["in_sidecar"].to_numpy()
+            present[of_folder] = is_there
+            gone = int((~is_there).sum())
+            if gone or manifest_hash(folder) != manifest:
                 out = f" ({counted(gone, 'image')} left out)" if gone else ""
                 words = map(shlex.quote, [self.document.model, folder, str(self.folder)])
                 notes.append(
@@ -270,27 +252,20 @@ class OpenedIndex:
 
     def _row_mask(self, filters: Filters) -> np.ndarray | None:
         """bool[n] of the rows that may be shown and pass the filters; None: all."""
-        mask = filters.row_mask(self.rows)
-        if self.pictures == len(self.rows):
-            return mask
-        return self._present if mask is None else mask & self._present
+        mask = self._present & filters.row_mask(self.rows)
+        return None if mask.all() else mask
 
     def row_of(self, key: str) -> int | None:
         """The row of a key; None where the index has none, or its dataset no longer has it."""
         row = int(pc.index(self.rows["key"], key).as_py())  # 3 ms of a million
         return row if row >= 0 and self._present[row] else None
 
-    def vector_of(self, key: str) -> np.ndarray:
-        """float32[d], unit length. Raises SettingsError where the index has no such key."""
-        row = self.row_of(key)
-        if row is None:
-            raise SettingsError(f"the index has no image {key[:80]!r}: give a key of a result")
-        vector = self.neighbours.vectors_of(np.array([row]))[0]
-        return vector / np.linalg.norm(vector)
-
     def thumbnail(self, row: int) -> bytes:
         """The WebP of a row."""
-        picture: bytes = self._thumbnails[row].as_py()
+        group = int(np.searchsorted(self._group_ends, row, "right"))
+        with self._reading:
+            column = self._file.read_row_group(group, columns=["thumbnail"])["thumbnail"]
+        picture: bytes = column[row - int(self._group_ends[group])].as_py()  # from its end
         return picture
 
 
@@ -304,23 +279,44 @@ def _mark(path: Path | str) -> FileMark:
     return status.st_mtime_ns, status.st_ino, status.st_size
 
 
-def query_vector(query: SearchQuery, index: OpenedIndex, embed_texts: EmbedTexts) -> np.ndarray:
-    """float32[d], unit length.
+def query_vector(
+    query: SearchQuery,
+    index: OpenedIndex,
+    embed_texts: EmbedTexts,
+    images: Mapping[str, np.ndarray] | None = None,
+) -> np.ndarray:
+    """float32[d], unit length: the sum of the terms' vectors by their weights.
+
+    The paper adds the embeddings of an image and of a text, each of unit length (section 5.3 shows
+    what that finds).
+
+    Args:
+      images: the vectors of other terms, by their values.
 
     Raises:
       SettingsError: the index has no such key, or the terms cancel each other out.
     """
     texts = [term.value for term in query.terms if term.kind == "text"]
-    text_vectors = iter(embed_texts(texts) if texts else ())
+    text_vectors = dict(zip(texts, embed_texts(texts) if texts else (), strict=True))
     vectors = []
     for term in query.terms:
-        if term.vector is not None:
-            vectors.append(term.vector)
-        elif term.kind == "key":
-            vectors.append(index.vector_of(term.value))
-        else:
-            vectors.append(next(text_vectors))
-    return weighted_sum([term.weight for term in query.terms], np.stack(vectors))
+        if term.kind != "key":
+            known = text_vectors if term.kind == "text" else images or {}
+            vectors.append(known[term.value])
+            continue
+        row = index.row_of(term.value)
+        if row is None:
+            raise SettingsError(
+                f"the index has no image {term.value[:80]!r}: give a key of a result"
+            )
+        vector = index.neighbours.vectors_of(np.array([row]))[0]
+        vectors.append(vector / np.linalg.norm(vector))
+    weights = np.array([term.weight for term in query.terms], np.float32)
+    total = weights @ np.stack(vectors)
+    length = np.linalg.norm(total)
+    if length < _MIN_SUM * np.abs(weights).sum():
+        raise SettingsError("the terms cancel each other out: take one away, or weigh it less")
+    return total / length
 
 
 def find_results(
@@ -354,8 +350,6 @@ def _fold(index: OpenedIndex, rows: np.ndarray) -> np.ndarray:
     bits = np.bitwise_count(hashes[:, None] ^ hashes[None])  # uint8[m, m]
     alike = np.argwhere(np.tril(bits <= _MAX_BITS, -1))  # (later, earlier), in order of later
     first_of = np.arange(len(rows))
-    if not len(alike):
-        return first_of
     distinct, places = np.unique(alike, return_inverse=True)
     vectors = index.neighbours.vectors_of(rows[distinct])  # float32[s, d]
     # Of all at once: of 2,000 equal hashes the pairs' rows take 10 GB.
@@ -376,3 +370,100 @@ def _results(
         result["unsafe"] = (result.pop("unsafe_score") or 0.0) > UNSAFE_SCORE
         result["folded"] = copy
     return results
+
+
+def run_query(flags: argparse.Namespace) -> int:
+    """Prints the results of a query."""
+    if flags.n > MAX_RESULTS:
+        raise SettingsError(f"n must be at most {MAX_RESULTS}; got {flags.n}")
+    filters = Filters(flags.host, flags.caption, flags.min_side, flags.max_side, flags.safe)
+    query = SearchQuery(tuple(Term(*term) for term in flags.terms), filters, not flags.all)
+    images = {term.value: _image(term.value) for term in query.terms if term.kind == "image"}
+    index = OpenedIndex(flags.index)
+    model = open_model(flags.model, index)
+    vectors = {name: model.embed_images([image])[0] for name, image in images.items()}
+    vector = query_vector(query, index, model.embed_texts, vectors)
+    results = find_results(vector, query, index, flags.n)
+    to_terminal = sys.stdout.isatty()
+    if flags.format == "json" or (flags.format == "auto" and not to_terminal):
+        for rank, result in enumerate(results, 1):
+            print(json.dumps({"rank": rank, **result}, ensure_ascii=False))
+        return 0
+    columns = shutil.get_terminal_size((100, 24)).columns if to_terminal else 1000
+    print("\n".join(table(results, columns)))
+    if not results:
+        say("nothing fits these filters: leave one out")
+    return 0
+
+
+def open_model(name: str | None, index: OpenedIndex) -> DualEmbedder:
+    """The model of an index, from the given place or from where the index was made with it; says
+    the index's notes.
+
+    Raises:
+      SettingsError: it is not there, or it is another.
+    """
+    from alignset.train.model.embed import open_embedder
+
+    for note in index.notes:
+        say(note)
+    made_by = index.document
+    try:
+        model = open_embedder(name or made_by.model)
+    except SettingsError as error:
+        hint = "" if name else "; or say where the index's model lies now by --model"
+        raise SettingsError(f"{error}{hint}") from error
+    if made_by.digest != model.digest:
+        raise SettingsError(
+            f"the index in {str(index.folder)!r} was made by the model {made_by.model} "
+            f"({made_by.digest[:12]}) and not by {model.name} ({model.digest[:12]}): pass the "
+            "--model that it was made by"
+        )
+    return model
+
+
+def _image(where: str) -> Image.Image:
+    """The image of a file or URL. Raises SettingsError where there is none."""
+    try:
+        if where.startswith(("http://", "https://")):
+            from alignset.transforms.fetching.fetch import fetch_all  # here: files need no fetcher
+
+            (response,) = fetch_all([where], FETCH)
+            if response.body is None:
+                raise SettingsError(
+                    f"{where[:200]!r} cannot be fetched ({response.detail}): pass another URL, or "
+                    "the image's file"
+                )
+            data = response.body
+        elif Path(where).stat().st_size > LONGEST_IMAGE:
+            raise SettingsError(f"{where} has more than {LONGEST_IMAGE >> 20} MiB: make it smaller")
+        else:
+            data = Path(where).read_bytes()
+    except OSError as error:
+        raise SettingsError(f"the image {where!r} cannot be read ({error.strerror})") from error
+    try:
+        return decode_image(data)
+    except Exception as error:  # Pillow raises many kinds, and names the bytes' place in memory
+        unknown = isinstance(error, UnidentifiedImageError)
+        reason = "it is of no known format" if unknown else str(error)[:100]
+        raise SettingsError(
+            f"{where!r} cannot be opened as an image ({reason}): pass a JPEG, PNG, WebP, GIF, "
+            "AVIF, TIFF or BMP"
+        ) from error
+
+
+def table(results: Sequence[Result], columns: int) -> list[str]:
+    """A head, and a line a result: rank, cosine, key, size, caption and URL, cut to the columns.
+    Control characters could move the cursor, or turn the direction of a line: none is left."""
+    lines = [f"{'':>4} {'score':>6}  {'key':<16}  {'px':<11} caption"]
+    for rank, result in enumerate(results, 1):
+        size = f"{result['width']}x{result['height']}"
+        more = f" (and {result['folded']} like it)" if result["folded"] else ""
+        url = f" <{result['url']}>" if result["url"] else ""
+        key, text = (
+            "".join(" " if c.isspace() else c for c in of if c.isspace() or c.isprintable())
+            for of in (result["key"], f"{result['caption']}{more}{url}")
+        )
+        line = f"{rank:>4} {result['score']:>6.3f}  {key:<16}  {size:<11} {text}"
+        lines.append(line if len(line) <= columns else line[: columns - 1] + "…")
+    return lines

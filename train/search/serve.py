@@ -2,20 +2,18 @@
 
 import argparse
 import asyncio
-import base64
 import functools
+import hashlib
 import ipaddress
 import json
 import logging
 import os
 import re
 import socket
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Collection
 from importlib import resources
-from typing import NamedTuple
 from urllib.parse import quote
 
 import h11
@@ -33,8 +31,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from alignset.train.errors import SettingsError, TrainingError, counted
 from alignset.train.model.embed import DualEmbedder
-from alignset.train.search.commands import open_model
 from alignset.train.search.decode_upload import RefusedPicture, decode_upload
+from alignset.train.search.index_files import say
 from alignset.train.search.query import (
     MAX_RESULTS,
     Filters,
@@ -43,12 +41,12 @@ from alignset.train.search.query import (
     SearchQuery,
     Term,
     find_results,
+    open_model,
     query_vector,
     sample_results,
 )
 
 HEAD_S = 10.0  # for the line and headers of a request to arrive
-
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
@@ -59,23 +57,24 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 KINDS = ("text", "key", "picture")
-_PARAMETERS = {*KINDS, *(f"{kind}_weight" for kind in KINDS)} | {
-    *("host", "caption", "min_side", "max_side", "fold", "offset", "limit")
+# The numbers of a query, with their defaults and choices.
+_NUMBERS = {
+    **dict.fromkeys(("min_side", "max_side"), (0, range(1 << 31))),
+    "offset": (0, range(MAX_RESULTS + 1)),
+    "limit": (24, range(1, 101)),
 }
-_DIGEST = 8  # hex digits of the model's digest in the name of an image
-_MAX_VALUE = 4096  # characters of a key, or of the name of an image
-_MAX_SIDE = (1 << 31) - 1
+_PARAMETERS = {*KINDS, *(f"{kind}_weight" for kind in KINDS), "host", "caption", "fold", *_NUMBERS}
 _PAGE = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/style.css": ("style.css", "text/css; charset=utf-8"),
-    "/search.js": ("search.js", "text/javascript; charset=utf-8"),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
+    "index.html": "text/html; charset=utf-8",
+    "style.css": "text/css; charset=utf-8",
+    "search.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
 }
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _MAX_UPLOAD = 16 << 20  # bytes
 MAX_UPLOADS, UPLOAD_S = 8, 30.0  # at once, others wait; and for the bytes of one to arrive
-# Of a request's line and headers: 16 terms that are images take 30 KB.
-_MAX_HEAD = 64 << 10
+_UPLOADS_KEPT = 1000  # vectors of uploaded images, the latest; 2.5 MB
+_MAX_HEAD = 64 << 10  # bytes of a request's line and headers: four long texts take 36 KB
 _SAMPLE = 24  # images that are shown before there is a query
 _FEW_RESULTS = 100  # that are searched for at once: 1,000 take ten times as long
 
@@ -140,41 +139,11 @@ class HeadDeadline(H11Protocol):
             self._deadline = None
 
 
-class PageRequest(NamedTuple):
-    """A query, and which of its results are wanted."""
+def parse_query(parameters: QueryParams, uploads: Collection[str]) -> tuple[SearchQuery, int, int]:
+    """The query of a URL, its offset and its limit.
 
-    query: SearchQuery
-    offset: int
-    limit: int
-
-
-def picture_name(vector: np.ndarray, digest: str) -> str:
-    """An image's embedding as text, a byte a dimension, for the model with this digest.
-
-    A server keeps nobody's image, and a link to what it found outlives the server.
-    """
-    steps = np.rint(vector * (127 / np.abs(vector).max())).astype(np.int8)
-    return f"{digest[:_DIGEST]}.{base64.urlsafe_b64encode(steps.tobytes()).decode().rstrip('=')}"
-
-
-def picture_vector(name: str, digest: str, dimensions: int) -> np.ndarray:
-    """float32[d], unit length. Raises SettingsError where it is not a name of an image."""
-    model, _, text = name.partition(".")
-    try:
-        digits = text + "=" * (-len(text) % 4)
-        steps = np.frombuffer(base64.b64decode(digits, altchars=b"-_", validate=True), np.int8)
-    except ValueError:
-        steps = np.empty(0, np.int8)
-    vector = steps.astype(np.float32)
-    if len(vector) == dimensions and len(model) == _DIGEST and model != digest[:_DIGEST]:
-        raise SettingsError("the image of this link was for another model: pass the image again")
-    if len(vector) != dimensions or model != digest[:_DIGEST] or not vector.any():
-        raise SettingsError("an image of this link is none, or is cut: pass the image again")
-    return vector / np.linalg.norm(vector)
-
-
-def parse_query(parameters: QueryParams, digest: str, dimensions: int) -> PageRequest:
-    """The query of a URL.
+    Args:
+      uploads: names of uploaded images.
 
     Raises:
       SettingsError: a parameter is none, or has a value that it cannot have.
@@ -183,213 +152,35 @@ def parse_query(parameters: QueryParams, digest: str, dimensions: int) -> PageRe
         raise SettingsError(f"there is no parameter {unknown[0][:50]!r}; see docs/search.md")
     terms: list[Term] = []
     for kind in KINDS:
-        values = parameters.getlist(kind)
-        weights = _weights(kind, parameters.getlist(f"{kind}_weight"), len(values))
-        for value, weight in zip(values, weights, strict=True):
-            if len(value) > _MAX_VALUE:
-                raise SettingsError(f"a {kind} must have at most {_MAX_VALUE} characters")
-            vector = picture_vector(value, digest, dimensions) if kind == "picture" else None
-            terms.append(Term(kind, value, weight, vector))
-    filters = Filters(
-        parameters.get("host", "").strip(),
-        parameters.get("caption", "").strip(),
-        _number(parameters, "min_side", 0, range(_MAX_SIDE + 1)),
-        _number(parameters, "max_side", 0, range(_MAX_SIDE + 1)),
-    )
+        values, weights = parameters.getlist(kind), parameters.getlist(f"{kind}_weight")
+        try:
+            pairs = [*zip(values, map(float, weights or ["1"] * len(values)), strict=True)]
+        except ValueError:
+            text = f"pass a {kind}_weight for each {kind}, or none; each is a number"
+            raise SettingsError(text) from None
+        for value, weight in pairs:
+            if kind == "picture" and value not in uploads:
+                raise SettingsError("the server no longer has this image: pass it again")
+            terms.append(Term(kind, value, weight))
+    numbers = {}
+    for name, (default, choices) in _NUMBERS.items():
+        text = parameters.get(name, "").strip() or str(default)
+        if not (text.isascii() and text.isdigit() and len(text) < 12 and int(text) in choices):
+            raise SettingsError(
+                f"{name} must be a whole number from {choices.start} to {choices.stop - 1}"
+            )
+        numbers[name] = int(text)
     fold = parameters.get("fold", "true")
     if fold not in ("true", "false"):
         raise SettingsError(f"fold must be true or false; got {fold[:20]!r}")
-    return PageRequest(
-        SearchQuery(tuple(terms), filters, fold == "true"),
-        _number(parameters, "offset", 0, range(MAX_RESULTS + 1)),
-        _number(parameters, "limit", 24, range(1, 101)),
-    )
-
-
-def _weights(kind: str, texts: list[str], count: int) -> list[float]:
-    try:
-        weights = [float(text) for text in texts] or [1.0] * count
-    except ValueError:
-        weights = []
-    if len(weights) != count:
-        raise SettingsError(f"pass a {kind}_weight for each {kind}, or none; each is a number")
-    return weights
-
-
-def _number(parameters: QueryParams, name: str, default: int, choices: range) -> int:
-    text = parameters.get(name, "").strip() or str(default)
-    if not (text.isascii() and text.isdigit() and len(text) < 12 and int(text) in choices):
-        raise SettingsError(
-            f"{name} must be a whole number from {choices.start} to {choices.stop - 1}"
-        )
-    return int(text)
-
-
-class SearchApp:
-    """Answers from one index by one model.
-
-    Args:
-      root_path: the path below which a proxy has the page, such as /pics; empty for the root.
-
-    Attributes:
-      asgi: the application.
-    """
-
-    def __init__(self, index: OpenedIndex, model: DualEmbedder, root_path: str = ""):
-        self._index, self._model = index, model
-        self._reopening, self._embedding = threading.Lock(), threading.Lock()
-        self._decoding = threading.Lock()
-        # Each has a thread while it is decoded, and there are 40 for all requests.
-        self._uploads = asyncio.Semaphore(MAX_UPLOADS)
-        # Each page of results asks for the same texts.
-        self._text_vector = functools.lru_cache(1024)(self._embed_text)
-        routes: list[Route | Mount] = [
-            *(Route(path, _page_file(*file)) for path, file in _PAGE.items()),
-            Route("/api/index", self._describe),
-            Route("/api/search", self._search),
-            Route("/api/pictures", self._name_picture, methods=["POST"]),
-            Route("/thumbnails/{key:path}", self._thumbnail),
-        ]
-        if root_path:  # a proxy may leave it in the path, or take it away
-            routes = [Mount(root_path, routes=routes), *routes]
-        for route in routes:  # a key may have a line break
-            route.path_regex = re.compile(route.path_regex.pattern, re.DOTALL)
-        kinds = (SettingsError, RefusedPicture, TrainingError, ClientDisconnect, HTTPException)
-        handlers = dict.fromkeys((*kinds, Exception), _error_response)
-        self.asgi = Starlette(routes=routes, exception_handlers=handlers)
-
-    def _live_index(self) -> OpenedIndex:
-        """The index as it is now: `index` may have changed it, or a takedown its dataset.
-
-        Raises:
-          TrainingError: it is of another model now, is gone, or cannot be read.
-        """
-        with self._reopening:
-            if self._index.has_changed():
-                try:
-                    index = OpenedIndex(self._index.folder, self._index)
-                except SettingsError as error:
-                    raise TrainingError(str(error)) from error
-                if index.document.digest != self._index.document.digest:
-                    raise TrainingError("the index is of another model now: start the server again")
-                _print_notes(note for note in index.notes if note not in self._index.notes)
-                self._index = index
-            return self._index
-
-    def _embed_text(self, text: str) -> np.ndarray:
-        with self._embedding:
-            vector: np.ndarray = self._model.embed_texts([text])[0]
-        return vector
-
-    def _describe(self, request: Request) -> Response:
-        index = self._live_index()
-        document = index.document
-        return JSONResponse(
-            {
-                "pictures": index.pictures,
-                "model": os.path.basename(document.model.rstrip("/")),
-                "search": document.kind,
-                "recall_at_10": document.recall,
-                "sample": [_entry(of) | {"score": None} for of in sample_results(index, _SAMPLE)],
-            }
-        )
-
-    def _search(self, request: Request) -> Response:
-        start = time.perf_counter()
-        index = self._live_index()
-        digest, dimensions = index.document.digest, index.document.dimensions
-        query, offset, limit = parse_query(request.query_params, digest, dimensions)
-        least = min(offset + limit + 1, MAX_RESULTS)  # one more: whether there is another page
-        vector = query_vector(
-            query, index, lambda texts: np.stack([*map(self._text_vector, texts)])
-        )
-        count = _FEW_RESULTS if least <= _FEW_RESULTS else MAX_RESULTS
-        results = find_results(vector, query, index, count)
-        page = results[offset : offset + limit]
-        end = offset + len(page)
-        return JSONResponse(
-            {
-                "results": [_entry(result) for result in page],
-                "next_offset": end if end < min(len(results), MAX_RESULTS) else None,
-                "took_ms": round(1000 * (time.perf_counter() - start), 1),
-            }
-        )
-
-    async def _name_picture(self, request: Request) -> Response:
-        async with self._uploads:
-            try:
-                async with asyncio.timeout(UPLOAD_S):
-                    data = await _body(request)
-            except TimeoutError as error:
-                raise _refusal(408, f"the image did not come within {UPLOAD_S:g} s") from error
-            return await run_in_threadpool(self._name_of, data)
-
-    def _name_of(self, data: bytes) -> Response:
-        with self._decoding:
-            image = decode_upload(data)
-        with self._embedding:
-            vector = self._model.embed_images([image])[0]
-        return JSONResponse({"picture": picture_name(vector, self._live_index().document.digest)})
-
-    def _thumbnail(self, request: Request) -> Response:
-        index = self._live_index()
-        row = index.row_of(request.path_params["key"])
-        if row is None:
-            raise HTTPException(404, "the index has no such image")
-        # An hour, since an image may be taken out of its dataset.
-        headers = {"Cache-Control": "private, max-age=3600"}
-        return Response(index.thumbnail(row), media_type="image/webp", headers=headers)
-
-
-async def _body(request: Request) -> bytes:
-    """The image that a request sends."""
-    data = bytearray()
-    async for part in request.stream():
-        data.extend(part)
-        if len(data) > _MAX_UPLOAD:
-            raise _refusal(413, f"the image has more than {_MAX_UPLOAD >> 20} MiB")
-    if not data:
-        raise SettingsError("the image is empty: send its file as the body")
-    return bytes(data)
-
-
-def _refusal(status: int, reason: str) -> HTTPException:
-    # The rest of the body is not read, and so ends the connection.
-    return HTTPException(status, reason, {"Connection": "close"})
-
-
-def _entry(result: Result) -> Result:
-    return result | {"thumbnail": f"thumbnails/{quote(result['key'], safe='')}"}
-
-
-def _page_file(name: str, kind: str) -> Callable[[Request], Response]:
-    """A file of the page, read now, so that no path of a request is ever opened."""
-    data = resources.files("alignset.train.search").joinpath("page", name).read_bytes()
-    return lambda request: Response(data, media_type=kind)
-
-
-def _error_response(request: Request, error: Exception) -> Response:
-    headers: dict[str, str] = {}
-    match error:
-        case HTTPException():
-            status, reason, headers = error.status_code, error.detail, dict(error.headers or {})
-        case SettingsError():
-            status, reason = 400, str(error)
-        case RefusedPicture():
-            status, reason = 415, str(error)
-        case ClientDisconnect():
-            status, reason = 400, "the image was cut off"
-        case TrainingError():
-            logging.getLogger(__name__).error("%s", error)
-            status, reason = 503, "the index is being changed, or is damaged: try again"
-        case _:
-            logging.getLogger(__name__).error("%s", json.dumps(request.url.path), exc_info=error)
-            status, reason = 500, "the server failed; its log says how"
-    return JSONResponse({"error": reason}, status, headers)
+    host, caption = (parameters.get(name, "").strip() for name in ("host", "caption"))
+    filters = Filters(host, caption, numbers["min_side"], numbers["max_side"])
+    return SearchQuery(tuple(terms), filters, fold == "true"), numbers["offset"], numbers["limit"]
 
 
 class Server:
-    """A server of one index, which listens from the start and answers when `run` is called.
+    """A server of one index by one model, which listens from the start and answers when `run` is
+    called.
 
     Attributes:
       url: of the page.
@@ -402,7 +193,22 @@ class Server:
         address: tuple[str, int],
         root_path: str = "",
     ):
-        """Raises SettingsError where nothing can listen at the address."""
+        """Opens a server.
+
+        Args:
+          root_path: the path below which a proxy has the page, such as /pics; empty for the root.
+
+        Raises:
+          SettingsError: nothing can listen at the address.
+        """
+        self._index, self._model = index, model
+        self._reopening, self._embedding = threading.Lock(), threading.Lock()
+        self._decoding = threading.Lock()
+        self._vectors: dict[str, np.ndarray] = {}  # of uploaded images, by a hash of their bytes
+        # Each has a thread while it is decoded, and there are 40 for all requests.
+        self._uploads = asyncio.Semaphore(MAX_UPLOADS)
+        # Each page of results asks for the same texts.
+        self._text_vector = functools.lru_cache(1024)(self._embed_text)
         host, port = address
         url_host = f"[{host}]" if ":" in host else host
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -416,7 +222,7 @@ class Server:
         names = _LOCAL_NAMES | {url_host.lower()} if is_loopback(host) else None
         self._server = uvicorn.Server(
             uvicorn.Config(
-                Guard(SearchApp(index, model, root_path).asgi, names),
+                Guard(self._app(root_path), names),
                 http=HeadDeadline,
                 # Its own closes all handlers of the process, and some close what they write to.
                 log_config=None,
@@ -441,10 +247,146 @@ class Server:
     def stop(self) -> None:
         self._server.should_exit = True
 
+    def _app(self, root_path: str) -> Starlette:
+        routes: list[Route | Mount] = [
+            Route("/api/index", self._describe),
+            Route("/api/search", self._search),
+            Route("/api/pictures", self._name_picture, methods=["POST"]),
+            Route("/thumbnails/{key:path}", self._thumbnail),
+        ]
+        folder = resources.files("alignset.train.search").joinpath("page")
+        for name, kind in _PAGE.items():
+            # Read now, so that no path of a request is ever opened.
+            file = Response(folder.joinpath(name).read_bytes(), media_type=kind)
+            path = "/" if name == "index.html" else f"/{name}"
+            routes.append(Route(path, lambda request, file=file: file))
+        if root_path:  # a proxy may leave it in the path, or take it away
+            routes = [Mount(root_path, routes=routes), *routes]
+        for route in routes:  # a key may have a line break
+            route.path_regex = re.compile(route.path_regex.pattern, re.DOTALL)
+        kinds = (SettingsError, RefusedPicture, TrainingError, ClientDisconnect, HTTPException)
+        handlers = dict.fromkeys((*kinds, Exception), _error_response)
+        return Starlette(routes=routes, exception_handlers=handlers)
 
-def _print_notes(notes: Iterable[str]) -> None:
-    for note in notes:
-        print(note, file=sys.stderr, flush=True)
+    def _live_index(self) -> OpenedIndex:
+        """The index as it is now: `index` may have made it anew, or a takedown changed its dataset.
+
+        Raises:
+          TrainingError: it is of another model now, is gone, or cannot be read.
+        """
+        with self._reopening:
+            if self._index.has_changed():
+                try:
+                    index = OpenedIndex(self._index.folder, self._index)
+                except SettingsError as error:
+                    raise TrainingError(str(error)) from error
+                if index.document.digest != self._index.document.digest:
+                    raise TrainingError("the index is of another model now: start the server again")
+                for note in index.notes:
+                    if note not in self._index.notes:
+                        say(note)
+                self._index = index
+            return self._index
+
+    def _embed_text(self, text: str) -> np.ndarray:
+        with self._embedding:
+            vector: np.ndarray = self._model.embed_texts([text])[0]
+        return vector
+
+    def _describe(self, request: Request) -> Response:
+        index = self._live_index()
+        answer = {
+            "pictures": index.pictures,
+            "model": os.path.basename(index.document.model.rstrip("/")),
+            "search": index.document.kind,
+            "recall_at_10": index.document.recall,
+            "sample": [_entry(of) | {"score": None} for of in sample_results(index, _SAMPLE)],
+        }
+        return JSONResponse(answer)
+
+    def _search(self, request: Request) -> Response:
+        start = time.perf_counter()
+        index = self._live_index()
+        uploads = self._vectors
+        query, offset, limit = parse_query(request.query_params, uploads)
+        vector = query_vector(
+            query, index, lambda texts: np.stack([*map(self._text_vector, texts)]), uploads
+        )
+        # One more than are shown: whether there is another page.
+        few = offset + limit < _FEW_RESULTS
+        results = find_results(vector, query, index, _FEW_RESULTS if few else MAX_RESULTS)
+        page = results[offset : offset + limit]
+        end = offset + len(page)
+        answer = {
+            "results": [_entry(result) for result in page],
+            "next_offset": end if end < len(results) else None,
+            "took_ms": round(1000 * (time.perf_counter() - start), 1),
+        }
+        return JSONResponse(answer)
+
+    async def _name_picture(self, request: Request) -> Response:
+        """Answers with the name of an uploaded image, and keeps its vector alone."""
+        close = {"Connection": "close"}  # the rest of the body is not read
+        data = bytearray()
+        async with self._uploads:
+            try:
+                async with asyncio.timeout(UPLOAD_S):
+                    async for part in request.stream():
+                        data.extend(part)
+                        if len(data) > _MAX_UPLOAD:
+                            text = f"the image has more than {_MAX_UPLOAD >> 20} MiB"
+                            raise HTTPException(413, text, close)
+            except TimeoutError as error:
+                text = f"the image did not come within {UPLOAD_S:g} s"
+                raise HTTPException(408, text, close) from error
+            if not data:
+                raise SettingsError("the image is empty: send its file as the body")
+            name = hashlib.sha256(data).hexdigest()[:32]
+            await run_in_threadpool(self._keep_vector, name, bytes(data))
+        return JSONResponse({"picture": name})
+
+    def _keep_vector(self, name: str, data: bytes) -> None:
+        with self._decoding:
+            if name in self._vectors:
+                return
+            image = decode_upload(data)
+            with self._embedding:
+                vector = self._model.embed_images([image])[0]
+            others = [*self._vectors.items()][1 - _UPLOADS_KEPT :]
+            self._vectors = dict([*others, (name, vector)])
+
+    def _thumbnail(self, request: Request) -> Response:
+        index = self._live_index()
+        row = index.row_of(request.path_params["key"])
+        if row is None:
+            raise HTTPException(404, "the index has no such image")
+        # An hour, since an image may be taken out of its dataset.
+        headers = {"Cache-Control": "private, max-age=3600"}
+        return Response(index.thumbnail(row), media_type="image/webp", headers=headers)
+
+
+def _entry(result: Result) -> Result:
+    return result | {"thumbnail": f"thumbnails/{quote(result['key'], safe='')}"}
+
+
+def _error_response(request: Request, error: Exception) -> Response:
+    headers: dict[str, str] = {}
+    match error:
+        case HTTPException():
+            status, reason, headers = error.status_code, error.detail, dict(error.headers or {})
+        case SettingsError():
+            status, reason = 400, str(error)
+        case RefusedPicture():
+            status, reason = 415, str(error)
+        case ClientDisconnect():
+            status, reason = 400, "the image was cut off"
+        case TrainingError():
+            logging.getLogger(__name__).error("%s", error)
+            status, reason = 503, "the index is being changed, or is damaged: try again"
+        case _:
+            logging.getLogger(__name__).error("%s", json.dumps(request.url.path), exc_info=error)
+            status, reason = 500, "the server failed; its log says how"
+    return JSONResponse({"error": reason}, status, headers)
 
 
 def is_loopback(host: str) -> bool:
@@ -462,14 +404,10 @@ def run_serve(flags: argparse.Namespace) -> int:
     if not re.fullmatch(r"(/[\w.~-]+)*", root_path, re.ASCII):
         raise SettingsError(f"root_path must be a path such as /pics; got {flags.root_path!r}")
     index = OpenedIndex(flags.index)
-    _print_notes(index.notes)
     model = open_model(flags.model, index)
     server = Server(index, model, (flags.host, flags.port), root_path)
     print(f"{counted(index.pictures, 'image')} at {server.url}", flush=True)
     if not is_loopback(flags.host):
-        print(
-            "everybody who reaches this address may search: put a proxy before it (docs/search.md)",
-            file=sys.stderr,
-        )
+        say("everybody who reaches this address may search: put a proxy before it (docs/search.md)")
     server.run()
     return 0

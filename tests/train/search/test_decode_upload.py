@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alignset.train.search import decode_upload as module
 from alignset.train.search.decode_upload import MAX_SIDE, RefusedPicture, decode_upload
+from alignset.transforms.images import decode
 from alignset.transforms.workers.limited_process import Limits
 from tests.support.picture_files import encoded, photograph, png_that_says
 
@@ -25,29 +25,26 @@ def test_a_large_picture_is_made_small_and_upright() -> None:
     assert decode_upload(data).size == (MAX_SIDE // 2, MAX_SIDE)
 
 
-@pytest.mark.parametrize("data", [b"", b"<svg/>", encoded(photograph(), "PNG")[:900]])
-def test_what_is_not_an_image_is_refused(data: bytes) -> None:
-    with pytest.raises(RefusedPicture, match="no image that can be opened: give a JPEG"):
-        decode_upload(data)
-
-
-COSTLY = {
-    "segments": b"\xff\xd8" + b"\xff\xe1\0\2" * 5000,
-    "pixels": png_that_says(9_000, 8_000),
-    "a side": png_that_says(70_000, 2),
+REFUSED = {
+    "no image that can be opened: give a JPEG": (
+        b"",
+        b"<svg/>",
+        encoded(photograph(), "PNG")[:900],
+    ),
+    "too much time or memory": (
+        b"\xff\xd8" + b"\xff\xe1\0\2" * 5000,
+        png_that_says(9_000, 8_000),
+        png_that_says(70_000, 2),
+    ),
 }
 
 
-@pytest.mark.parametrize("name", COSTLY)
-def test_a_file_that_costs_more_than_it_should_is_refused(name: str) -> None:
-    with pytest.raises(RefusedPicture, match="too much time or memory"):
-        decode_upload(COSTLY[name])
-
-
-@pytest.mark.parametrize("limits", [Limits(1e-3, 2 << 30), Limits(10.0, 1 << 20)])
-def test_a_decoder_that_passes_a_limit_is_a_refusal(
-    limits: Limits, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "LIMITS", limits)
-    with pytest.raises(RefusedPicture, match="too much time or memory"):
-        decode_upload(encoded(photograph().resize((4000, 3000)), "PNG"))
+def test_a_hostile_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for says, files in REFUSED.items():
+        for data in files:
+            with pytest.raises(RefusedPicture, match=says):
+                decode_upload(data)
+    for limits in (Limits(1e-3, 2 << 30), Limits(10.0, 1 << 20)):
+        monkeypatch.setattr(decode, "Limits", lambda *usual, limits=limits: limits)
+        with pytest.raises(RefusedPicture, match="too much time or memory"):
+            decode_upload(encoded(photograph().resize((4000, 3000)), "PNG"))

@@ -1,8 +1,8 @@
-"""Indexes made, made again, resumed, refused, and opened beside their datasets."""
+"""Indexes made, made anew, refused, and opened beside their datasets."""
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import SettingsError, TrainingError
-from alignset.train.search import index_files, pictures
-from alignset.train.search.index_files import part_path, read_index, write_index
-from alignset.train.search.make_index import add_sources, write_table
+from alignset.train.search import index_files
+from alignset.train.search.index_files import DOCUMENT, GROUP_ROWS, ROWS, make_index
 from alignset.train.search.pictures import find_sources
 from alignset.train.search.query import (
     Filters,
@@ -42,6 +40,10 @@ def captions_for(folder: Path, text: str, count: int = 5) -> list[str]:
 
 def files_of(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def stored(folder: Path) -> bytes:
+    return b"".join((folder / name).read_bytes() for name in files_of(folder))
 
 
 def write_sidecar(shard: Path, *numbers: int) -> None:
@@ -84,6 +86,11 @@ def test_an_opened_index_gives_out_nothing_that_its_dataset_no_longer_has(
     index_of(finished / "shards", folder)
     index = OpenedIndex(folder)
     assert (index.notes, index.has_changed()) == ([], False)
+    # Of a takedown that was stopped, the sidecar is written, the manifest is not.
+    write_sidecar(tmp_path / "new.tar", *(n for n in range(12) if n != 3))
+    (tmp_path / "new.parquet").replace(finished / "shards" / "00000.parquet")
+    assert index.has_changed()
+    assert shown(OpenedIndex(folder, index)) == [0, 1, 2, *range(4, 24)]
     take_down(finished, 3)
     assert index.has_changed()
     index = OpenedIndex(folder)
@@ -95,7 +102,7 @@ def test_an_opened_index_gives_out_nothing_that_its_dataset_no_longer_has(
     assert (len(index.rows), index.pictures) == (24, 23)
     assert index.row_of(f"{3:016x}") is None
     with pytest.raises(SettingsError, match="the index has no image"):
-        index.vector_of(f"{3:016x}")
+        query_vector(SearchQuery((Term("key", f"{3:016x}"),)), index, ColourModel().embed_texts)
     for filters in (Filters(), Filters(caption="picture")):
         row_mask = index.row_mask(filters)
         assert row_mask is not None
@@ -113,102 +120,68 @@ def test_an_opened_index_gives_out_nothing_that_its_dataset_no_longer_has(
     assert f"{finished}/shards, which the index was made of, is not on a disk" in index.notes[0]
 
 
-def test_made_again_an_index_has_what_its_dataset_has(finished: Path, tmp_path: Path) -> None:
-    folder, other = tmp_path / "index", picture_folder(tmp_path / "data", each=1)
-    index_of(finished / "shards", folder)
-    index_of(other, folder)
+def test_made_anew_an_index_has_what_its_dataset_has(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "index"
+    first = index_of(finished / "shards", folder)
+    assert index_of(finished / "shards", folder) == first
     take_down(finished, 3)
-    again = index_of(finished / "shards", folder)
-    assert (again.document.rows, again.rows, again.removed_rows) == (24 + 8 - 1, 11, 12)
-    index = OpenedIndex(folder)
-    assert (index.notes, len(index.rows)) == ([], 31)
-    assert f"{3:016x}" not in index.rows["key"].to_pylist()
-    stored = b"".join((folder / name).read_bytes() for name in files_of(folder))
-    assert f"{4:016x}".encode() in stored
-    assert f"{3:016x}".encode() not in stored
-    # More pairs; a shard that is gone goes with other sources, and a folder that is away stays.
-    write_sidecar(finished / "shards" / "00002.tar", 40)
+    assert f"{3:016x}".encode() in stored(folder)
+    assert index_of(finished / "shards", folder).rows == 23
+    assert OpenedIndex(folder).notes == []
+    assert f"{4:016x}".encode() in stored(folder)
+    assert f"{3:016x}".encode() not in stored(folder)
+    assert len(files_of(folder)) == 3  # with the lock
+    # More pairs.
     write_tar(finished / "shards" / "00002.tar", colour_files(40, 1))
     (finished / "manifest.json").write_text("more")
     (note,) = OpenedIndex(folder).notes
     assert note.startswith(f"the index is older than {finished}/shards: make it again")
-    for end in ("tar", "parquet"):
-        (finished / "shards" / f"00001.{end}").unlink()
-    gone = index_of(finished / "shards", folder)
-    assert (gone.document.rows, gone.rows, gone.removed_rows) == (11 + 8 + 1, 1, 12)
-    finished.rename(tmp_path / "away")
-    assert index_of(other, folder).document.rows == 20
+    # Other images, and another model.
+    other = picture_folder(tmp_path / "data", each=1)
+    assert index_of(other, folder, ColourModel(seed=1)).digest == "01" * 32
+    assert len(keys_shown(OpenedIndex(folder))) == 8
 
 
-def test_files_that_are_gone_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_are_gone_are_left_out(tmp_path: Path) -> None:
     """Shards without sidecars, and images, of an index that a server has opened."""
-    monkeypatch.setattr(pictures, "FOLDER_PART", 4)
     shards, data = colour_shards(tmp_path / "shards"), picture_folder(tmp_path / "data", each=3)
     (data / "top.jpg").write_bytes((data / "red/0.jpg").read_bytes())
-    folder = tmp_path / "index"
-    for source in (shards, data):
-        index_of(source, folder)
-    index = OpenedIndex(folder)
+    index_of(data, tmp_path / "images")
+    index = OpenedIndex(tmp_path / "images")
     keys = keys_shown(index)
-    assert (len(keys), index.notes, index.has_changed()) == (24 + 25, [], False)
+    assert (len(keys), index.notes, index.has_changed()) == (25, [], False)
     gone = ["red/1.jpg", "top.jpg", *(f"green/{n}.jpg" for n in range(3))]
     for file in gone[:2]:
         (data / file).unlink()
         assert index.has_changed()
-        index = OpenedIndex(folder, index)
+        index = OpenedIndex(tmp_path / "images", index)
         assert file not in keys_shown(index)
     (data / "green").rename(tmp_path / "elsewhere")
+    index = OpenedIndex(tmp_path / "images", index)
+    assert keys_shown(index) == [key for key in keys if key not in gone]
+    assert f"the index is older than {data} (5 images left out): make it" in index.notes[0]
+    assert gone[0].encode() in stored(tmp_path / "images")
+    index_of(shards, tmp_path / "tars")
     (shards / "00001.tar").unlink()
-    index = OpenedIndex(folder, index)
-    left = [key for key in keys if key not in gone + [f"{n:016x}" for n in range(12, 24)]]
-    assert keys_shown(index) == left
-    assert [note.partition(": make it again")[0] for note in index.notes] == [
-        f"the index is older than {shards} (12 images left out)",
-        f"the index is older than {data} (5 images left out)",
-    ]
-    stored = b"".join((folder / name).read_bytes() for name in files_of(folder))
-    assert all(key.encode() in stored for key in gone)
-    (data / "blue/0.jpg").write_bytes((data / "red/0.jpg").read_bytes() + b"\0")
-    again = index_of(data, folder)
-    index = OpenedIndex(folder)
-    assert (index.notes, sorted(keys_shown(index))) == ([], sorted(left))
-    assert again.document.rows == len(left) == 12 + 20
-    assert again.rows < 20  # parts whose files are as they were are not read again
-    stored = b"".join((folder / name).read_bytes() for name in files_of(folder))
-    assert not any(key.encode() in stored for key in gone)
-    assert np.array_equal(index.vector_of("blue/0.jpg"), index.vector_of("red/0.jpg"))
-
-
-def test_a_takedown_that_was_stopped_hides_rows_too(finished: Path, tmp_path: Path) -> None:
-    """The sidecar is written, the manifest is not."""
-    index_of(finished / "shards", tmp_path / "index")
-    index = OpenedIndex(tmp_path / "index")
-    write_sidecar(tmp_path / "new.tar", *(n for n in range(12) if n != 3))
-    (tmp_path / "new.parquet").replace(finished / "shards" / "00000.parquet")
-    assert index.has_changed()
-    assert shown(OpenedIndex(tmp_path / "index", index)) == [0, 1, 2, *range(4, 24)]
+    index = OpenedIndex(tmp_path / "tars")
+    assert shown(index) == [*range(12)]
+    assert f"the index is older than {shards} (12 images left out)" in index.notes[0]
 
 
 def test_hidden_rows_stay_hidden_while_their_dataset_is_away(
     finished: Path, tmp_path: Path
 ) -> None:
-    """A server opens an index again after another source came in."""
-    folder, other = tmp_path / "index", picture_folder(tmp_path / "data", each=1)
-    index_of(finished / "shards", folder)
+    index_of(finished / "shards", tmp_path / "index")
     take_down(finished, 3)
-    index = OpenedIndex(folder)
+    index = OpenedIndex(tmp_path / "index")
     finished.rename(tmp_path / "away")
-    write_tar(tmp_path / "more" / "00000.tar", colour_files(50, 3))
-    for source in (other, tmp_path / "more"):
-        index_of(source, folder)
-        assert index.has_changed()
-        index = OpenedIndex(folder, index)
-        assert index.pictures == len(index.rows) - 1
-        assert index.row_of(f"{3:016x}") is None
+    assert index.has_changed()
+    index = OpenedIndex(tmp_path / "index", index)
+    assert (index.pictures, index.row_of(f"{3:016x}")) == (23, None)
     # The dataset is back, and has the image again.
     (tmp_path / "away").rename(finished)
     write_sidecar(finished / "shards" / "00000.tar", *range(12))
-    assert OpenedIndex(folder, index).row_of(f"{3:016x}") is not None
+    assert OpenedIndex(tmp_path / "index", index).row_of(f"{3:016x}") is not None
 
 
 def test_rows_that_no_sidecar_named_stay(finished: Path, tmp_path: Path) -> None:
@@ -225,15 +198,20 @@ def test_rows_that_no_sidecar_named_stay(finished: Path, tmp_path: Path) -> None
     assert shown(OpenedIndex(tmp_path / "other" / "index")) == [*range(12)]
 
 
-def test_an_index_of_shards_is_made_and_added_to(tmp_path: Path) -> None:
+def test_an_index_of_shards(tmp_path: Path) -> None:
     shards, folder = colour_shards(tmp_path / "shards"), tmp_path / "index"
     rows = [
         {"key": f"{i:016x}", "url": f"http://img{i}.example.org/{i}.png", "unsafe_score": i / 24}
         for i in range(12)
     ]
     pq.write_table(pa.Table.from_pylist(rows), shards / "00000.parquet")
-    added = index_of(shards, folder)
-    assert (added.rows, added.document.kind, added.document.recall) == (24, "exact", 1.0)
+    more = {"a.jpg": b"no picture", "a.txt": b"", "b.txt": b"a text alone"}
+    write_tar(shards / "00002.tar", colour_files(24, 5) | colour_files(3, 1) | more)
+    made = making()
+    document = make_index(folder, find_sources(str(shards)), ColourModel(), made)
+    assert (document.rows, document.kind, document.recall) == (29, "exact", 1.0)
+    assert made.left_out == {"no_image": 1, "undecodable": 1, "repeated_key": 1}
+    assert [*document.sources.values()] == [12, 12, 5]
     index = OpenedIndex(folder)
     row = index.rows.slice(3, 1).to_pylist()[0]
     assert (row["url"], row["host"]) == ("http://img3.example.org/3.png", "img3.example.org")
@@ -242,17 +220,21 @@ def test_an_index_of_shards_is_made_and_added_to(tmp_path: Path) -> None:
     assert captions_for(folder, "something red", 1) == ["a red picture"]
     image = Image.open(io.BytesIO(index.thumbnail(20)))
     assert (image.format, max(image.size) <= 64) == ("WEBP", True)
-    # What is there already is not read again.
-    model = ColourModel()
-    model.embed_images = None  # type: ignore[assignment, method-assign]
-    assert add_sources(folder, find_sources(str(shards)), model, making(), print).rows == 0
-    write_tar(shards / "00002.tar", colour_files(24, 5) | colour_files(3, 1))
-    more = making()
-    document = add_sources(folder, find_sources(str(shards)), ColourModel(), more, print).document
-    assert document.rows == 29  # a key that is there is no new row
-    assert more.left_out["repeated_key"] == 1
-    with pytest.raises(SettingsError, match=r"made by the model colours \(0{12}\) and not by oth"):
-        index_of(shards, folder, ColourModel("other", seed=7))
+
+
+def test_thumbnails_are_read_from_their_row_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("alignset.train.search.index_files.GROUP_ROWS", 10)
+    assert GROUP_ROWS == 256
+    index_of(picture_folder(tmp_path / "data", each=3), tmp_path / "index")
+    index = OpenedIndex(tmp_path / "index")
+    whole = pq.ParquetFile(tmp_path / "index" / ROWS)
+    groups = [whole.metadata.row_group(n).num_rows for n in range(whole.num_row_groups)]
+    assert groups == [10, 6, 8]  # of batches of 8
+    thumbnails = whole.read(columns=["thumbnail"])["thumbnail"].to_pylist()
+    assert [index.thumbnail(row) for row in range(24)] == thumbnails
+    assert len({*thumbnails}) == 24
 
 
 def test_an_index_finds_its_model_from_any_folder(
@@ -263,106 +245,96 @@ def test_an_index_finds_its_model_from_any_folder(
     data = picture_folder(tmp_path / "data", each=1)
     for name, kept in (("run", str(tmp_path / "run")), ("hub/name", "hub/name")):
         made = index_of(data, tmp_path / f"index-{len(kept)}", ColourModel(name))
-        assert made.document.model == kept
+        assert made.model == kept
 
 
-def test_a_killed_command_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_killed_command_leaves_the_index_that_was_there(tmp_path: Path) -> None:
     shards, folder = colour_shards(tmp_path / "shards"), tmp_path / "index"
-    whole = index_of(shards, tmp_path / "whole").document
-    other = index_of(shards, folder, ColourModel(seed=1)).document
-    (folder / "index.json").unlink()  # what a kill left of another model is of no use
+    index_of(picture_folder(tmp_path / "data", each=1), folder)
+    before = {name: (folder / name).read_bytes() for name in files_of(folder)}
 
     class Dies(ColourModel):
         def embed_images(self, images: Sequence[Image.Image]) -> np.ndarray:
             self.calls.append(len(images))
-            if len(self.calls) == 4:
+            if len(self.calls) == 3:
                 raise KeyboardInterrupt
-            with pytest.raises(TrainingError, match="another command is changing the index"):
+            with pytest.raises(TrainingError, match="another command is making the index"):
                 index_of(shards, folder)
             return super().embed_images(images)
 
+    def dies(*paths: object) -> None:
+        raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt):
         index_of(shards, folder, Dies())
-    assert not (folder / "index.json").exists()
-    rest = Dies()
-    rest.calls = [0, 0, 0, 0]
-    document = index_of(shards, folder, rest).document
-    assert rest.calls[4:] == [8, 4]  # the first of two shards was there
-    assert document == whole
-    assert set(document.parts).isdisjoint(other.parts)
-    names = files_of(tmp_path / "whole")
-    assert names == files_of(folder)
-    for name in names:
-        assert (tmp_path / "whole" / name).read_bytes() == (folder / name).read_bytes(), name
-
-
-def test_what_cannot_be_taken_in_is_counted(tmp_path: Path) -> None:
-    files = colour_files(0, 2) | {"a.jpg": b"no picture", "a.txt": b"", "b.txt": b"a text alone"}
-    write_tar(tmp_path / "shards" / "00000.tar", files)
-    made = making()
-    sources = find_sources(str(tmp_path / "shards"))
-    assert add_sources(tmp_path / "index", sources, ColourModel(), made, print).rows == 2
-    counts = {reason: count for reason, count in made.left_out.items() if count}
-    assert counts == {"undecodable": 1, "no_image": 1}
+    assert {name: (folder / name).read_bytes() for name in files_of(folder)} == before
+    with pytest.MonkeyPatch.context() as patch:  # when faiss's file is there, and not its rows
+        patch.setattr(pq.ParquetWriter, "add_key_value_metadata", dies)
+        with pytest.raises(KeyboardInterrupt):
+            index_of(shards, folder)
+    assert {name: (folder / name).read_bytes() for name in before} == before
+    assert len(files_of(folder)) == len(before) + 1
+    assert len(keys_shown(OpenedIndex(folder))) == 8
     write_tar(tmp_path / "bad" / "00000.tar", {"a.jpg": b"no picture", "a.txt": b""})
     with pytest.raises(SettingsError, match=r"nothing could be taken into .*1 undecodable"):
-        index_of(tmp_path / "bad", tmp_path / "none")
+        index_of(tmp_path / "bad", folder)
+    index_of(shards, folder)
+    assert len(files_of(folder)) == len(before)
+    assert shown(OpenedIndex(folder)) == [*range(24)]
 
 
 def test_a_damaged_index_says_so(tmp_path: Path) -> None:
-    index_of(colour_shards(tmp_path / "shards", shards=1), tmp_path / "index")
-    (name,) = read_index(tmp_path / "index").parts
-    path = part_path(tmp_path / "index", name)
-    whole = path.read_bytes()
-    rows = pa.ipc.open_file(whole).read_all()  # in memory, since the file is cut
+    folder = tmp_path / "index"
+    document = index_of(colour_shards(tmp_path / "shards", shards=1), folder)
+    whole = (folder / ROWS).read_bytes()
+    table = pq.read_table(folder / ROWS)
+    fields = json.loads(pq.read_metadata(folder / ROWS).metadata[DOCUMENT])
+
+    def rewritten(rows: pa.Table, **changes: object) -> Callable[[], None]:
+        text = json.dumps(fields | changes)
+        return lambda: pq.write_table(rows.replace_schema_metadata({DOCUMENT: text}), folder / ROWS)
+
     for damage, text in (
-        (lambda: path.write_bytes(whole[:-50]), "cannot be read"),
-        (lambda: path.write_bytes(b""), "cannot be read"),
-        (path.unlink, "cannot be read"),
-        (lambda: write_whole(path, lambda file: write_table(rows[1:], file)), "hold 11 rows"),
-        (
-            lambda: write_whole(path, lambda file: write_table(rows.drop(["phash"]), file)),
-            "other col",
-        ),
+        (lambda: (folder / ROWS).write_bytes(whole[:-50]), "cannot be read .*make it anew"),
+        (lambda: (folder / ROWS).write_bytes(b""), "cannot be read"),
+        (lambda: (folder / ROWS).write_bytes(whole.replace(b"a red", b"a \xff\xff\xff")), "UTF8"),
+        (lambda: pq.write_table(pa.table({"a": [1]}), folder / ROWS), "cannot be read"),
+        (rewritten(table[1:]), "hold the 12 rows"),
+        (rewritten(table.drop_columns(["phash"])), "other columns"),
+        (rewritten(table, vectors="none.faiss"), "none.faiss cannot be read"),
+        (rewritten(table, more=1), "cannot be read"),
     ):
         damage()
         with pytest.raises(TrainingError, match=text):
-            OpenedIndex(tmp_path / "index")
+            OpenedIndex(folder)
+    (folder / ROWS).write_bytes(whole)
+    (folder / document.vectors).write_bytes(b"cut")
+    with pytest.raises(TrainingError, match="faiss cannot be read"):
+        OpenedIndex(folder)
+    rewritten(table, format=8)()
+    with pytest.raises(SettingsError, match="of another version of alignset: make the index anew"):
+        OpenedIndex(folder)
     with pytest.raises(SettingsError, match="holds no index: make one"):
         OpenedIndex(tmp_path / "shards")
-    document = json.loads((tmp_path / "index" / "index.json").read_text())
-    for changed, text in ((document | {"format": 4}, "another version"), ({}, "cannot be read")):
-        (tmp_path / "index" / "index.json").write_text(json.dumps(changed))
-        with pytest.raises(SettingsError, match=text):
-            OpenedIndex(tmp_path / "index")
 
 
-def test_a_killed_command_leaves_no_row_twice(tmp_path: Path) -> None:
-    """A part that a killed `index` made before its keys came in by another source."""
-    shards, folder = colour_shards(tmp_path / "shards"), tmp_path / "index"
-    index_of(shards, folder)
-    write_tar(shards / "00004.tar", colour_files(40, 4))
-    document = read_index(folder)
-    index_of(shards, folder)
-    left_over = part_path(folder, [*read_index(folder).parts][-1])
-    rows = left_over.read_bytes()
-    write_index(folder, document)
-    left_over.write_bytes(rows)
-    write_tar(shards / "00003.tar", colour_files(38, 6))
-    index_of(shards, folder)
-    found = OpenedIndex(folder).rows["key"].to_pylist()
-    assert len(found) == len(set(found)) == 24 + 6
+def test_an_index_of_the_older_form_is_refused_and_made_anew(tmp_path: Path) -> None:
+    folder = tmp_path / "index"
+    (folder / "parts").mkdir(parents=True)
+    for name in ("index.json", "vectors-1.faiss", "parts/0123.1.arrow"):
+        (folder / name).write_text('{"format": 6}')
+    with pytest.raises(SettingsError, match="an index of an older version: make it anew, as by"):
+        OpenedIndex(folder)
+    document = index_of(picture_folder(tmp_path / "data", each=1), folder)
+    assert len(keys_shown(OpenedIndex(folder))) == 8
+    assert files_of(folder) == {".lock", ROWS, document.vectors}
 
 
 def test_a_large_index_has_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index_files, "EXACT_ROWS", 100)
     data, folder = picture_folder(tmp_path / "data", each=40), tmp_path / "index"
-    document = index_of(data, folder).document
+    document = index_of(data, folder)
     assert (document.kind, document.factory) == ("cells", "IVF8,SQfp16")
     assert 0.5 < document.recall <= 1
     assert all("green" in caption for caption in captions_for(folder, "green", 5))
-    again = index_of(data, folder).document  # nothing came in
-    assert again == document
-    assert index_of(colour_shards(tmp_path / "shards"), folder).document.rows == 320 + 24
-    assert captions_for(folder, "yellow picture", 100).count("a yellow picture") >= 1
-    assert len([*folder.glob("vectors-*")]) == 1
+    assert index_of(data, folder) == document

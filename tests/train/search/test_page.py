@@ -107,12 +107,13 @@ def test_the_page_works_below_paths_of_a_proxy(browser: Browser, tmp_path: Path)
                 assert page.url == web.url + path
 
 
-def test_the_page_has_no_axe_violations(browser: Browser, site: str) -> None:
-    for size, scheme in ((DESK, "light"), (PHONE, "dark")):
-        with opened(
-            browser, f"{site}/?text=red&key=green/1.jpg", size, color_scheme=scheme
-        ) as page:
+def test_the_page_has_no_axe_violations_and_fits_its_screen(browser: Browser, site: str) -> None:
+    link = f"{site}/?text=red&text=a+quite+long+text+to+add+to+the+query&key=green/1"
+    for size, scheme in ((DESK, "light"), (PHONE, "dark"), (WIDE, "light")):
+        with opened(browser, link, size, color_scheme=scheme) as page:
             expect(page.locator("#status")).to_contain_text("images, in")
+            assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+            assert page.locator("#results li").first.bounding_box()["width"] >= 100
             page.locator("#filters summary").click()
             result = Axe().run(page)
             assert result.violations_count == 0, result.generate_report()
@@ -150,7 +151,7 @@ def test_results_that_arrive_late_leave_what_is_typed(browser: Browser, site: st
     with opened(browser, f"{site}/style.css") as page:
         held: list[Route] = []
         page.route(f"{site}/api/search?**", lambda route: held.append(route), times=1)
-        page.goto(f"{site}/?text=green&key=green/1.jpg")
+        page.goto(f"{site}/?text=green&key=green/1")
         weight = page.get_by_label("Weight of an image")
         weight.fill("0")
         weight.press("Enter")
@@ -207,12 +208,19 @@ def test_a_picture_is_uploaded_dropped_and_pasted(browser: Browser, site: str) -
                 [event, list(blue)],
             )
             expect(page.locator("#results .caption").first).to_contain_text("blue")
-            assert page.url == link  # the same image, by its embedding
-    with opened(browser, link) as page:  # with nothing kept of it on the server
+            assert page.url == link  # the same image
+        search(page, "green")  # the image and a text, by their weights
+        for value, colour in (("0.1", "green"), ("9", "blue")):
+            weight = page.get_by_label("Weight of a.png")
+            weight.fill(value)
+            weight.press("Enter")
+            page.wait_for_url(f"**picture_weight={value}")
+            expect(page.locator("#results .caption").first).to_contain_text(colour)
+    with opened(browser, link) as page:  # while the server runs
         expect(page.locator("#results .caption").first).to_contain_text("blue")
 
 
-def test_captions_and_urls_do_nothing(browser: Browser, site: str) -> None:
+def test_captions_duplicates_and_unsafe_pictures(browser: Browser, site: str) -> None:
     with opened(browser, f"{site}/?text=red&caption=onerror") as page:
         expect(page.locator("#results li")).to_have_count(1)
         assert captions(page) == [
@@ -220,11 +228,8 @@ def test_captions_and_urls_do_nothing(browser: Browser, site: str) -> None:
         ]
         assert page.locator("#results a").count() == 0  # javascript: is not a link
         assert "owned" not in page.title()
-
-
-def test_duplicates_are_folded(browser: Browser, site: str) -> None:
     both = {"a red picture, number 1", "a red picture, once more"}
-    with opened(browser, f"{site}/?key=red/1.jpg&caption=red+picture") as page:
+    with opened(browser, f"{site}/?key=red/1&caption=red+picture") as page:
         folded = page.locator("#results li", has_text="and 1 like it")
         expect(folded.first).to_be_visible()
         assert len(both & set(captions(page))) == 1
@@ -232,11 +237,6 @@ def test_duplicates_are_folded(browser: Browser, site: str) -> None:
         for caption in both:
             expect(page.get_by_text(caption, exact=True)).to_be_visible()
         expect(folded).to_have_count(0)
-
-
-def test_a_picture_scored_unsafe_is_blurred_until_it_is_asked_for(
-    browser: Browser, site: str
-) -> None:
     with opened(browser, f"{site}/?text=pink&host=example.com") as page:
         picture = page.locator(".picture")
         expect(picture).to_have_class("picture unsafe")
@@ -251,28 +251,12 @@ def test_a_picture_scored_unsafe_is_blurred_until_it_is_asked_for(
         picture.click()
         expect(picture).to_have_class("picture")
         assert "host=example.com" in page.url
-        link = page.locator("#results a")
-        assert link.get_attribute("rel") == "noopener noreferrer"
-
-
-def test_a_link_shows_a_picture_once_it_is_told_to_be_safe(browser: Browser, site: str) -> None:
-    for key, images in (("x3", 0), ("green/1.jpg", 1)):
+        assert page.locator("#results a").get_attribute("rel") == "noopener noreferrer"
+    for key, images in (("x3", 0), ("green/1", 1)):  # a link shows an image once it is safe
         with opened(browser, f"{site}/?key={key}") as page:
             expect(page.locator("#status")).to_contain_text("images, in")
             expect(page.locator("#terms li")).to_have_count(1)
             expect(page.locator("#terms img")).to_have_count(images)
-
-
-def test_pictures_are_bounded_by_their_shorter_side(browser: Browser, site: str) -> None:
-    with opened(browser, site) as page:
-        page.locator("#filters summary").click()
-        page.fill("#max_side", "80")
-        search(page, "green")
-        assert "max_side=80" in page.url
-        sizes = answer(f"{site}/api/search?text=green&max_side=80&limit=100")[1]["results"]
-        assert {min(of["width"], of["height"]) for of in sizes} == {80}
-        page.reload()
-        expect(page.locator("#max_side")).to_have_value("80")
 
 
 def test_keys_are_enough(browser: Browser, site: str) -> None:
@@ -293,17 +277,6 @@ def test_keys_are_enough(browser: Browser, site: str) -> None:
         assert page.evaluate("document.activeElement.id") == "text"
 
 
-@pytest.mark.parametrize("size", [PHONE, WIDE], ids=["phone", "wide"])
-def test_nothing_is_wider_than_the_screen(
-    browser: Browser, site: str, size: tuple[int, int]
-) -> None:
-    link = f"{site}/?text=red&text=a+quite+long+text+to+add+to+the+query&key=red/1.jpg"
-    with opened(browser, link, size) as page:
-        expect(page.locator("#results li").first).to_be_visible()
-        assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
-        assert page.locator("#results li").first.bounding_box()["width"] >= 100
-
-
 def test_the_page_tells_what_is_wrong(browser: Browser, site: str) -> None:
     with opened(browser, site) as page:
         page.press("#text", "Enter")
@@ -317,3 +290,13 @@ def test_the_page_tells_what_is_wrong(browser: Browser, site: str) -> None:
         expect(page.locator("#status")).to_contain_text("Nothing fits these filters")
         page.goto(f"{site}/?key=gone")
         expect(page.locator("#status")).to_contain_text("no image 'gone'")
+        page.goto(f"{site}/?picture=gone")
+        expect(page.locator("#status")).to_contain_text("no longer has this image: pass it again")
+        page.goto(site)
+        page.locator("#filters summary").click()
+        page.fill("#max_side", "80")
+        search(page, "green")
+        sizes = answer(f"{site}/api/search?text=green&max_side=80&limit=100")[1]["results"]
+        assert {min(of["width"], of["height"]) for of in sizes} == {80}
+        page.reload()
+        expect(page.locator("#max_side")).to_have_value("80")

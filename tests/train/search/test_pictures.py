@@ -25,28 +25,26 @@ def first_of(folder: Path, **columns: object) -> Picture:
 
 
 @pytest.mark.parametrize(
-    ("column", "url"),
+    ("columns", "url", "score"),
     [
-        (BYTES.view(pa.string()), "http://\ufffd/"),
-        (BYTES, "http://\ufffd/"),
-        (pa.array([b"http://a/"], pa.large_binary()), "http://a/"),
-        (pa.array(["http://[.]/"]).dictionary_encode(), "http://[.]/"),
-        (pa.array([7]), "7"),
-        (pa.nulls(1), ""),
+        ({"url": BYTES.view(pa.string())}, "http://\ufffd/", None),
+        ({"url": BYTES}, "http://\ufffd/", None),
+        ({"url": pa.array([b"http://a/"], pa.large_binary())}, "http://a/", None),
+        ({"url": pa.array(["http://[.]/"]).dictionary_encode()}, "http://[.]/", None),
+        ({"url": [7]}, "7", None),
+        ({"url": pa.nulls(1)}, "", None),
+        ({"unsafe_score": ["0.5"]}, "", 0.5),
+        ({"unsafe_score": [Decimal("0.5")]}, "", 0.5),
+        ({"unsafe_score": [0.5], "url": ["http://a/"]}, "http://a/", 0.5),
+        ({"key": BYTES.view(pa.string()), "url": ["http://a/"]}, "", None),
     ],
     ids=str,
 )
-def test_urls_of_any_kind(tmp_path: Path, column: pa.Array, url: str) -> None:
-    assert first_of(tmp_path, key=[KEY], url=column).url == url
-
-
-def test_keys_that_are_no_utf8_are_of_no_picture(tmp_path: Path) -> None:
-    assert first_of(tmp_path, key=BYTES.view(pa.string()), url=["http://a/"]).url == ""
-
-
-@pytest.mark.parametrize("score", ["0.5", Decimal("0.5"), 0.5], ids=repr)
-def test_scores_of_any_kind(tmp_path: Path, score: object) -> None:
-    assert first_of(tmp_path, key=[KEY], unsafe_score=[score]).unsafe_score == 0.5
+def test_sidecars_of_any_kind(
+    tmp_path: Path, columns: dict[str, object], url: str, score: float | None
+) -> None:
+    picture = first_of(tmp_path, **{"key": [KEY]} | columns)
+    assert (picture.url, picture.unsafe_score) == (url, score)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +55,10 @@ def test_sidecars_that_cannot_be_read(tmp_path: Path, columns: dict[str, object]
         first_of(tmp_path, key=[KEY], **columns)
 
 
-def test_captions_in_rows_that_are_too_short(tmp_path: Path) -> None:
+def test_folders_that_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.svg").write_bytes(b"<svg/>")
+    with pytest.raises(SettingsError, match=r"images that are read \(1 .svg; .*'a.svg'\): name"):
+        find_sources(str(tmp_path))
     (tmp_path / "a.png").write_bytes(colour_files(0, 1)[f"{KEY}.png"])
     for rows, text in (
         ("red\n", "row 2 of .* has 1 field"),
@@ -66,9 +67,3 @@ def test_captions_in_rows_that_are_too_short(tmp_path: Path) -> None:
         (tmp_path / "captions.csv").write_text("caption,file\n" + rows)
         with pytest.raises(SettingsError, match=text):
             find_sources(str(tmp_path))
-
-
-def test_a_folder_of_other_formats_alone(tmp_path: Path) -> None:
-    (tmp_path / "a.svg").write_bytes(b"<svg/>")
-    with pytest.raises(SettingsError, match=r"images that are read \(1 .svg; .*'a.svg'\): name"):
-        find_sources(str(tmp_path))
