@@ -33,8 +33,8 @@ from alignset.transforms.storage.broken_files import WRONG_FORMAT, FileFault
 BAD_HEAD, WRONG_LENGTH = "bad_head", "wrong_length"
 READ, _MAX_HEAD = 1 << 20, 1 << 16
 _MAGIC = re.compile(rb"WARC/|\x1f\x8b\x08|\x28\xb5\x2f\xfd|\x5d\x2a\x4d\x18")
-_NEXT = re.compile(rb"(?<=\n)WARC/\d+\.\d+[ \t]*\r?\n")
-_TEXT = re.compile(rb"[^\r\n]")
+_NEXT = re.compile(rb"\n(?=WARC/\d+\.\d+[ \t]*\r?\n)")
+_TEXT = re.compile(rb"[\r\n]*+(?=[^\r\n])")
 _BEHIND = re.compile(rb"\r\n\r\n|[\r\n]*(?:\Z|WARC/)")
 # No line of a head begins as a record does, so that each byte is looked at once.
 _HEAD = re.compile(rb"WARC/\d+\.\d+[ \t]*\r?\n((?:(?!WARC/)[^\r\n][^\n]*+\n)*+)\r?\n")
@@ -173,8 +173,8 @@ def _records(stream: Stream, size: int, *, within_gzip: bool = False) -> Iterato
 def _records_of_member(member: Stream, longest: int) -> Iterator[Found]:
     last: Broken | None = None  # what is broken, if that came last: a fault has cut it
     while True:
-        if begin := (_NEXT if last else _TEXT).search(member.data):
-            member.drop(begin.start())
+        if begin := _NEXT.search(member.data) if last else _TEXT.match(member.data):
+            member.drop(begin.end())
             if last:
                 yield last
             item = _framed(member, longest)

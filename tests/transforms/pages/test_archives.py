@@ -245,6 +245,7 @@ GROWING = {
     "claims of the next 60 MB": lambda n: (
         n * 3000 * b"WARC/1.0\r\nContent-Length: 60000000\r\n\r\n"
     ),
+    "blank lines": lambda n: n * 9000 * b"\r\n" + GOOD[0],
     "claims of nothing": lambda n: n * 3000 * b"WARC/1.0\r\nContent-Length: 0\r\n\r\n",
     "heads without an end": lambda n: n * 5000 * b"WARC/1.0\r\na: b\r\n",
     **{kind: lambda n, kind=kind: packed([large(n)], kind) for kind in KINDS},
