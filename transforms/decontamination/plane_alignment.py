@@ -20,7 +20,9 @@ _LOW_CONTRAST = 4.0  # grey levels, of the local contrast by which detail is div
 _UNCLEAR_SHARE = 1 / 20  # of a side at each edge, where blurs repeat the outermost pixels
 _SETTLED = 1e-3  # a step that adds less to the correlation is the last
 _HOW = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-_ITSELF = np.eye(2, 3, dtype=np.float32)
+# About as large as in the index's variants, and hardly turned.
+_PLAUSIBLE = np.array([[0.95, 0, 0], [0, 0.95, 0]], np.float32)
+_PLAUSIBLE_REACH = np.array([[0.5, 0.25, 128], [0.25, 0.5, 128]], np.float32)
 
 
 def placement_of(size: float, x_px: float, y_px: float) -> Placement:
@@ -52,9 +54,8 @@ def normalised_detail(plane: Plane, local_px: float) -> Samples:
 
 
 def is_plausible(placement: Placement) -> bool:
-    """Whether the query is about as large as in the index's variants, and hardly turned."""
-    moved = np.abs(placement - _ITSELF)  # what is not a number is in no range
-    return bool((moved < ((0.45, 0.25, 128), (0.25, 0.45, 128))).all())
+    """Whether a copy may lie so. What is not a number does not."""
+    return bool((np.abs(placement - _PLAUSIBLE) < _PLAUSIBLE_REACH).all())
 
 
 def aligned(

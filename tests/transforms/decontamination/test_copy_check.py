@@ -1,9 +1,12 @@
+"""Whether thumbnails are copies: how they are aligned, and how far they agree then."""
+
 import itertools
 import warnings
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from alignset.transforms.decontamination.copy_check import (
     LEAST_CORNERS,
@@ -15,20 +18,28 @@ from alignset.transforms.decontamination.copy_check import (
 )
 from alignset.transforms.decontamination.copy_index import distance_of, distance_of_smooth
 from alignset.transforms.decontamination.copy_planes import copy_planes
-from alignset.transforms.decontamination.plane_placement import placement_of
+from alignset.transforms.decontamination.plane_alignment import (
+    agreement_of,
+    aligned,
+    blurred,
+    is_plausible,
+    normalised_detail,
+    place,
+    placement_of,
+    resized,
+)
 from alignset.transforms.rules.overlap import COPY_DISTANCE
+from tests.support.closeness import close
 from tests.support.grey_pictures import degenerate_planes, grey_photograph
 
 pytestmark = pytest.mark.numeric
 
 PICTURE = grey_photograph(11, 640, 480)
 EVALUATION = copy_planes(PICTURE).whole
+LARGE = grey_photograph(5, 512, 512)
+DETAIL = normalised_detail(copy_planes(LARGE).whole, 5.0)
 START = placement_of(1.0, 0.0, 0.0)
-
-
-def rotated(degrees: float) -> np.ndarray:
-    turn = cv2.getRotationMatrix2D((320, 240), degrees, 1)
-    return cv2.warpAffine(PICTURE, turn, (640, 480))
+WHOLE = [*degenerate_planes(), ("photograph", EVALUATION)]
 
 
 def bannered(share: float) -> np.ndarray:
@@ -43,7 +54,7 @@ COPIES = {
     "blurred": cv2.GaussianBlur(PICTURE, (0, 0), 3),
     "cropped": PICTURE[60:440, 80:600],
     "cropped to 72 %": PICTURE[0:346, 0:461],
-    "turned": rotated(4),
+    "turned": cv2.warpAffine(PICTURE, cv2.getRotationMatrix2D((320, 240), 4, 1), (640, 480)),
     "bannered": bannered(0.15),
     "bannered more": bannered(0.22),
 }
@@ -56,6 +67,12 @@ def test_copies_are_near(name):
     assert distance_of(check) < COPY_DISTANCE, check
 
 
+def test_a_copy_from_a_start_that_is_off_is_found_by_its_middle():
+    cut = Query(copy_planes(PICTURE[90:450, 120:600]).whole)  # of three quarters of a side
+    for start_px in ((12.0, 12.0), (10.0, 10.0), (10.0, 14.0), (14.0, 10.0)):
+        assert distance_of(cut.check(EVALUATION, placement_of(0.75, *start_px))) < COPY_DISTANCE
+
+
 def test_other_pictures_are_far():
     distances = [
         distance_of(Query(copy_planes(grey_photograph(seed)).whole).check(EVALUATION, START))
@@ -65,11 +82,13 @@ def test_other_pictures_are_far():
 
 
 def test_whatever_the_planes_are_the_numbers_are_finite():
-    planes = [*degenerate_planes(), ("photograph", EVALUATION)]
-    for (one, plane), (other, evaluation) in itertools.product(planes, repeat=2):
+    for (one, plane), (other, evaluation) in itertools.product(WHOLE, repeat=2):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             check = Query(plane).check(evaluation, START)
+            details = [normalised_detail(of, 5.0) for of in (plane, evaluation)]
+            found = aligned(*details, START, 12)
+        assert found is None or is_plausible(found)
         assert np.isfinite(check).all()
         assert 0 <= distance_of(check) < 1
         if one != other or one in ("black", "white"):
@@ -100,61 +119,42 @@ def drawn(*points: tuple[int, int]) -> np.ndarray:
     return plane
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        (drawn((0, 0), (63, 63)), drawn((0, 10), (63, 55))),
-        (drawn((0, 30), (63, 30)), drawn((0, 40), (63, 40))),
-    ],
-    ids=["slopes", "horizons"],
-)
-def test_shapes_without_corners_are_compared_as_wholes(one, other):
-    check = Query(one).check(other, START)
-    assert check.corners < LEAST_CORNERS
-    assert distance_of(check) == 0.999
-    assert distance_of_smooth(one, one) == 0
-    assert distance_of_smooth(one, other) > COPY_DISTANCE
+def test_shapes_without_corners_are_compared_as_wholes():
+    y, x = np.mgrid[:64, :64]
+    hill = np.clip(250 - 3 * np.hypot(x - 30, y - 20), 0, 255).astype(np.uint8)
+    for one, other, least, most in (
+        (drawn((0, 0), (63, 63)), drawn((0, 10), (63, 55)), COPY_DISTANCE, 0.999),
+        (drawn((0, 30), (63, 30)), drawn((0, 40), (63, 40)), COPY_DISTANCE, 0.999),
+        (hill, hill, 0, 0),
+        (hill, (hill * 0.8).astype(np.uint8), 0, COPY_DISTANCE),
+        (hill, hill[:, ::-1].copy(), COPY_DISTANCE, 0.999),
+        (hill, 255 - hill, 0.999, 0.999),
+        (hill, np.zeros_like(hill), 0.999, 0.999),
+    ):
+        check = Query(one).check(other, START)
+        assert check.corners < LEAST_CORNERS
+        assert distance_of(check) == 0.999
+        assert distance_of_smooth(one, one) == 0
+        assert least <= distance_of_smooth(one, other) <= most
 
 
-def test_corners_are_those_of_the_plane_that_has_fewer():
-    photograph = Query(EVALUATION).check(EVALUATION, START)
-    assert photograph.corners > 2 * LEAST_CORNERS
+def test_corners_and_tones_are_of_the_plane_that_has_fewer_and_more():
     line = drawn((0, 30), (63, 30))
-    there_and_back = [
-        Query(one).check(two, START) for one, two in ((line, EVALUATION), (EVALUATION, line))
-    ]
-    assert there_and_back[0].corners < LEAST_CORNERS
-    assert all(distance_of(check) == 0.999 for check in there_and_back)
     drawn_over = line.copy()
     drawn_over[-24:, -24:] = EVALUATION[-24:, -24:]
-    assert Query(drawn_over).check(drawn_over, START).corners > LEAST_CORNERS
-    assert Query(drawn_over).check(line, START).corners < LEAST_CORNERS
-
-
-def test_a_copy_from_a_start_that_is_off_is_found_by_its_middle():
-    cut = Query(copy_planes(PICTURE[90:450, 120:600]).whole)  # of three quarters of a side
-    for start_px in ((12.0, 12.0), (10.0, 4.0), (10.0, 20.0), (14.0, 4.0)):
-        assert distance_of(cut.check(EVALUATION, placement_of(0.75, *start_px))) < COPY_DISTANCE
-
-
-def test_shares_are_of_the_plane_that_has_more_of_one_tone():
+    for one, other, has_corners in (
+        (EVALUATION, EVALUATION, True),
+        (drawn_over, drawn_over, True),
+        (drawn_over, line, False),
+        (line, EVALUATION, False),
+    ):
+        check = Query(one).check(other, START)
+        assert (check.corners >= LEAST_CORNERS) == has_corners
+        assert has_corners or distance_of(check) == 0.999
+    assert distance_of(Query(EVALUATION).check(line, START)) == 0.999
     plain = copy_planes(bannered(0.45)).whole
     checks = [Query(plain).check(EVALUATION, START), Query(EVALUATION).check(plain, START)]
     assert checks[0].plain == checks[1].plain == share_of_one_tone(plain)
-
-
-def test_smooth_planes_are_compared_by_their_hashes():
-    y, x = np.mgrid[:64, :64]
-    hill = np.clip(250 - 3 * np.hypot(x - 30, y - 20), 0, 255).astype(np.uint8)
-    assert distance_of(Query(hill).check(hill, START)) == 0.999
-    for other, least, most in (
-        (hill, 0, 0),
-        ((hill * 0.8).astype(np.uint8), 0, COPY_DISTANCE),
-        (hill[:, ::-1].copy(), COPY_DISTANCE, 0.999),
-        (255 - hill, 0.999, 0.999),
-        (np.zeros_like(hill), 0.999, 0.999),
-    ):
-        assert least <= distance_of_smooth(hill, other) <= most
 
 
 ALL = np.ones((64, 64), np.float32)
@@ -180,3 +180,86 @@ def test_cells_say_where_planes_agree():
     textured, total, _ = correlated_cells(grey(1), other, inside, 11, 2.0, 0.6)
     assert (textured[:, 3] == 0).all()
     assert total[:, :2].sum() > 0.97 * textured[:, :2].sum() > 0
+
+
+@pytest.mark.parametrize(
+    "true",
+    [
+        START,
+        placement_of(0.95, 2.0, 1.0),
+        placement_of(1.06, -2.0, -1.0),
+        np.array([[0.998, -0.06, 2], [0.06, 0.998, -2]]),
+        np.array([[0.92, 0.0, 1], [0.0, 1.0, 0]]),
+    ],
+    ids=["same", "crop", "border", "rotated", "squeezed"],
+)
+def test_placements_nearby_are_found(true):
+    full = resized(true.astype(np.float64), 8)
+    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    seen = cv2.warpAffine(LARGE, full, (512, 512), flags=how, borderMode=cv2.BORDER_REFLECT)
+    query = normalised_detail(copy_planes(seen).whole, 5.0)
+    found = aligned(blurred(query, 2.0), blurred(DETAIL, 2.0), START, 12)
+    assert found is not None
+    corners = np.array([[0, 0, 1], [63, 0, 1], [0, 63, 1], [63, 63, 1]], np.float64)
+    assert np.abs(corners @ (found - true).T).max() < 0.7
+
+
+def test_a_placement_on_thumbnails_of_another_size():
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        full = np.array([[1, 0, 0], [0, 1, 0]]) + rng.normal(0, 0.1, (2, 3)) * [1, 1, 50]
+        half = resized(full, 0.5)
+        assert resized(half, 2) == pytest.approx(full)
+        x, y = rng.uniform(0, 32, 2)  # a point of the half one, and the same of the full one
+        assert 2 * (half @ [x, y, 1]) + 0.5 == pytest.approx(full @ [2 * x + 0.5, 2 * y + 0.5, 1])
+
+
+@pytest.mark.parametrize("size", [0.46, 0.44, 1.44, 1.46])
+def test_a_placement_is_plausible_where_copies_are_seen(size):
+    placement = placement_of(size, 0, 0)
+    assert is_plausible(placement) == (0.45 < size < 1.45)
+    for at, wrong in itertools.product(np.ndindex(2, 3), (np.nan, np.inf, -np.inf, 200)):
+        broken = placement.copy()
+        broken[at] = wrong
+        assert not is_plausible(broken)
+
+
+def test_placed_samples_are_those_between_pixels():
+    for samples, inside, placement in (
+        (*place(DETAIL, START), START),
+        (*place(DETAIL, placement_of(1.0, 200.0, 0.0)), None),
+    ):
+        assert close(samples, DETAIL if placement is not None else 0 * DETAIL, terms=4)
+        assert (inside == float(placement is not None)).all()
+    y, x = np.mgrid[:64, :64].astype(np.float32)
+    # None lies just on the border, where rounding would decide.
+    placement = np.array([[0.9, 0.05, 3.2531], [-0.04, 0.8, 4.5031]], np.float32)
+    made, inside = place(2 * x + 5 * y, placement)
+    at_x, at_y = (row @ np.stack([x, y, np.ones_like(x)]).reshape(3, -1) for row in placement)
+    clear = (at_x > 0.1) & (at_x < 62.9) & (at_y > 0.1) & (at_y < 62.9)
+    beyond = (at_x < -0.1) | (at_x > 63.1) | (at_y < -0.1) | (at_y > 63.1)
+    assert inside.ravel()[clear].all()
+    assert not inside.ravel()[beyond].any()
+    # Places are rounded to a 32nd of a pixel by some of OpenCV's code.
+    assert np.abs(made.ravel() - (2 * at_x + 5 * at_y))[clear].max() < 7 / 32
+    assert not made[inside == 0].any()
+
+
+def test_the_agreement_is_the_correlation_where_one_lies_on_the_other():
+    here = DETAIL[:32, :32].copy()
+    moved = np.roll(here, 4, axis=1)
+    for other, expected, placement in (
+        (here, 1.0, START),
+        (-here, -1.0, START),
+        (moved, 1.0, placement_of(1.0, 4.0, 0.0)),
+    ):
+        agreement = agreement_of(here, other, placement)
+        assert close(agreement, expected, terms=32 * 32, precision=torch.float32)
+    assert agreement_of(here, moved, START) < 0.9
+    assert agreement_of(here, here, placement_of(1.0, 30.0, 0.0)) == -1  # hardly an overlap
+
+
+def test_tone_and_light_do_not_change_detail_much():
+    plane = copy_planes(LARGE).whole
+    darker = normalised_detail((plane * 0.6 + 20).astype(np.uint8), 5.0)
+    assert np.corrcoef(darker.ravel(), DETAIL.ravel())[0, 1] > 0.98
