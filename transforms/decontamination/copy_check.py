@@ -20,7 +20,6 @@ from alignset.transforms.decontamination.plane_alignment import (
     agreement_of,
     aligned,
     blurred,
-    is_plausible,
     normalised_detail,
     place,
     resized,
@@ -113,7 +112,10 @@ class Query:
     """A thumbnail to be checked against several: what is computed of it alone is computed once."""
 
     def __init__(self, plane: Plane) -> None:
-        self.plane = plane
+        self.plane, self._grey = plane, _grey(plane)
+        self._corners = share_around_corners(self._grey)
+        self._half = _half_detail(plane)
+        self._smooth = blurred(self._half, _HALF_BLUR_PX)
 
     def check(self, evaluation: Plane, start: Placement) -> PairCheck:
         """How far the thumbnail agrees with an evaluation image's.
@@ -145,40 +147,18 @@ class Query:
             moved = aligned(self._detail, _detail(evaluation), near, _STEPS)
             by_moving = self._compared(grey, near if moved is None else moved)
             check = max(check, by_moving, key=lambda one: one.agreement)
-        plain = max(self._plain, share_of_one_tone(evaluation))
+        plain = max(share_of_one_tone(of) for of in (self.plane, evaluation))
         return check._replace(corners=corners, plain=plain)
-
-    @cached_property
-    def _half(self) -> Samples:
-        return _half_detail(self.plane)
-
-    @cached_property
-    def _smooth(self) -> Samples:
-        return blurred(self._half, _HALF_BLUR_PX)
 
     @cached_property
     def _detail(self) -> Samples:
         return _detail(self.plane)
 
     @cached_property
-    def _corners(self) -> float:
-        return share_around_corners(self._grey)
-
-    @cached_property
-    def _plain(self) -> float:
-        return share_of_one_tone(self.plane)
-
-    @cached_property
-    def _grey(self) -> Samples:
-        return _grey(self.plane)
-
-    @cached_property
     def _fine(self) -> Samples:
         return self._grey - blurred(self._grey, _FINE_BAND_PX)
 
     def _compared(self, evaluation: Samples, placement: Placement) -> PairCheck:
-        if not is_plausible(placement):
-            return UNLIKE
         there, inside = place(evaluation, placement)
         overlap = float(inside.mean())
         if overlap < LEAST_OVERLAP:

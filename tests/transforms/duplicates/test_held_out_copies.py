@@ -60,7 +60,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> EvaluationIndex:
     folder = tmp_path_factory.mktemp("index")
     held = {name: photo(name) for name in NAMES} | {"chart": CHARTS[0], "again": photo("rocket")}
     bodies = [encoded(image, "JPEG", quality=92) for image in held.values()]
-    looks = [examine(body, in_full=True, keep_grey=True) for body in bodies]
+    looks = [examine(body, keep_grey=True) for body in bodies]
     build_copy_index([image_planes(looks)], folder)
     rows = [["holdout"] * len(held), [*held], [""] * len(held)]
     pq.write_table(pa.table(rows, schema=IMAGE_ROWS), folder / IMAGES)
