@@ -27,7 +27,7 @@ from alignset.transforms.decontamination.plane_alignment import (
 
 _LOCAL_PX = 5.0  # of the local contrast of a thumbnail
 _HALF_PX = 32  # of a side: coarse enough that a tenth of it is found
-_HALF_STEPS, _STEPS = 12, 3
+_HALF_STEPS, _STEPS = 6, 3
 # Of the detail that is aligned: smooth, so that a variant's start is near enough; then fine.
 _HALF_BLUR_PX, _BLUR_PX = 2.0, 0.7
 # Correlation of the detail of half the side below which the pair is not compared any further.
@@ -129,10 +129,10 @@ class Query:
             return refused
         half, near = _half_detail(evaluation), resized(start, 0.5)
         agreement = unmoved = agreement_of(self._half, half, near)
-        smooth = blurred(half, _HALF_BLUR_PX)
-        moved = aligned(self._smooth, smooth, near, _HALF_STEPS)
-        if moved is not None and (by_moving := agreement_of(self._half, half, moved)) > unmoved:
-            agreement, near = by_moving, moved
+        found = aligned(self._smooth, blurred(half, _HALF_BLUR_PX), near, _HALF_STEPS)
+        if found is not None:
+            agreement = agreement_of(self._half, half, found)
+            agreement, near = max((agreement, found), (unmoved, near), key=lambda of: of[0])
         if agreement < _LEAST_AGREEMENT:
             return refused
         grey, check = _grey(evaluation), UNLIKE
@@ -144,9 +144,10 @@ class Query:
             check = self._compared(grey, start)
         if min(check.coarse_correlation, check.fine_correlation) < _GOOD_CORRELATION:
             near = resized(near, 2)
-            moved = aligned(self._detail, _detail(evaluation), near, _STEPS)
-            by_moving = self._compared(grey, near if moved is None else moved)
-            check = max(check, by_moving, key=lambda one: one.agreement)
+            found = aligned(self._detail, _detail(evaluation), near, _STEPS)
+            moved = self._compared(grey, near if found is None else found)
+            if moved.agreement > check.agreement:
+                check = moved
         plain = max(share_of_one_tone(of) for of in (self.plane, evaluation))
         return check._replace(corners=corners, plain=plain)
 

@@ -18,7 +18,7 @@ Placement = npt.NDArray[np.float32]  # [2, 3]
 LEAST_OVERLAP = 0.4  # of the query's thumbnail; of less the correlations are chance
 _LOW_CONTRAST = 4.0  # grey levels, of the local contrast by which detail is divided
 _UNCLEAR_SHARE = 1 / 20  # of a side at each edge, where blurs repeat the outermost pixels
-_SETTLED = 1e-3  # a step that adds less to the correlation is the last
+_SETTLED = 3e-3  # a step that adds less to the correlation is the last
 _HOW = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
 # About as large as in the index's variants, and hardly turned.
 _PLAUSIBLE = np.array([[0.95, 0, 0], [0, 0.95, 0]], np.float32)
@@ -75,12 +75,12 @@ def aligned(
     found = start.copy()
     found[:, 2] += found[:, :2].sum(1) * unclear
     until = cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, most_steps, _SETTLED
+    seen = np.ones(evaluation.shape, np.uint8)
     try:
-        _, found = cv2.findTransformECC(
-            middle, evaluation, found, cv2.MOTION_AFFINE, until, None, 1
-        )
+        _, warp = cv2.findTransformECC(middle, evaluation, found, cv2.MOTION_AFFINE, until, seen, 1)
     except cv2.error:  # the correlation would fall, or nothing overlaps
         return None
+    found = np.asarray(warp, np.float32)
     found[:, 2] -= found[:, :2].sum(1) * unclear
     return found if is_plausible(found) else None
 
