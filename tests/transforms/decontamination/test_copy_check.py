@@ -6,7 +6,6 @@ import warnings
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from alignset.transforms.decontamination.copy_check import (
     LEAST_CORNERS,
@@ -29,7 +28,6 @@ from alignset.transforms.decontamination.plane_alignment import (
     resized,
 )
 from alignset.transforms.rules.overlap import COPY_DISTANCE
-from tests.support.closeness import close
 from tests.support.grey_pictures import degenerate_planes, grey_photograph
 
 pytestmark = pytest.mark.numeric
@@ -71,14 +69,6 @@ def test_a_copy_from_a_start_that_is_off_is_found_by_its_middle():
     cut = Query(copy_planes(PICTURE[90:450, 120:600]).whole)  # of three quarters of a side
     for start_px in ((12.0, 12.0), (10.0, 10.0), (10.0, 14.0), (14.0, 10.0)):
         assert distance_of(cut.check(EVALUATION, placement_of(0.75, *start_px))) < COPY_DISTANCE
-
-
-def test_other_pictures_are_far():
-    distances = [
-        distance_of(Query(copy_planes(grey_photograph(seed)).whole).check(EVALUATION, START))
-        for seed in range(100, 130)
-    ]
-    assert min(distances) > 2 * COPY_DISTANCE
 
 
 def test_whatever_the_planes_are_the_numbers_are_finite():
@@ -204,16 +194,6 @@ def test_placements_nearby_are_found(true):
     assert np.abs(corners @ (found - true).T).max() < 0.7
 
 
-def test_a_placement_on_thumbnails_of_another_size():
-    rng = np.random.default_rng(3)
-    for _ in range(20):
-        full = np.array([[1, 0, 0], [0, 1, 0]]) + rng.normal(0, 0.1, (2, 3)) * [1, 1, 50]
-        half = resized(full, 0.5)
-        assert resized(half, 2) == pytest.approx(full)
-        x, y = rng.uniform(0, 32, 2)  # a point of the half one, and the same of the full one
-        assert 2 * (half @ [x, y, 1]) + 0.5 == pytest.approx(full @ [2 * x + 0.5, 2 * y + 0.5, 1])
-
-
 @pytest.mark.parametrize("size", [0.46, 0.44, 1.44, 1.46])
 def test_a_placement_is_plausible_where_copies_are_seen(size):
     placement = placement_of(size, 0, 0)
@@ -224,13 +204,7 @@ def test_a_placement_is_plausible_where_copies_are_seen(size):
         assert not is_plausible(broken)
 
 
-def test_placed_samples_are_those_between_pixels():
-    for samples, inside, placement in (
-        (*place(DETAIL, START), START),
-        (*place(DETAIL, placement_of(1.0, 200.0, 0.0)), None),
-    ):
-        assert close(samples, DETAIL if placement is not None else 0 * DETAIL, terms=4)
-        assert (inside == float(placement is not None)).all()
+def test_samples_are_placed_between_pixels_and_compared_there():
     y, x = np.mgrid[:64, :64].astype(np.float32)
     # None lies just on the border, where rounding would decide.
     placement = np.array([[0.9, 0.05, 3.2531], [-0.04, 0.8, 4.5031]], np.float32)
@@ -243,23 +217,7 @@ def test_placed_samples_are_those_between_pixels():
     # Places are rounded to a 32nd of a pixel by some of OpenCV's code.
     assert np.abs(made.ravel() - (2 * at_x + 5 * at_y))[clear].max() < 7 / 32
     assert not made[inside == 0].any()
-
-
-def test_the_agreement_is_the_correlation_where_one_lies_on_the_other():
-    here = DETAIL[:32, :32].copy()
-    moved = np.roll(here, 4, axis=1)
-    for other, expected, placement in (
-        (here, 1.0, START),
-        (-here, -1.0, START),
-        (moved, 1.0, placement_of(1.0, 4.0, 0.0)),
-    ):
-        agreement = agreement_of(here, other, placement)
-        assert close(agreement, expected, terms=32 * 32, precision=torch.float32)
-    assert agreement_of(here, moved, START) < 0.9
-    assert agreement_of(here, here, placement_of(1.0, 30.0, 0.0)) == -1  # hardly an overlap
-
-
-def test_tone_and_light_do_not_change_detail_much():
-    plane = copy_planes(LARGE).whole
-    darker = normalised_detail((plane * 0.6 + 20).astype(np.uint8), 5.0)
-    assert np.corrcoef(darker.ravel(), DETAIL.ravel())[0, 1] > 0.98
+    assert agreement_of(DETAIL, DETAIL, START) == pytest.approx(1)
+    assert agreement_of(DETAIL, -DETAIL, START) == pytest.approx(-1)
+    assert agreement_of(DETAIL, np.roll(DETAIL, 4, axis=1), placement_of(1, 4, 0)) > 0.999
+    assert agreement_of(DETAIL, DETAIL, placement_of(1.0, 60.0, 0.0)) == -1  # hardly an overlap
