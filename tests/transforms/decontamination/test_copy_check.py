@@ -12,7 +12,6 @@ from alignset.transforms.decontamination.copy_check import (
     UNLIKE,
     PairCheck,
     Query,
-    correlated_cells,
     share_of_one_tone,
 )
 from alignset.transforms.decontamination.copy_index import distance_of, distance_of_smooth
@@ -20,12 +19,10 @@ from alignset.transforms.decontamination.copy_planes import copy_planes
 from alignset.transforms.decontamination.plane_alignment import (
     agreement_of,
     aligned,
-    blurred,
     is_plausible,
     normalised_detail,
     place,
     placement_of,
-    resized,
 )
 from alignset.transforms.rules.overlap import COPY_DISTANCE
 from tests.support.grey_pictures import degenerate_planes, grey_photograph
@@ -145,53 +142,6 @@ def test_corners_and_tones_are_of_the_plane_that_has_fewer_and_more():
     plain = copy_planes(bannered(0.45)).whole
     checks = [Query(plain).check(EVALUATION, START), Query(EVALUATION).check(plain, START)]
     assert checks[0].plain == checks[1].plain == share_of_one_tone(plain)
-
-
-ALL = np.ones((64, 64), np.float32)
-
-
-def grey(seed: int) -> np.ndarray:
-    small = cv2.resize(grey_photograph(seed), (64, 64), interpolation=cv2.INTER_AREA)
-    return small.astype(np.float32) - 128
-
-
-def test_cells_say_where_planes_agree():
-    for window in (11, 13):  # with itself, but brighter
-        made = correlated_cells(grey(1), grey(1) / 2 + 30, ALL, window, 2.0, 0.9)
-        assert (made[0] == 256).all()
-        assert (made[1] > 0.95 * made[0]).all()
-        assert (made[2] == made[0]).all()
-    textured, total, agreeing = correlated_cells(grey(1), grey(2), ALL, 13, 4.0, 0.75)
-    assert max(total.sum(), agreeing.sum()) < 0.3 * textured.sum()
-    flat = np.full((64, 64), 5, np.float32)
-    assert not correlated_cells(flat, flat, ALL, 13, 4.0, 0.75).any()
-    inside, other = ALL.copy(), grey(1)
-    inside[:, 32:] = other[:, 32:] = 0
-    textured, total, _ = correlated_cells(grey(1), other, inside, 11, 2.0, 0.6)
-    assert (textured[:, 3] == 0).all()
-    assert total[:, :2].sum() > 0.97 * textured[:, :2].sum() > 0
-
-
-@pytest.mark.parametrize(
-    "true",
-    [
-        START,
-        placement_of(0.95, 2.0, 1.0),
-        placement_of(1.06, -2.0, -1.0),
-        np.array([[0.998, -0.06, 2], [0.06, 0.998, -2]]),
-        np.array([[0.92, 0.0, 1], [0.0, 1.0, 0]]),
-    ],
-    ids=["same", "crop", "border", "rotated", "squeezed"],
-)
-def test_placements_nearby_are_found(true):
-    full = resized(true.astype(np.float64), 8)
-    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    seen = cv2.warpAffine(LARGE, full, (512, 512), flags=how, borderMode=cv2.BORDER_REFLECT)
-    query = normalised_detail(copy_planes(seen).whole, 5.0)
-    found = aligned(blurred(query, 2.0), blurred(DETAIL, 2.0), START, 12)
-    assert found is not None
-    corners = np.array([[0, 0, 1], [63, 0, 1], [0, 63, 1], [63, 63, 1]], np.float64)
-    assert np.abs(corners @ (found - true).T).max() < 0.7
 
 
 @pytest.mark.parametrize("size", [0.46, 0.44, 1.44, 1.46])
