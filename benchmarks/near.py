@@ -46,8 +46,8 @@ def nodes_of(bodies: list[bytes]) -> np.ndarray:
     """The images of files; of one that is none the numbers are 0, which is near nothing."""
     looks = np.zeros(len(bodies), NODE)
     for at, body in enumerate(bodies):
-        if isinstance(image := examine(body, keep_grey=True), Looked):
-            looks["look"][at] = looks_of(planes_of(body, image, in_colour=True))[0]
+        if isinstance(image := examine(body, keep_grey=True, keep_picture=True), Looked):
+            looks["look"][at] = looks_of(planes_of(image, in_colour=True))[0]
     return looks
 
 

@@ -63,9 +63,9 @@ def some_pictures(package: Package, folder: Path, count: int) -> list[Pixels]:
     )
     pictures: list[Pixels] = []
     for body in bodies:
-        image = examine(body)
+        image = examine(body, keep_picture=True)
         if len(pictures) < count and isinstance(image, Image) and _is_usual(image):
-            pictures.append(model_pixels(body, image, OPEN_NSFW.wanted))
+            pictures.append(model_pixels(image.picture, OPEN_NSFW.wanted))
     return pictures
 
 

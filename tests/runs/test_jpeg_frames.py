@@ -12,7 +12,6 @@ from tests.support.picture_files import encoded, photograph
 from tests.support.tar_files import tar_of
 
 Fates = dict[str, dict[str, str]]
-CURATION = ("examine", "evaluation")
 TRAINING = ("decode_image", "draft", "decode_square")
 GOOD = ("frame: c0", "frame: c1")
 # These are left to libjpeg, which refuses a second frame, a missing end, and another frame's scan.
@@ -39,7 +38,7 @@ def details(fates: Fates, kind: str) -> dict[str, str]:
     for name, by_entrance in fates.items():
         if name.startswith(f"{kind}: "):
             looked = by_entrance["look"].removeprefix("undecodable: ")
-            each = {looked, *(by_entrance[way] for way in CURATION)}
+            each = {looked, by_entrance["examine"]}
             assert len(each) == 1, (name, by_entrance)
             found[name.removeprefix(f"{kind}: ")] = each.pop()
     return found
@@ -65,15 +64,6 @@ def test_each_frame_has_its_detail(curation: Fates) -> None:
 
 def test_frames_that_no_decoder_reads_do_no_harm(curation: Fates) -> None:
     assert set(details(curation, "innocent").values()) == {"image"}
-
-
-def test_no_scaled_decode_is_asked_of_another_frame(curation: Fates) -> None:
-    refused = "none", "raises ValueError: lossless", "raises ValueError: unsupported_frame"
-    for name, by_entrance in curation.items():
-        if is_good(name):
-            assert by_entrance["scaled"] == "(64, 64, 1)", name
-        elif name != "frame: c2":
-            assert by_entrance["scaled"] in refused, name
 
 
 def test_the_trainer_and_a_search_refuse_them_before_any_decode(training: Fates) -> None:

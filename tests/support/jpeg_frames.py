@@ -172,15 +172,9 @@ def curation(_: list[str]) -> int:
     """Print what each entrance of a run, and of `look`, makes of each file."""
     from alignset.pipeline.datasets.stored_images import shown_picture
     from alignset.transforms.images.examine import Unusable, examine
-    from alignset.transforms.images.file_formats import FileLook
-    from alignset.transforms.images.scaled_jpeg import scaled_jpeg
 
     def said(verdict: Any) -> str:
         return verdict.detail if isinstance(verdict, Unusable) else "image"
-
-    def scaled(body: bytes) -> str:
-        header = FileLook(body).jpeg
-        return "none" if header is None else str(scaled_jpeg(body, header, "GRAY", (9, 9)).shape)
 
     def shown(body: bytes) -> str:
         picture = shown_picture(body)
@@ -189,9 +183,7 @@ def curation(_: list[str]) -> int:
     return _print_fates(
         {
             "examine": lambda body: said(examine(body)),
-            "evaluation": lambda body: said(examine(body, in_full=True, keep_grey=True)),
             "look": shown,
-            "scaled": scaled,
         }
     )
 

@@ -67,18 +67,13 @@ def decoded_picture(body: bytes, name: str, pixels: int) -> PillowImage.Image:
         return decoded_apart(displayed_parts, body, pixels)
     picture = open_picture(body, name)
     picture.load()
-    if name == "png" and _may_lack_rows(picture, body) and png_lacks_pixels(body):
-        raise EOFError("rows are missing")
+    if name == "png":  # Pillow leaves lost rows at zero; body[28] says whether it is interlaced
+        last_row = picture.crop((0, picture.height - 1, picture.width, picture.height))
+        if (body[28] or not any(last_row.tobytes())) and png_lacks_pixels(body):
+            raise EOFError("rows are missing")
     display = displayed_picture(picture)
     display.info = {"icc_profile": picture.info.get("icc_profile")}
     return display
-
-
-def _may_lack_rows(png: PillowImage.Image, body: bytes) -> bool:
-    """False where a decoded PNG surely has all its rows: Pillow leaves lost ones at zero."""
-    last_row = png.crop((0, png.height - 1, png.width, png.height))
-    interlaced = body[28] != 0
-    return interlaced or not any(last_row.tobytes())
 
 
 def decoded_apart(function: Function, body: bytes, pixels: int) -> PillowImage.Image:

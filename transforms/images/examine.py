@@ -99,7 +99,7 @@ def examine(
         width, height = look.size
         with turn_of(width * height):
             fault = (look.jpeg and look.jpeg.fault) or look.refusal or look.fault
-            picture = fault or _decoded(look)
+            picture = fault or decoded(look)
             if isinstance(picture, str):
                 return Unusable("undecodable", picture, *(look.size if any(look.size) else ()))
             grey, phash = picture.convert("L"), 0
@@ -125,7 +125,7 @@ def examine(
         return Unusable("undecodable", "unexpected")
 
 
-def _decoded(look: FileLook) -> PillowImage.Image | str:
+def decoded(look: FileLook) -> PillowImage.Image | str:
     """The image as displayed, or the detail of why it is undecodable."""
     header, (width, height) = look.jpeg, look.size
     if header and header.components in (1, 3) and width * height:

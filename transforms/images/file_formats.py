@@ -52,18 +52,15 @@ def signature_format(body: bytes) -> str | None:
         return "webp"
     if body.startswith(_GIFS):
         return "gif"
-    if body[4:8] == b"ftyp" and _brands(body):
-        return "avif"
+    if body[4:8] == b"ftyp":
+        end = min(int.from_bytes(body[:4], "big"), 256)
+        brands = [body[8:12], *(body[at : at + 4] for at in range(16, end, 4))]
+        if any(brand in _AVIF_BRANDS for brand in brands):
+            return "avif"
     # "BM" alone begins many a text: a bitmap's next header has one of a few sizes.
     if body.startswith(_BMP) and body[14:18] in _BMP_HEADERS:
         return "bmp"
     return None
-
-
-def _brands(body: bytes) -> bool:
-    end = min(int.from_bytes(body[:4], "big"), 256)
-    brands = [body[8:12], *(body[at : at + 4] for at in range(16, end, 4))]
-    return any(brand in _AVIF_BRANDS for brand in brands)
 
 
 def foreign_kind(body: bytes) -> str:
@@ -114,6 +111,8 @@ def png_chunks(body: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 def png_fault(body: bytes) -> str | None:
     """ "truncated" or "broken", or None."""
+    if len(body) >= 33 and not any(png_size(body)):  # Pillow would read a size further on
+        return "broken"
     view = memoryview(body)
     for kind, begin, end in png_chunks(body):
         # Critical chunks have a capital letter first. Pillow checks no sums of the pixels' chunks.

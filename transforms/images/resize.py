@@ -18,7 +18,7 @@ from alignset.transforms.images.png_writer import as_png, png_of
 from alignset.transforms.images.resize_settings import ANY, Encoded, EncodingError, ResizeSettings
 from alignset.transforms.workers.unexpected import tell_once
 
-_MOST_PIXELS = 1 << 22  # it takes 17 bytes for each to make a PNG of them
+MOST_PIXELS = 1 << 22  # it takes 17 bytes for each to make a PNG of them
 
 
 def exact_resizer(settings: ResizeSettings) -> Callable[[bytes, Image], Encoded]:
@@ -102,10 +102,11 @@ class Encoder:
 
 
 def plain_form(body: bytes, image: Image) -> tuple[bytes, Image]:
-    """A file that others can read, and what there is to say of it: where the file is not plain and
-    `image` has its picture, of 4 million pixels at most, a PNG of that; else the file itself."""
+    """A file that others can read, and what there is to say of it: a PNG of the image as
+    displayed where the file is not plain and that was kept, of 4 million pixels at most; else the
+    file itself."""
     picture, image = image.picture, replace(image, grey=None, picture=None)
-    if image.plain or picture is None or image.width * image.height > _MOST_PIXELS:
+    if image.plain or picture is None or image.width * image.height > MOST_PIXELS:
         return body, image
     try:
         png = png_of(np.asarray(picture), picture.info["icc_profile"])

@@ -108,8 +108,8 @@ class Arrivals:
         self._bytes.add(-size)
 
     def _examined(self, arrival: Fetched, look: FileLook, *, fits: bool) -> Image | None:
-        """Examines an image, puts it into its row and aside, and makes all that is wanted of its
-        picture, which nobody keeps; None where it is dropped.
+        """Examines an image, puts it into its row and aside, and computes all that needs its
+        pixels, which nobody keeps; None where it is dropped.
 
         Args:
           fits: whether it is neither too small nor too long.

@@ -26,7 +26,7 @@ _SCORING = SharedThreads()
 
 
 class _Seen(NamedTuple):
-    """What is made of one image's picture.
+    """The pixels of one image, for those who score it.
 
     Attributes:
       sha256: of its file.
@@ -42,8 +42,8 @@ class _Seen(NamedTuple):
 class ImageScores:
     """Scores images in threads while others are still being fetched.
 
-    Each file is scored once. What is made of its picture waits for its batch: 10 MB of it, and
-    where rules of users see the images, one batch a thread.
+    Each file is scored once. The pixels for the model wait for their batch, 10 MB of them; where
+    rules of users see the images, one batch a thread is under way.
 
     Args:
       images: of the shard; what cannot be scored is dropped there.
@@ -96,32 +96,22 @@ class ImageScores:
             self._batch_bytes += 0 if seen.of_rules is None else seen.of_rules.nbytes
             if len(self._batch) < most and self._batch_bytes < MOST_SHOWN:
                 return
-            batch = self._whole_batch()
+            batch, self._batch, self._batch_bytes = self._batch, [], 0
         self._jobs.begin(self._score, batch)
 
-    def _whole_batch(self) -> list[_Seen]:
-        batch, self._batch, self._batch_bytes = self._batch, [], 0
-        return batch
-
     def _score(self, batch: Sequence[_Seen]) -> None:
-        scores: list[float | None] = [None] * len(batch)
-        if self._own:
-            self._ask_custom(batch)
-        if self._model is not None:
-            scores = unsafe_scores(
-                [of.of_model for of in batch if of.of_model is not None], self._model
-            )
-        self._scores |= {of.sha256: score for of, score in zip(batch, scores, strict=True)}
-
-    def _ask_custom(self, batch: Sequence[_Seen]) -> None:
-        """Notes what rules of users measure of some images."""
-        inputs = Rows(pixels=[of.of_rules for of in batch])
         for limit in self._own:
+            inputs = Rows(pixels=[of.of_rules for of in batch])
             values, failures = computed(limit, inputs, len(batch))
             for of, value, is_broken in zip(batch, values.tolist(), failures.tolist(), strict=True):
                 self._values.setdefault(of.sha256, {})[limit.measure.column] = value
                 if is_broken:
                     self._failed_rules.setdefault(of.sha256, limit.name)
+        scores: list[float | None] = [None] * len(batch)
+        if self._model is not None:
+            pictures = [of.of_model for of in batch if of.of_model is not None]
+            scores = unsafe_scores(pictures, self._model)
+        self._scores |= {of.sha256: score for of, score in zip(batch, scores, strict=True)}
 
     def finish(self) -> None:
         """Waits for the rest, and drops the images that could not be scored.
@@ -129,8 +119,8 @@ class ImageScores:
         Raises:
           InterruptedError: the work of this thread was stopped.
         """
-        if batch := self._whole_batch():
-            self._jobs.begin(self._score, batch)
+        if self._batch:
+            self._jobs.begin(self._score, self._batch)
         for _ in self._jobs.until_done():
             self._count(len(self._images) - self.waiting)
         for sha256, rows in self._rows.items():

@@ -19,7 +19,7 @@ FILES, EXAMINE = "alignset.transforms.storage.files", "alignset.transforms.image
 # A moment: the function that is called then, with paths that match, and whether it is over.
 MOMENTS = {
     "texts": (FILES, "write_atomically", r"/text\.json$", False),
-    "fetching": (EXAMINE, "examined", r"", False),
+    "fetching": (EXAMINE, "decoded", r"", False),
     "finished": (FILES, "create", r"/winners/", False),
     "won": (FILES, "create", r"/winners/", True),
     "publishing": (FILES, "move", r"/attempts/.*\.tar$", False),
@@ -60,11 +60,11 @@ def watched(function, moments):
     return call
 
 
-def crashing(examined):
+def crashing(inner):
     def crash(look, *rest):
         if MARK in look.body:
             os.abort()
-        return examined(look, *rest)
+        return inner(look, *rest)
 
     return crash
 
@@ -81,7 +81,7 @@ class _Finder:
         def exec_module(module):
             load(module)
             if name == EXAMINE:
-                module.examined = crashing(module.examined)
+                module.decoded = crashing(module.decoded)
             if name == LOCK and "ALIGNSET_LEASE_S" in os.environ:
                 module.LEASE_S = float(os.environ["ALIGNSET_LEASE_S"])
             by_function = {}

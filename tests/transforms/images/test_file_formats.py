@@ -1,21 +1,68 @@
+"""What is known of a file without a decode, and that odd files are images or have a reason."""
+
+import struct
+import zlib
+
 import pytest
 
+from alignset.transforms.images import file_formats
+from alignset.transforms.images.examine import Image, Unusable, examine
 from alignset.transforms.images.file_formats import (
+    FileLook,
     foreign_kind,
     is_cut_bmp,
     png_lacks_pixels,
     signature_format,
     webp_canvas,
 )
-from tests.support.picture_files import HEIGHT, WIDTH, good_files
+from tests.support.jpeg_frames import lossless
+from tests.support.picture_files import HEIGHT, WIDTH, encoded, good_files, photograph
 
 GOOD = good_files()
 
 
-@pytest.mark.parametrize("name", [name for name in GOOD if name.startswith("webp")])
-def test_the_canvas_of_each_kind_of_webp(name: str) -> None:
-    assert webp_canvas(GOOD[name]) == (WIDTH, HEIGHT)
-    assert webp_canvas(GOOD[name][:25]) == (0, 0)
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width: int, height: int, colour: int, rows: bytes, *more: bytes, **other: int) -> bytes:
+    """A PNG of these filtered rows, with other chunks before them."""
+    head = struct.pack(
+        ">IIBBBBB", width, height, other.get("depth", 8), colour, 0, 0, other.get("interlaced", 0)
+    )
+    packed = zlib.compress(rows)
+    if "checksum" in other:
+        packed = packed[:-4] + struct.pack(">I", other["checksum"])
+    chunks = [chunk(b"IHDR", head), *more, chunk(b"IDAT", packed), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_whole_file(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each fact is found once, however often it is asked for."""
+    calls = []
+    for function in ("signature_format", "jpeg_segments", "jpeg_header", "has_too_many_scans"):
+        inner = getattr(file_formats, function)
+        counted = lambda *args, name=function, inner=inner: calls.append(name) or inner(*args)  # noqa: E731
+        monkeypatch.setattr(file_formats, function, counted)
+    body = bytearray(GOOD[name])
+    look = FileLook(bytes(body))
+    for _ in range(3):
+        assert (look.format, look.size, look.fault) == (name.split()[0], (WIDTH, HEIGHT), None)
+        assert (look.jpeg is not None) == (look.format == "jpeg")
+        assert isinstance(examine(look), Image)
+    assert len(calls) == len({*calls}) == (4 if look.format == "jpeg" else 1)
+    if look.format == "webp":
+        assert webp_canvas(bytes(body)) == (WIDTH, HEIGHT)
+        assert webp_canvas(bytes(body[:25])) == (0, 0)
+    if look.format == "png":
+        assert not png_lacks_pixels(bytes(body))
+        body[20:24] = (HEIGHT + 1).to_bytes(4, "big")
+        assert png_lacks_pixels(bytes(body))
+    if name == "bmp run length":  # two bytes hold 255 pixels at most
+        for more in (0, 1):
+            body[18:22] = (128 * len(body) // HEIGHT + more).to_bytes(4, "little")
+            assert is_cut_bmp(bytes(body)) == bool(more)
 
 
 @pytest.mark.parametrize(
@@ -41,19 +88,55 @@ def test_the_canvas_of_each_kind_of_webp(name: str) -> None:
 def test_what_is_no_image(body: bytes, kind: str) -> None:
     assert signature_format(body) is None
     assert foreign_kind(body) == kind
+    assert examine(body) == Unusable("not_an_image", kind)
 
 
-@pytest.mark.parametrize("name", [name for name in GOOD if name.startswith("png")])
-def test_a_png_has_just_the_pixels_that_its_header_promises(name: str) -> None:
-    body = bytearray(GOOD[name])
-    assert not png_lacks_pixels(bytes(body))
-    body[20:24] = (HEIGHT + 1).to_bytes(4, "big")
-    assert png_lacks_pixels(bytes(body))
+JPEG, PNG = GOOD["jpeg"], GOOD["png"]
+MANY_SCANS = encoded(photograph(), "JPEG", progressive=True)[:-2] + b"\xff\xda" * 99 + b"\xff\xd9"
+ROWS = bytes(10 * (1 + 30))
+LATE_HEADER = PNG[:8] + chunk(b"tEXt", b"a\0b") + chunk(b"IHDR", b"\0\0\xea\x60" * 2 + PNG[24:29])
+FAULTS = {
+    "no end": (JPEG[:-2], "truncated"),
+    "no scan": (JPEG[:100], "truncated"),
+    "a thousand segments": (b"\xff\xd8" + b"\xff\xe0\0\2" * 1001 + JPEG[2:], "broken"),
+    "a thousand segments and no end": (b"\xff\xd8" + b"\xff\xe0\0\2" * 1001, "broken"),
+    "a MiB of fill bytes": (JPEG[:2] + b"\xff" * ((1 << 20) + 2) + JPEG[2:], "broken"),
+    "lossless": (lossless(64, 64, 1), "lossless"),
+    "too many scans": (MANY_SCANS, "too_many_scans"),
+    "PNG without its end": (PNG[:-12], "truncated"),
+    "PNG with a wrong sum": (PNG[:-20] + b"?" + PNG[-19:], "broken"),
+    "PNG whose header is not first": (LATE_HEADER + PNG[33:], "broken"),
+    "WebP": (GOOD["webp"][:-1], "truncated"),
+    "GIF": (GOOD["gif"][:-1], "truncated"),
+    "AVIF": (GOOD["avif"][:-1], "truncated"),
+}
+SEEN_AT_ITS_DECODE = {
+    "a wrong sum of the stream": (png(10, 10, 2, ROWS, checksum=1), "broken"),
+    "interlaced, too few rows": (png(40, 40, 2, ROWS, interlaced=1), "truncated"),
+    "too few rows": (png(10, 11, 2, ROWS), "truncated"),
+    "no such filter": (png(10, 10, 2, b"\x09" + ROWS[1:]), "broken"),
+    "no pixels": (png(0, 10, 2, b""), "broken"),
+    "no palette": (png(10, 10, 3, ROWS), "broken"),
+    "a depth that there is not": (png(10, 10, 2, ROWS, depth=4), "broken"),
+    "a colour that there is not": (png(10, 10, 5, ROWS), "broken"),
+    "an order that there is not": (png(10, 10, 0, ROWS, interlaced=2), ""),
+    "too many rows": (png(10, 9, 2, ROWS), ""),
+    "a chunk that must be understood": (png(10, 10, 2, ROWS, chunk(b"ABCD", b"")), ""),
+    "thousands of chunks": (png(10, 10, 2, ROWS, *[chunk(b"tIME", b"")] * 8_192), ""),
+    "EXIF": (png(10, 10, 2, ROWS, chunk(b"eXIf", b"MM\0*\0\0\0\x08\0\0\0\0\0\0")), ""),
+    "XMP": (png(10, 10, 2, ROWS, chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0")), ""),
+    "one colour that is transparent": (png(10, 10, 2, ROWS, chunk(b"tRNS", bytes(6))), ""),
+}
 
 
-def test_a_run_length_coded_bitmap_cannot_promise_more_than_its_bytes_can_hold() -> None:
-    body = bytearray(GOOD["bmp run length"])
-    body[18:22] = (128 * len(body) // HEIGHT).to_bytes(4, "little")
-    assert not is_cut_bmp(bytes(body))
-    body[18:22] = (128 * len(body) // HEIGHT + 1).to_bytes(4, "little")
-    assert is_cut_bmp(bytes(body))
+@pytest.mark.parametrize("name", FAULTS | SEEN_AT_ITS_DECODE)
+def test_odd_files_are_pictures_or_have_a_reason(name: str) -> None:
+    body, fault = (FAULTS | SEEN_AT_ITS_DECODE)[name]
+    if name in FAULTS:
+        assert (FileLook(body).refusal or FileLook(body).fault) == fault
+    verdict = examine(body)
+    if fault:
+        assert isinstance(verdict, Unusable)
+        assert (verdict.reason, verdict.detail) == ("undecodable", fault)
+    else:
+        assert isinstance(verdict, Image)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from alignset.transforms.images import examine as examine_module
+from alignset.transforms.images import resize
 from alignset.transforms.images.examine import Image, examine
 from alignset.transforms.images.resize import Encoder, plain_form
 from alignset.transforms.images.resize_settings import EncodingError, ResizeSettings
@@ -70,42 +70,26 @@ def test_originals_are_kept_or_become_a_png_that_shows_the_same(name: str) -> No
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_what_is_shown_at_a_look_becomes_the_same_png(name: str) -> None:
-    """As the encoder makes of the file later on; a plain file stays itself."""
-    image = examine(GOOD[name], keep_shown=True)
+def test_what_is_seen_at_a_look_becomes_the_same_png(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the encoder makes of the file later on, which a larger image, or one whose PNG cannot be
+    written, is left to; a plain file stays itself."""
+    image = examine(GOOD[name], keep_picture=True)
     assert isinstance(image, Image)
     body, kept = plain_form(GOOD[name], image)
     assert kept.grey is kept.picture is None
     assert ORIGINAL(body, kept) == ORIGINAL(GOOD[name], sized(GOOD[name]))
-    assert (body == GOOD[name]) == (image.picture is None)
-    assert image.picture is None or not image.plain
-
-
-@pytest.mark.parametrize("kind", ["AVIF", "GIF", "BMP"])
-def test_only_pictures_of_few_pixels_are_shown(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    body = encoded(photograph(), kind)
-    for most in (WIDTH * HEIGHT, WIDTH * HEIGHT - 1):
-        monkeypatch.setattr(examine_module, "MOST_SHOWN", most)
-        image = examine(body, keep_shown=True)
-        assert isinstance(image, Image)
-        assert (image.picture is not None) == (most == WIDTH * HEIGHT)
-    assert sized(body).picture is None
-
-
-def test_a_png_that_cannot_be_written_at_a_look_is_left_to_the_encoder(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    body = encoded(photograph(), "GIF")
-    image = examine(body, keep_shown=True)
-    assert isinstance(image, Image)
+    assert (body == GOOD[name]) == image.plain
+    with monkeypatch.context() as patched:
+        patched.setattr(resize, "MOST_PIXELS", WIDTH * HEIGHT - 1)
+        assert plain_form(GOOD[name], image) == (GOOD[name], image)
 
     def failing(*_: object) -> bytes:
         raise MemoryError("no room")
 
-    monkeypatch.setattr("deflate.zlib_compress", failing)
-    assert plain_form(body, image) == (body, image)
-    with pytest.raises(EncodingError):
-        ORIGINAL(body, image)
+    monkeypatch.setattr(resize, "png_of", failing)
+    assert plain_form(GOOD[name], image) == (GOOD[name], image)
 
 
 def test_what_becomes_a_png_carries_its_colour_profile_and_no_other_metadata() -> None:

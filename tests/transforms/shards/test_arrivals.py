@@ -16,13 +16,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import skimage.data
+import simplejpeg
 from PIL import Image as PillowImage
+from PIL import PngImagePlugin
 
-from alignset.transforms.blocklists import kinds as k
 from alignset.transforms.blocklists.blocklists import Blocklists
-from alignset.transforms.blocklists.compiled_list import compile_list
-from alignset.transforms.decontamination.copy_index import QUICK_ERROR
+from alignset.transforms.blocklists.compiled_list import compile_images, compile_list
 from alignset.transforms.decontamination.copy_index_files import build_copy_index
 from alignset.transforms.decontamination.copy_planes import image_planes
 from alignset.transforms.decontamination.evaluation_index import IMAGE_ROWS, IMAGES, EvaluationIndex
@@ -31,13 +30,14 @@ from alignset.transforms.fetching.body_memory import TakenBytes
 from alignset.transforms.fetching.fetch import Fetched, fetch_all
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.examine import Image, Unusable, examine
-from alignset.transforms.images.file_formats import FileLook
 from alignset.transforms.rules.catalogue import RunRules
+from alignset.transforms.safety.model_files import describe_model
 from alignset.transforms.shards import arrivals as arrivals_module
 from alignset.transforms.shards.arrivals import Arrivals, blocked_by
 from alignset.transforms.shards.shard_images import ShardImages
 from tests.support.bad_web import BODY, bad_web
 from tests.support.made_images import empty_images
+from tests.support.onnx_files import write_model
 from tests.support.picture_files import encoded, photograph
 from tests.support.rules import run_rules
 
@@ -51,19 +51,15 @@ def scene(seed: int, size: tuple[int, int] = (250, 240)) -> bytes:
     return encoded(picture, "JPEG", quality=80)
 
 
-def whole_hash(body: bytes) -> int:
-    return int(str(imagehash.phash(PillowImage.open(io.BytesIO(body)))), 16)
-
-
-def looked_at(body: bytes, *, in_full: bool) -> Image:
-    image = examine(body, in_full=in_full, keep_grey=True)
+def looked_at(body: bytes) -> Image:
+    image = examine(body, keep_grey=True, keep_picture=True)
     assert isinstance(image, Image)
     return image
 
 
 def index_of(bodies: list[bytes], folder: Path) -> EvaluationIndex:
     """An index of images, named by their numbers."""
-    build_copy_index([image_planes([looked_at(b, in_full=True) for b in bodies])], folder)
+    build_copy_index([image_planes([looked_at(body) for body in bodies])], folder)
     rows = [["exam", str(number), ""] for number in range(len(bodies))]
     images = pa.table(list(map(list, zip(*rows, strict=True))), schema=IMAGE_ROWS)
     pq.write_table(images, folder / IMAGES)
@@ -85,20 +81,39 @@ def judged(
     return images, measures
 
 
-def test_a_near_image_is_decoded_whole_before_it_is_judged(tmp_path: Path):
-    body = encoded(PillowImage.fromarray(skimage.data.rocket()), "JPEG")
-    index = index_of([body], tmp_path)
-    quick, whole = index.nearest(
-        image_planes([looked_at(body, in_full=in_full) for in_full in (False, True)])
+def test_each_image_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a score, looks, lists of hashes and of images, and a nearest evaluation image."""
+    bodies = [scene(n) for n in range(3)] + [encoded(photograph(4), "PNG"), scene(1)]
+    decodes = []
+    decode, load = simplejpeg.decode_jpeg, PngImagePlugin.PngImageFile.load_prepare
+    monkeypatch.setattr(
+        simplejpeg, "decode_jpeg", lambda *args, **how: decodes.append(1) or decode(*args, **how)
     )
-    assert quick is not None
-    assert whole is not None
-    assert whole.distance < quick.distance < QUICK_ERROR
-    images, measures = judged([Fetched(0, body, None)], index, tmp_path)
-    assert measures["evaluation_distance"].to_pylist() == [whole.distance]
-    assert measures["evaluation_image"].to_pylist() == ["0"]
-    assert images.reasons == ["evaluation_overlap"]
-    assert images.looks[0].phash == looked_at(body, in_full=False).phash
+    index = index_of(bodies[:1], tmp_path)
+    (tmp_path / "listed.png").write_bytes(bodies[3])
+    found = Blocklists(
+        (
+            compile_images(str(tmp_path / "listed.png"), str(tmp_path)),
+            *lists(tmp_path, f"phash:{looked_at(bodies[1]).phash:016x}").lists,
+        )
+    )
+    decodes.clear()
+    monkeypatch.setattr(
+        PngImagePlugin.PngImageFile, "load_prepare", lambda file: decodes.append(1) or load(file)
+    )
+    model = describe_model(str(write_model(tmp_path)))
+    images = empty_images(tmp_path, 5, RULES, unsafe_model=model, looks=True, blocklists=found)
+    with Arrivals(images, index, lambda done: None) as arrivals:
+        arrivals.take_in(Fetched(row, body, None) for row, body in enumerate(bodies))
+        measures = arrivals.judge()
+    assert len(decodes) == len(bodies)
+    images.spool.close()
+    distances = measures["evaluation_distance"].to_pylist()
+    assert distances[0] == 0
+    assert images.reasons[0] == "evaluation_overlap"
+    assert images.reasons[1:] == ["blocked", None, "blocked", "blocked"]
+    assert measures["unsafe_score"].null_count == 3
+    assert measures["trimmed_phash"].null_count == 4
 
 
 def test_images_come_in_any_order_and_each_keeps_its_row(tmp_path: Path):
@@ -188,32 +203,24 @@ def lists(folder: Path, *entries: str) -> Blocklists:
 
 
 def list_of(found: Blocklists, body: bytes) -> str | None:
-    image = examine(body)
-    assert isinstance(image, Image)
-    return blocked_by(found, FileLook(body), hashlib.sha256(body).digest(), image)
+    return blocked_by(found, body, hashlib.sha256(body).digest(), looked_at(body))
 
 
 PHOTO = encoded(photograph(1, 600, 400), "JPEG")
 
 
-@pytest.mark.parametrize("size", [(600, 400), (60, 40)])
-def test_a_list_knows_an_image_by_its_look_as_others_hash_it(
+@pytest.mark.parametrize("size", [(1200, 800), (600, 400), (60, 40)])
+def test_a_list_knows_an_image_by_the_hash_that_others_have_of_it(
     tmp_path: Path, size: tuple[int, int]
 ) -> None:
-    """A JPEG is hashed by its thumbnail, whose hash may be far from imagehash's."""
-    seed = int(np.random.SeedSequence().entropy % 2**32)
-    print("seed", seed)
-    pixels = np.random.default_rng(seed).integers(0, 256, (*size[::-1], 3), np.uint8)
-    body = encoded(PillowImage.fromarray(pixels), "JPEG")
-    whole = whole_hash(body)
-    found = lists(tmp_path, f"phash:{whole:016x}")
-    quick = examine(body)
-    assert isinstance(quick, Image)
-    off = (whole ^ int(quick.phash)).bit_count()  # of noise now and then 8 bits
-    for least in (found.min_phash_distance, 1):
-        lists_of = Blocklists(found.lists, min_phash_distance=least)
-        expected = "l.txt:phash" if off < least + k.QUICK_ERROR else None
-        assert list_of(lists_of, body) == expected
+    body = encoded(photograph(3, *size), "JPEG")
+    whole = imagehash.phash(PillowImage.open(io.BytesIO(body)))
+    found = lists(tmp_path, f"phash:{whole}")
+    assert list_of(found, body) == "l.txt:phash"
+    off = (int(str(whole), 16) ^ looked_at(body).phash).bit_count()
+    assert off <= 4
+    nearer = Blocklists(found.lists, min_phash_distance=off)
+    assert list_of(nearer, body) is None
     assert list_of(found, encoded(photograph(2, *size), "PNG")) is None
 
 

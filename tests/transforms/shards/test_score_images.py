@@ -1,18 +1,23 @@
 """A shard's scores: each file once, only where the size is right, whoever comes first."""
 
+import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
 from alignset.transforms.images.examine import Image, examine
+from alignset.transforms.rules.catalogue import RunRules
+from alignset.transforms.rules.rule import Rows
 from alignset.transforms.safety.model_files import UnsafeModel, describe_model
 from alignset.transforms.shards import score_images
 from alignset.transforms.shards.score_images import ImageScores
 from alignset.transforms.shards.shard_images import ShardImages
 from tests.support.made_images import images_of
 from tests.support.onnx_files import write_model
-from tests.support.picture_files import encoded, good_files
+from tests.support.picture_files import encoded
 from tests.support.rules import run_rules
 
 
@@ -22,17 +27,17 @@ def model(tmp_path: Path) -> UnsafeModel:
 
 
 @pytest.fixture
-def scored(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """The files that are scored from now on."""
-    bodies: list[bytes] = []
+def scored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The red of each image that is scored from now on."""
+    reds: list[int] = []
     inner = score_images.unsafe_scores
 
-    def noted(images: list, model: UnsafeModel, *more: object) -> list:
-        bodies.extend(body for body, _ in images)
-        return inner(images, model)
+    def noted(pictures: list, model: UnsafeModel) -> list:
+        reds.extend(int(pixels.max()) for pixels in pictures)
+        return inner(pictures, model)
 
     monkeypatch.setattr(score_images, "unsafe_scores", noted)
-    return bodies
+    return reds
 
 
 def red(share: int, width: int = 120, height: int = 110) -> bytes:
@@ -40,20 +45,16 @@ def red(share: int, width: int = 120, height: int = 110) -> bytes:
 
 
 def scores_of(
-    bodies: list[bytes],
-    model: UnsafeModel | None,
-    folder: Path,
-    at_once: int = 3,
-    looks: list[Image] | None = None,
+    bodies: list[bytes], model: UnsafeModel | None, folder: Path
 ) -> tuple[list[float | None], ShardImages]:
-    rules = run_rules(min_image_side=100)
-    images = images_of(folder, bodies, rules, looks, unsafe_model=model)
+    images = images_of(folder, bodies, run_rules(min_image_side=100), unsafe_model=model)
     counts: list[int] = []
     scores = ImageScores(images, counts.append)
     try:
-        for first in range(0, len(bodies), at_once):
-            rows = range(first, min(first + at_once, len(bodies)))
-            scores.add(row for row in rows if images.looks[row])
+        for row, body in enumerate(bodies):
+            image = examine(body, keep_picture=True)
+            if isinstance(image, Image):
+                scores.add(row, image)
         scores.finish()
     finally:
         scores.cancel()
@@ -63,31 +64,54 @@ def scores_of(
     return scores.columns()["unsafe_score"].to_pylist(), images
 
 
-@pytest.mark.parametrize("at_once", [1, 3, 50])
-def test_each_row_has_its_score(at_once: int, model: UnsafeModel, tmp_path: Path) -> None:
-    bodies = [red(51 * (n % 6)) + bytes(n) for n in range(23)]  # Pillow reads no further
-    scores, images = scores_of(bodies, model, tmp_path, at_once)
-    assert scores == [round(n % 6 / 5, 4) for n in range(23)]
-    assert images.reasons == [None] * 23
-
-
-def test_a_file_is_scored_once_and_only_where_its_size_is_right(
-    model: UnsafeModel, tmp_path: Path, scored: list[bytes]
+def test_each_row_has_its_score_and_each_file_is_scored_once(
+    model: UnsafeModel, tmp_path: Path, scored: list[int]
 ) -> None:
-    bodies = [red(51), red(255), red(51), red(51)]
-    assert scores_of(bodies, model, tmp_path)[0] == [0.2, 1.0, 0.2, 0.2]
-    assert sorted(scored) == sorted([red(51), red(255)])
-    bodies = [red(102, 100, 300), red(102, 101, 303), red(102, 101, 302), b"<html>"]
-    assert scores_of(bodies, model, tmp_path)[0] == [None, None, 0.4, None]
-    assert scored[2:] == [bodies[2]]
+    """However few batches may wait."""
+    bodies = [red(51 * (n % 6)) + bytes(n) for n in range(90)]  # Pillow reads no further
+    scores, images = scores_of([*bodies, *bodies[:3], b"<html>"], model, tmp_path)
+    assert scores == [round(n % 6 / 5, 4) for n in (*range(90), 0, 1, 2)] + [None]
+    assert images.reasons == [None] * 93 + ["not_an_image"]
+    assert sorted(scored) == sorted(51 * (n % 6) for n in range(90))
     assert scores_of([red(51)], None, tmp_path)[0] == [None]  # without a model
-    assert len(scored) == 3
+    assert len(scored) == 90
 
 
 def test_an_image_that_cannot_be_scored_is_dropped_as_ours(
-    model: UnsafeModel, tmp_path: Path
+    model: UnsafeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, cut = good_files()["png"], good_files()["png"][:300]
-    scores, images = scores_of([cut, whole], model, tmp_path, looks=[examine(whole)] * 2)
-    assert [score is None for score in scores] == [True, False]
-    assert (images.reasons, images.details) == (["undecodable", None], ["unexpected", None])
+    monkeypatch.setattr(score_images, "unsafe_scores", lambda pictures, _: [None] * len(pictures))
+    scores, images = scores_of([red(51)], model, tmp_path)
+    assert scores == [None]
+    assert (images.reasons, images.details) == (["undecodable"], ["unexpected"])
+
+
+def test_memory_of_what_rules_of_users_see_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch is given to them at so many bytes, and few wait: each of 3 MB here."""
+    body = encoded(PillowImage.new("RGB", (1000, 1000)), "PNG")
+    bodies = [body + bytes(n) for n in range(40)]
+    groups: list[int] = []
+
+    def computed(limit: object, rows: Rows, size: int) -> tuple[np.ndarray, np.ndarray]:
+        groups.append(size)
+        widths = [float(pixels.shape[1]) for pixels in rows["pixels"]]
+        return np.array(widths), np.zeros(size, np.bool_)
+
+    limit = SimpleNamespace(name="max_wide", measure=SimpleNamespace(column="wide"))
+    monkeypatch.setattr(RunRules, "computing", lambda self, stage: [limit])
+    monkeypatch.setattr(score_images, "computed", computed)
+    monkeypatch.setattr(score_images, "MOST_SHOWN", 6_000_000)
+    images = images_of(tmp_path, bodies, run_rules())
+    scores = ImageScores(images, lambda done: None)
+    tracemalloc.start()
+    for row in range(40):
+        scores.add(row, examine(bodies[row], keep_picture=True))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    scores.finish()
+    images.spool.close()
+    assert scores.columns()["wide"].to_pylist() == [1000.0] * 40
+    assert sorted(groups) == [2] * 20
+    assert peak < 60_000_000
