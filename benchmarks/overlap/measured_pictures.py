@@ -15,10 +15,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as PillowImage
 
-from alignset.transforms.decontamination.copy_planes import plane_row
-from alignset.transforms.images.displayed_picture import displayed_picture, small_grey
+from alignset.transforms.decontamination.copy_planes import image_planes
+from alignset.transforms.images.displayed_picture import displayed_picture
 from alignset.transforms.images.examine import Image, examine
-from alignset.transforms.images.open_picture import open_picture
 from benchmarks.overlap.alterations import ALTERATIONS, Picture
 from benchmarks.overlap.packages import HELD_OUT_PACKAGES
 from benchmarks.overlap.pictures import held_out_pictures
@@ -36,7 +35,7 @@ class Pictures:
 
     Attributes:
       names: of n images.
-      thumbnails: uint8[n, 2, 64, 64], a `plane_row` each, of the image decoded whole.
+      planes: uint8[n, 2, 64, 64], the whole and the trimmed thumbnail of each.
       phashes: uint64[n].
       is_jpeg: bool[n]. JPEGs are photographs mostly; the others are drawings, charts, screenshots.
       sides_px: int32[n], of the shorter side.
@@ -134,19 +133,13 @@ def _kept(
         return Pictures(**kept)
 
 
-def _row(name: str, body: bytes, image: Image, is_jpeg: bool, side_px: int) -> Row:
-    """Decoded whole, as where a copy is decided."""
-    grey = small_grey(displayed_picture(open_picture(body, image.format)).convert("L"))
-    return name, plane_row(grey), image.phash, is_jpeg, side_px
-
-
 def _rows_of_file(item: tuple[str, bytes]) -> list[Row]:
     name, body = item
-    image = examine(body)
+    image = examine(body, keep_grey=True)
     if not isinstance(image, Image):
         return []
     side_px = min(image.width, image.height)
-    return [_row(name, body, image, image.format == "jpeg", side_px)]
+    return [(name, image_planes([image])[0], image.phash, image.format == "jpeg", side_px)]
 
 
 def _rows_of_alterations(item: tuple[str, bytes]) -> list[Row]:
@@ -154,11 +147,11 @@ def _rows_of_alterations(item: tuple[str, bytes]) -> list[Row]:
     picture = opened(body)
     rows = []
     for alteration in ALTERATIONS:
-        file = alteration.file_of(picture, name)
-        image = examine(file)
+        image = examine(alteration.file_of(picture, name), keep_grey=True)
         assert isinstance(image, Image)  # Pillow wrote it just now
         is_jpeg = body.startswith(b"\xff\xd8")
-        rows.append(_row(f"{name}: {alteration.name}", file, image, is_jpeg, 0))
+        of_name = f"{name}: {alteration.name}"
+        rows.append((of_name, image_planes([image])[0], image.phash, is_jpeg, 0))
     return rows
 
 

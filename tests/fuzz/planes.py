@@ -1,5 +1,5 @@
-"""Small stages of noise, edges and nothing at all, one placed on the other anyhow: the kernels of
-the check for copies, with bounds checks on, against OpenCV and numpy."""
+"""Small stages of noise, edges and nothing at all, one placed on the other anyhow: what the check
+for copies makes of them is finite and in its range."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 
 from alignset.transforms.decontamination.copy_check import Query, correlated_cells
-from alignset.transforms.decontamination.plane_alignment import Aligner
-from alignset.transforms.decontamination.plane_placement import (
-    OUTSIDE,
-    best_match,
+from alignset.transforms.decontamination.copy_index import distance_of, plane_distance
+from alignset.transforms.decontamination.plane_alignment import (
+    agreement_of,
+    aligned,
     is_plausible,
     place,
     placement_of,
@@ -41,32 +41,7 @@ def _placement(random: Random) -> np.ndarray:
         size = random.uniform(0.4, 1.5)
         return placement_of(size, random.uniform(-40, 40), random.uniform(-40, 40))
     values = [random.choice([0, 1, -1, 64, 1e9, -1e30, random.gauss(0, 3)]) for _ in range(6)]
-    return np.array(values, np.float64).reshape(2, 3)
-
-
-def _check_place(random: Random, samples: np.ndarray) -> None:
-    placement = _placement(random)
-    there = np.empty((SIDE_PX, SIDE_PX), np.float32)
-    place(samples, placement, there)
-    y, x = np.mgrid[:SIDE_PX, :SIDE_PX]
-    if np.abs(placement).max() > 100:
-        return
-    at = np.einsum("ij,jyx->iyx", placement, np.stack([x, y, np.ones_like(x)]).astype(float))
-    clear = ((at > 0.01) & (at < SIDE_PX - 1.01)).all(0)
-    left, top = (np.clip(np.floor(v), 0, SIDE_PX - 2).astype(int) for v in at)
-    across, down = at[0] - left, at[1] - top
-    upper = samples[top, left] * (1 - across) + samples[top, left + 1] * across
-    lower = samples[top + 1, left] * (1 - across) + samples[top + 1, left + 1] * across
-    expected = upper * (1 - down) + lower * down
-    assert np.abs(there - expected)[clear].max(initial=0) < 0.2
-    beyond = ((at < -0.01) | (at > SIDE_PX - 0.99)).any(0)
-    assert np.all(there[beyond] == OUTSIDE)
-
-
-def _check_matching(query: np.ndarray, evaluation: np.ndarray) -> None:
-    score, placement = best_match(query, evaluation)
-    assert -1.01 < score < 1.01
-    assert is_plausible(placement)
+    return np.array(values, np.float32).reshape(2, 3)
 
 
 def check(random: Random) -> None:
@@ -75,14 +50,18 @@ def check(random: Random) -> None:
         evaluation = query
     greys = [plane.astype(np.float32) - 128 for plane in (query, evaluation)]
     greys[0][random.randrange(SIDE_PX), random.randrange(SIDE_PX)] = random.choice(VALUES)
-    _check_place(random, greys[1])
+    placement = _placement(random)
+    there, inside = place(greys[1], placement)
+    assert set(np.unique(inside)) <= {0, 1}
+    assert np.abs(there).max() <= 129
+    assert -1.01 < agreement_of(*greys, placement) < 1.01
+    found = aligned(*greys, placement, random.randrange(1, 13))
+    assert found is None or is_plausible(found)
     inside = (np.random.default_rng(random.randrange(99)).random((64, 64)) < 0.9).astype("f4")
     counts, totals, agreeing = correlated_cells(*greys, inside, 11, 2.0, 0.6)
     assert np.all((agreeing >= 0) & (agreeing <= counts) & (np.abs(totals) <= 1.01 * counts + 1))
-    halves = [cv2.resize(grey, (32, 32), interpolation=cv2.INTER_AREA) / 30 for grey in greys]
-    _check_matching(*halves)
-    refined = Aligner(halves[0]).refined(halves[1], _placement(random), random.randrange(13))
-    assert refined.shape == (2, 3)
-    numbers = Query(query).check(evaluation, _placement(random))
+    numbers = Query(query).check(evaluation, placement)
     assert np.isfinite(numbers).all(), numbers
     assert 0 <= min(numbers.plain, numbers.overlap) <= max(numbers.plain, numbers.overlap) <= 1
+    assert 0 <= distance_of(numbers) < 1
+    assert 0 <= plane_distance(query, evaluation) < 1

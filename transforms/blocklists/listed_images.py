@@ -18,6 +18,7 @@ from alignset.transforms.decontamination.copy_index_files import build_copy_inde
 from alignset.transforms.decontamination.copy_planes import image_planes
 from alignset.transforms.images.examine import Image, Unusable, examine
 from alignset.transforms.images.file_formats import IMAGE_EXTENSIONS
+from alignset.transforms.rules.overlap import COPY_DISTANCE
 from alignset.transforms.storage.files import match, open_to_read
 
 MOST_IMAGES = 10_000  # which take 0.3 GB and 30 s of each worker
@@ -76,4 +77,8 @@ class ListedImages:
         Args:
           image: what `examine` said of the file with `keep_grey`.
         """
-        return self._index.copied_by(body, image)
+        look = image or examine(body, keep_grey=True)
+        if isinstance(look, Unusable):
+            return None
+        (nearest,) = self._index.nearest(image_planes([look]))
+        return nearest if nearest and nearest.distance < COPY_DISTANCE else None

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import apache_beam as beam
 
 from alignset.transforms.decontamination.copy_planes import image_planes
-from alignset.transforms.decontamination.evaluation_index import EvaluationIndex, open_index
-from alignset.transforms.images.examine import Image, examine
+from alignset.transforms.decontamination.evaluation_index import open_index
+from alignset.transforms.images.examine import Image, Unusable, examine
 
 _IMAGES_AT_ONCE, _BYTES_AT_ONCE = 64, 1 << 25
 
@@ -32,34 +32,23 @@ class NearestImage(NamedTuple):
     fault: str | None = None
 
 
-def nearest_images(
-    bodies: Sequence[bytes], index: EvaluationIndex, min_distance: float
-) -> list[NearestImage]:
-    """The nearest evaluation image of each image.
-
-    Args:
-      bodies: of the image files. min_distance: what is nearer is a copy.
-    """
-    images = [examine(body, keep_grey=True) for body in bodies]
-    found = iter(index.nearest(image_planes([of for of in images if isinstance(of, Image)])))
-    nearest = [next(found) if isinstance(image, Image) else None for image in images]
-    named = index.names([near and near.row for near in nearest]).to_pylist()
-    return [
-        NearestImage(fault=f"{image.reason}: {image.detail}")
-        if not isinstance(image, Image)
-        else NearestImage()
-        if near is None
-        else NearestImage(near.distance < min_distance, name["set"], name["name"], near.distance)
-        for image, near, name in zip(images, nearest, named, strict=True)
-    ]
-
-
 def _compared(
     images: list[tuple[Any, bytes]], place: str, min_distance: float
 ) -> Iterator[tuple[Any, NearestImage]]:
-    if index := open_index(place):
-        keys, bodies = zip(*images, strict=True)
-        yield from zip(keys, nearest_images(bodies, index, min_distance), strict=True)
+    if not (index := open_index(place)):
+        return
+    looks = [examine(body, keep_grey=True) for _, body in images]
+    found = iter(index.nearest(image_planes([look for look in looks if isinstance(look, Image)])))
+    nearest = [next(found) if isinstance(look, Image) else None for look in looks]
+    named = index.names([near and near.row for near in nearest]).to_pylist()
+    for (key, _), look, near, name in zip(images, looks, nearest, named, strict=True):
+        if isinstance(look, Unusable):
+            yield key, NearestImage(fault=f"{look.reason}: {look.detail}")
+        elif near is None:
+            yield key, NearestImage()
+        else:
+            is_copy = near.distance < min_distance
+            yield key, NearestImage(is_copy, name["set"], name["name"], near.distance)
 
 
 def _weight(image: tuple[Any, bytes]) -> int:

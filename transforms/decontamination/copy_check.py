@@ -13,25 +13,25 @@ import numpy as np
 import numpy.typing as npt
 
 from alignset.transforms.decontamination.copy_planes import SIDE_PX, Plane
-from alignset.transforms.decontamination.plane_alignment import Aligner, blurred, normalised_detail
-from alignset.transforms.decontamination.plane_placement import (
-    HALF_PX,
+from alignset.transforms.decontamination.plane_alignment import (
     LEAST_OVERLAP,
     Placement,
     Samples,
     agreement_of,
-    best_match,
-    doubled,
-    halved,
-    is_plausible,
-    place_inside,
+    aligned,
+    blurred,
+    normalised_detail,
+    place,
+    resized,
 )
 
 _LOCAL_PX = 5.0  # of the local contrast of a thumbnail
-_HALF_STEPS, _STEPS = 10, 5
-# Correlations of the detail of half the side, from which on no other start is tried; below which no
-# other start helps; and below which the pair is not compared any further.
-_GOOD_AGREEMENT, _LEAST_NEAR_AGREEMENT, _LEAST_AGREEMENT = 0.8, 0.4, 0.55
+_HALF_PX = 32  # of a side: coarse enough that a tenth of it is found
+_HALF_STEPS, _STEPS = 6, 3
+# Of the detail that is aligned: smooth, so that a variant's start is near enough; then fine.
+_HALF_BLUR_PX, _BLUR_PX = 2.0, 0.7
+# Correlation of the detail of half the side below which the pair is not compared any further.
+_LEAST_AGREEMENT = 0.45
 # The same by the index's variant, unmoved. Below it the image does not lie where that says.
 _LEAST_UNMOVED_AGREEMENT = 0.4
 _GOOD_CORRELATION = 0.95  # of both scales where the index's variant says, not to align at all
@@ -112,7 +112,10 @@ class Query:
     """A thumbnail to be checked against several: what is computed of it alone is computed once."""
 
     def __init__(self, plane: Plane) -> None:
-        self.plane = plane
+        self.plane, self._grey = plane, _grey(plane)
+        self._corners = share_around_corners(self._grey)
+        self._half = _half_detail(plane)
+        self._smooth = blurred(self._half, _HALF_BLUR_PX)
 
     def check(self, evaluation: Plane, start: Placement) -> PairCheck:
         """How far the thumbnail agrees with an evaluation image's.
@@ -124,9 +127,12 @@ class Query:
         refused = UNLIKE._replace(corners=self._corners)
         if self._corners < LEAST_CORNERS:
             return refused
-        half, half_start = _half_detail(evaluation), halved(start)
-        unmoved = agreement_of(self._half, half, half_start)
-        agreement, placement = self._placement(half, half_start, unmoved)
+        half, near = _half_detail(evaluation), resized(start, 0.5)
+        agreement = unmoved = agreement_of(self._half, half, near)
+        found = aligned(self._smooth, blurred(half, _HALF_BLUR_PX), near, _HALF_STEPS)
+        if found is not None:
+            agreement = agreement_of(self._half, half, found)
+            agreement, near = max((agreement, found), (unmoved, near), key=lambda of: of[0])
         if agreement < _LEAST_AGREEMENT:
             return refused
         grey, check = _grey(evaluation), UNLIKE
@@ -137,68 +143,25 @@ class Query:
         if unmoved > _LEAST_UNMOVED_AGREEMENT:
             check = self._compared(grey, start)
         if min(check.coarse_correlation, check.fine_correlation) < _GOOD_CORRELATION:
-            detail = blurred(normalised_detail(evaluation, _LOCAL_PX), 1.0)
-            aligned = self._aligner.refined(detail, doubled(placement), _STEPS, 2)
-            moved = self._compared(grey, aligned)
+            near = resized(near, 2)
+            found = aligned(self._detail, _detail(evaluation), near, _STEPS)
+            moved = self._compared(grey, near if found is None else found)
             if moved.agreement > check.agreement:
                 check = moved
-        plain = max(self._plain, share_of_one_tone(evaluation))
+        plain = max(share_of_one_tone(of) for of in (self.plane, evaluation))
         return check._replace(corners=corners, plain=plain)
 
-    def _placement(
-        self, half: Samples, start: Placement, unmoved: float
-    ) -> tuple[float, Placement]:
-        """How well the thumbnail agrees with the other, and where it lies on it; of half the
-        side."""
-        smooth = blurred(half, 1.0)
-        near = self._half_aligner.refined(smooth, start, _HALF_STEPS)
-        agreement = agreement_of(self._half, half, near)
-        if agreement > _GOOD_AGREEMENT:
-            return agreement, near
-        if unmoved > agreement:
-            agreement, near = unmoved, start
-        if agreement < _LEAST_NEAR_AGREEMENT:
-            return agreement, near
-        _, found = best_match(self._half, half)
-        far = self._half_aligner.refined(smooth, found, _HALF_STEPS)
-        far_agreement = agreement_of(self._half, half, far)
-        if far_agreement > agreement:
-            return far_agreement, far
-        return agreement, near
-
     @cached_property
-    def _half(self) -> Samples:
-        return _half_detail(self.plane)
-
-    @cached_property
-    def _half_aligner(self) -> Aligner:
-        return Aligner(self._half)
-
-    @cached_property
-    def _aligner(self) -> Aligner:
-        return Aligner(normalised_detail(self.plane, _LOCAL_PX))
-
-    @cached_property
-    def _corners(self) -> float:
-        return share_around_corners(self._grey)
-
-    @cached_property
-    def _plain(self) -> float:
-        return share_of_one_tone(self.plane)
-
-    @cached_property
-    def _grey(self) -> Samples:
-        return _grey(self.plane)
+    def _detail(self) -> Samples:
+        return _detail(self.plane)
 
     @cached_property
     def _fine(self) -> Samples:
         return self._grey - blurred(self._grey, _FINE_BAND_PX)
 
     def _compared(self, evaluation: Samples, placement: Placement) -> PairCheck:
-        if not is_plausible(placement):
-            return UNLIKE
-        there, inside = np.empty_like(evaluation), np.empty_like(evaluation)
-        overlap = place_inside(evaluation, placement, there, inside)
+        there, inside = place(evaluation, placement)
+        overlap = float(inside.mean())
         if overlap < LEAST_OVERLAP:
             return UNLIKE
         coarse = correlated_cells(
@@ -219,9 +182,13 @@ def _grey(plane: Plane) -> Samples:
     return blurred(np.asarray(plane, np.float32) - np.float32(128), 0.8)
 
 
+def _detail(plane: Plane) -> Samples:
+    return blurred(normalised_detail(plane, _LOCAL_PX), _BLUR_PX)
+
+
 def _half_detail(plane: Plane) -> Samples:
     """`normalised_detail` of a thumbnail of half the side."""
-    small = cv2.resize(plane, (HALF_PX, HALF_PX), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(plane, (_HALF_PX, _HALF_PX), interpolation=cv2.INTER_AREA)
     return normalised_detail(np.asarray(small, np.uint8), _LOCAL_PX / 2)
 
 

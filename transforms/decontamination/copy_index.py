@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import faiss
 import numpy as np
 import numpy.typing as npt
@@ -19,29 +18,25 @@ from alignset.transforms.decontamination.copy_index_files import (
     PLANES,
     ROWS,
     SEARCH,
+    VARIANTS,
     VECTORS,
 )
-from alignset.transforms.decontamination.copy_planes import SIDE_PX, Plane, image_planes
-from alignset.transforms.decontamination.copy_variants import VARIANTS, Variant
+from alignset.transforms.decontamination.copy_planes import SIDE_PX, Plane
 from alignset.transforms.decontamination.copy_vectors import (
     WIDTH,
     Vectors,
     as_unit,
     cosines,
-    vectors_of,
+    descriptors,
 )
-from alignset.transforms.decontamination.plane_placement import placement_of
-from alignset.transforms.images.examine import Image, Unusable, examine
+from alignset.transforms.decontamination.plane_alignment import placement_of
 from alignset.transforms.images.perceptual_hash import plane_hash
-from alignset.transforms.rules.overlap import COPY_DISTANCE
 
 _LISTS_SEARCHED = 32
 _NEAREST = 16  # entries whose cosines are computed exactly
 # Together these take half the time. From 20 on faiss multiplies by BLAS, whose last bits differ.
 _SEARCHED_AT_ONCE = 16
 _LEAST_COSINE, _MOST_CHECKED = 0.7, 4  # of what is checked, and how many evaluation images
-# A flat image has nothing by which it could be told to be a copy.
-_LEAST_CONTRAST = 1.0  # grey levels, standard deviation
 _LEAST_TEXTURED = 0.1  # of the fine band; of less the correlations are chance
 # What has few corners is compared as a whole: the bits of a perceptual hash, each of which counts
 # as so much distance, and the correlation.
@@ -107,22 +102,10 @@ class CopyIndex:
         batch, nor on how many threads there are.
 
         Args:
-          planes: uint8[n, 2, 64, 64], as `plane_row` makes them.
+          planes: uint8[n, 2, 64, 64], as `image_planes` makes them.
         """
         nearest = self.candidates(planes, _MOST_CHECKED)
         return [min(of, key=lambda near: near.distance) if of else None for of in nearest]
-
-    def copied_by(self, body: bytes, image: Image | None = None) -> Nearest | None:
-        """The evaluation image that a file is a copy of.
-
-        Args:
-          image: what `examine` with `keep_grey` said of the file.
-        """
-        look = image or examine(body, keep_grey=True)
-        if isinstance(look, Unusable):
-            return None
-        (nearest,) = self.nearest(image_planes([look]))
-        return nearest if nearest and nearest.distance < COPY_DISTANCE else None
 
     def candidates(self, planes: npt.NDArray[np.uint8], most: int) -> list[list[Nearest]]:
         """The same of several evaluation images for each image: of those that are checked, so many
@@ -154,7 +137,7 @@ class CopyIndex:
             cosine, entry = near[0]
             row, variant = self._entries[entry].tolist()
             numbers = {"cosine": round(cosine, 3), "variant": VARIANTS[variant].name}
-            return [Nearest(row, _rounded(2 - cosine), numbers)]
+            return [Nearest(row, round(2 - cosine, 3), numbers)]
         query = Query(thumbnails[1])
         return [self._checked(query, cosine, entry) for cosine, entry in near[:most]]
 
@@ -184,7 +167,9 @@ class CopyIndex:
     def _checked(self, query: Query, cosine: float, entry: int) -> Nearest:
         row, number = self._entries[entry].tolist()
         variant = VARIANTS[number]
-        plane = _seen(self._planes[self._rows[row, int(variant.of_trimmed)]], variant)
+        plane = self._planes[self._rows[row, int(variant.of_trimmed)]]
+        if variant.is_mirrored:
+            plane = np.ascontiguousarray(plane[:, ::-1])
         check = query.check(plane, placement_of(variant.size, *variant.start_px))
         distance = distance_of(check)
         if check.corners < LEAST_CORNERS:  # whichever part is nearest, both are compared whole
@@ -192,20 +177,6 @@ class CopyIndex:
         numbers: dict[str, float | str] = {"cosine": round(cosine, 3), "variant": variant.name}
         numbers |= {name: round(float(n), 3) for name, n in check._asdict().items()}
         return Nearest(row, distance, numbers)
-
-
-def descriptors(planes: npt.NDArray[np.uint8]) -> Vectors:
-    """int8[n, 64], the descriptors of thumbnails; 0 of flat ones, by which nothing is told."""
-    # An eighth of the time of numpy's `std`: 1 us a thumbnail.
-    contrasts = [float(cv2.meanStdDev(plane)[1][0, 0]) for plane in planes]
-    textured = np.flatnonzero(np.array(contrasts) >= _LEAST_CONTRAST)
-    vectors = np.zeros((len(planes), WIDTH), np.int8)
-    vectors[textured] = vectors_of(planes[textured])
-    return vectors
-
-
-def _seen(plane: Plane, variant: Variant) -> Plane:
-    return np.ascontiguousarray(plane[:, ::-1]) if variant.is_mirrored else plane
 
 
 def plane_distance(plane: Plane, other: Plane) -> float:
@@ -227,7 +198,7 @@ def distance_of(check: PairCheck) -> float:
     coarse = (check.coarse_correlation + check.coarse_agreeing) / 2
     disagreement = 1 - check.fine_correlation + (1 - coarse) / 2
     plain = np.interp(check.plain, _PLAIN, (1.0, _PLAIN_WEIGHT))
-    return min(_rounded(max(disagreement * float(plain), 0.0)), _FARTHEST_CHECKED)
+    return min(round(max(disagreement * float(plain), 0.0), 3), _FARTHEST_CHECKED)
 
 
 def distance_of_smooth(plane: Plane, evaluation: Plane) -> float:
@@ -238,11 +209,7 @@ def distance_of_smooth(plane: Plane, evaluation: Plane) -> float:
     if not (ours * theirs).sum() > _LEAST_CORRELATION * lengths:
         return _FARTHEST_CHECKED
     bits = (plane_hash(plane) ^ plane_hash(evaluation)).bit_count()
-    return min(_rounded(bits * _BIT_DISTANCE), _FARTHEST_CHECKED)
-
-
-def _rounded(distance: float) -> float:
-    return round(distance, 3)
+    return min(round(bits * _BIT_DISTANCE, 3), _FARTHEST_CHECKED)
 
 
 def _check_range(name: str, numbers: npt.NDArray[np.int32], end: int) -> None:

@@ -75,22 +75,14 @@ def copy_planes(grey: Plane) -> CopyPlanes:
 
 
 def image_planes(images: Sequence[Image]) -> npt.NDArray[np.uint8]:
-    """uint8[n, 2, 64, 64], a `plane_row` of each image, which was looked at with `keep_grey`."""
+    """uint8[n, 2, 64, 64]: the whole and the trimmed thumbnail of each image, which was looked at
+    with `keep_grey`."""
     rows = np.empty((len(images), 2, SIDE_PX, SIDE_PX), np.uint8)
     for row, image in zip(rows, images, strict=True):
         assert image.grey is not None
-        row[:] = plane_row(image.grey)
+        planes = copy_planes(image.grey)
+        row[0], row[1] = planes.whole, planes.trimmed
     return rows
-
-
-def plane_row(grey: Plane) -> npt.NDArray[np.uint8]:
-    """uint8[2, 64, 64]: the whole and the trimmed thumbnail of an image, as an index has them.
-
-    Args:
-      grey: uint8[height, width] of any size.
-    """
-    planes = copy_planes(grey)
-    return np.stack([planes.whole, planes.trimmed])
 
 
 def chroma_grid(pixels: npt.NDArray[np.uint8], planes: CopyPlanes) -> npt.NDArray[np.int8]:

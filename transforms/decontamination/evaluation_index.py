@@ -88,18 +88,15 @@ class EvaluationIndex(CopyIndex):
         return {
             "evaluation_set": images["set"].combine_chunks(),
             "evaluation_image": images["name"].combine_chunks(),
-            "evaluation_distance": distances(nearest),
+            "evaluation_distance": pa.array(
+                [near and near.distance for near in nearest], pa.float64()
+            ),
             "evaluation_numbers": pa.array(numbers, pa.string()),
         }
 
     def names(self, rows: Sequence[int | None]) -> pa.Table:
         """The columns `set` and `name` of evaluation images; null where a row is None."""
         return self._images.take(pa.array(rows, pa.int64()))
-
-
-def distances(nearest: Sequence[Nearest | None]) -> pa.DoubleArray:
-    """float64[n], to the nearest evaluation image; null where there is none."""
-    return pa.array([near and near.distance for near in nearest], pa.float64())
 
 
 @lru_cache(maxsize=2)

@@ -15,7 +15,6 @@ from typing import BinaryIO, NamedTuple
 
 import apache_beam as beam
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -58,7 +57,7 @@ from alignset.transforms.workers.threads import in_threads
 LOG = logging.getLogger("alignset")
 PLANES = "evaluation-"  # how the names of files of thumbnails begin, and of attempts at them
 BYTES_AT_ONCE = 1 << 24  # of the files of images described together, about
-_DESCRIBED_AT_ONCE, READ_AT_ONCE = 64, 1024
+_DESCRIBED_AT_ONCE = 64
 _NAMED = 100  # unreadable images that the description names
 
 
@@ -175,14 +174,6 @@ def shown_name(path: str, name: str) -> str:
     return f"{path}/{name}" if name else path
 
 
-def read_planes(part: DescribedPart) -> Iterator[npt.NDArray[np.uint8]]:
-    """The thumbnails of a part, some at a time: uint8[k, 2, 64, 64]."""
-    if part.rows:
-        rows = np.memmap(local_copy(part.path), np.uint8, "r").view(np.ndarray)
-        rows = rows.reshape(-1, 2, SIDE_PX, SIDE_PX)
-        yield from (rows[at : at + READ_AT_ONCE] for at in range(0, len(rows), READ_AT_ONCE))
-
-
 def write_index(place: str, parts: Iterable[DescribedPart]) -> str:
     """Makes the index, unless it is there already; returns its place.
 
@@ -212,7 +203,9 @@ def write_index(place: str, parts: Iterable[DescribedPart]) -> str:
     columns = [[of for of, _, _ in rows], shown, [path for _, _, path in rows]]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        build_copy_index((planes for part in ordered for planes in read_planes(part)), folder)
+        files = (local_copy(part.path) for part in ordered if part.rows)
+        planes = (np.memmap(file, np.uint8, "r").view(np.ndarray) for file in files)
+        build_copy_index((of.reshape(-1, 2, SIDE_PX, SIDE_PX) for of in planes), folder)
         pq.write_table(pa.table(columns, schema=IMAGE_ROWS), folder / IMAGES, compression="zstd")
         sizes = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
         for file in sizes:

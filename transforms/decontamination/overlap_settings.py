@@ -7,7 +7,7 @@ DESCRIPTOR_SHA256 = "928782ff7bc9c61ce76e9a0fd41892d16360998e95e599b79fa830ea7e5
 # What decides an index of the same images, and what is found in it: the numbers of another network
 # mean other things; another format where files of the same names do, or the check finds other
 # copies.
-INDEX_SETTINGS = {"measure": "copy", "descriptor": DESCRIPTOR_SHA256, "format": "6"}
+INDEX_SETTINGS = {"measure": "copy", "descriptor": DESCRIPTOR_SHA256, "format": "7"}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,8 @@
-"""How one small thumbnail is aligned with another: by affine Lucas-Kanade, up to 64 px a side."""
+"""Where one small thumbnail lies on another: aligned by OpenCV's enhanced correlation coefficient.
+
+A placement is an affine map, float32[2, 3], from pixels of the query's thumbnail to pixels of the
+evaluation image's: `evaluation(placement @ (x, y, 1)) = query(x, y)`.
+"""
 
 from __future__ import annotations
 
@@ -6,36 +10,40 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from alignset.transforms.columns.kernels import allocating_kernel, kernel, summing_kernel
-from alignset.transforms.decontamination.copy_planes import SIDE_PX, Plane
-from alignset.transforms.decontamination.plane_placement import (
-    Placement,
-    Row,
-    Samples,
-    is_plausible,
-    place_row,
-    places_of,
-)
+from alignset.transforms.decontamination.copy_planes import Plane
 
-Equations = npt.NDArray[np.float64]
+Samples = npt.NDArray[np.float32]  # [side, side]
+Placement = npt.NDArray[np.float32]  # [2, 3]
 
+LEAST_OVERLAP = 0.4  # of the query's thumbnail; of less the correlations are chance
 _LOW_CONTRAST = 4.0  # grey levels, of the local contrast by which detail is divided
-# At each edge, where filters see beyond it.
-_UNCLEAR_SHARE = 3 / 64
-_SETTLED_SHARE = 0.05 / 64  # of the side: a step that moves no pixel farther is the last
-_RESIDUAL_SCALE = 0.7  # of normalised detail; larger ones hardly count, as under a logo
-_MOST_RESIDUAL = 50.0
-_SUMS = 13  # of a column's pixels, in the normal equations of a step
-# How firmly a step is held back where the image does not tell: the matrix has its mean diagonal
-# times this added, which lets shifts move ten times as easily as it lets scales.
-_SCALE_DAMPING, _SHIFT_DAMPING = 1e-5, 1e-6
+_UNCLEAR_SHARE = 1 / 20  # of a side at each edge, where blurs repeat the outermost pixels
+_SETTLED = 3e-3  # a step that adds less to the correlation is the last
+_HOW = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+# About as large as in the index's variants, and hardly turned.
+_PLAUSIBLE = np.array([[0.95, 0, 0], [0, 0.95, 0]], np.float32)
+_PLAUSIBLE_REACH = np.array([[0.5, 0.25, 128], [0.25, 0.5, 128]], np.float32)
+
+
+def placement_of(size: float, x_px: float, y_px: float) -> Placement:
+    """A query scaled by `size` whose left upper corner is at (x_px, y_px)."""
+    centre = (size - 1) / 2  # pixels are squares around their coordinates
+    return np.array([[size, 0, x_px + centre], [0, size, y_px + centre]], np.float32)
+
+
+def resized(placement: Placement, factor: float) -> Placement:
+    """The same placement on thumbnails of so many times the side."""
+    other = placement.copy()
+    centres = placement[:, :2].sum(1) - 1
+    other[:, 2] = placement[:, 2] * factor + centres * np.float32((1 - factor) / 2)
+    return other
 
 
 def blurred(samples: Samples, sigma_px: float) -> Samples:
     return np.asarray(cv2.GaussianBlur(samples, (0, 0), sigma_px), np.float32)
 
 
-def normalised_detail(plane: Plane | Samples, local_px: float) -> Samples:
+def normalised_detail(plane: Plane, local_px: float) -> Samples:
     """Differences from the surroundings, in units of their contrast: tone and light fall out."""
     # Beyond two deviations a pixel counts too little to be worth its time.
     window = (2 * round(2 * local_px) + 1,) * 2
@@ -45,172 +53,55 @@ def normalised_detail(plane: Plane | Samples, local_px: float) -> Samples:
     return np.asarray(detail / (contrast + np.float32(_LOW_CONTRAST)), np.float32)
 
 
-class Aligner:
-    """Refines placements of one query, by robust inverse compositional Lucas-Kanade.
+def is_plausible(placement: Placement) -> bool:
+    """Whether a copy may lie so. What is not a number does not."""
+    return bool((np.abs(placement - _PLAUSIBLE) < _PLAUSIBLE_REACH).all())
+
+
+def aligned(
+    query: Samples, evaluation: Samples, start: Placement, most_steps: int
+) -> Placement | None:
+    """The placement nearby at which the two correlate best; None where there is no such.
 
     Args:
-      query: `normalised_detail` of its thumbnail, float32[side, side].
+      query, evaluation: `normalised_detail` of thumbnails, blurred.
+      start: within a tenth of a side.
 
-    Source: Baker and Matthews (2004), "Lucas-Kanade 20 Years On", section 3.2.
+    Source: Evangelidis and Psarakis (2008), "Parametric Image Alignment Using Enhanced Correlation
+    Coefficient Maximization".
     """
-
-    def __init__(self, query: Samples) -> None:
-        self._query = blurred(query, 1.0)
-        right = np.asarray(cv2.Sobel(self._query, cv2.CV_32F, 1, 0, scale=1 / 8), np.float32)
-        down = np.asarray(cv2.Sobel(self._query, cv2.CV_32F, 0, 1, scale=1 / 8), np.float32)
-        unclear = _unclear_px(len(query))
-        for slopes in (right, down):  # a pixel without a slope counts nothing
-            slopes[:, :unclear] = slopes[:, -unclear:] = 0
-        self._slopes = right, down
-
-    def refined(
-        self, evaluation: Samples, start: Placement, steps: int, every: int = 1
-    ) -> Placement:
-        """The placement nearby at which the two agree best.
-
-        Args:
-          evaluation: `normalised_detail` of its thumbnail, blurred by 1 px.
-          start: within a tenth of a side.
-          steps: at most. every: which of its rows are looked at.
-        """
-        try:
-            refined: Placement = refine(self._query, *self._slopes, evaluation, start, steps, every)
-        except np.linalg.LinAlgError:  # the equations have no solution
-            return start
-        return refined
+    unclear = round(len(query) * _UNCLEAR_SHARE)
+    middle = query[unclear:-unclear, unclear:-unclear]
+    found = start.copy()
+    found[:, 2] += found[:, :2].sum(1) * unclear
+    until = cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, most_steps, _SETTLED
+    seen = np.ones(evaluation.shape, np.uint8)
+    try:
+        _, warp = cv2.findTransformECC(middle, evaluation, found, cv2.MOTION_AFFINE, until, seen, 1)
+    except cv2.error:  # the correlation would fall, or nothing overlaps
+        return None
+    found = np.asarray(warp, np.float32)
+    found[:, 2] -= found[:, :2].sum(1) * unclear
+    return found if is_plausible(found) else None
 
 
-@kernel
-def _unclear_px(side: int) -> int:
-    return int(side * _UNCLEAR_SHARE + 0.6)
+def place(evaluation: Samples, placement: Placement) -> tuple[Samples, Samples]:
+    """The evaluation image's samples at the query's pixels, 0 beyond its thumbnail; and 1 within
+    it, else 0."""
+    there, inside = (
+        cv2.warpAffine(samples, placement, samples.shape, flags=_HOW)
+        for samples in (evaluation, np.ones_like(evaluation))
+    )
+    within = np.asarray(inside > 1 - 1e-3, np.float32)
+    return there * within, within
 
 
-@allocating_kernel
-def refine(
-    query: Samples,
-    right: Samples,
-    down: Samples,
-    evaluation: Samples,
-    start: Placement,
-    steps: int,
-    every: int,
-) -> Placement:
-    side = len(query)
-    if side > SIDE_PX:
-        raise ValueError("planes have at most 64 px a side")
-    unclear = _unclear_px(side)
-    placement = start.copy()
-    there, places = np.empty(side, np.float32), places_of(side)
-    sums = np.empty(_SUMS * SIDE_PX, np.float32)
-    curvature, step = np.empty((6, 6)), np.empty(6)
-    for _ in range(steps):
-        if not is_plausible(placement):
-            break
-        sums[:] = 0
-        for y in range(unclear, side - unclear, every):
-            place_row(evaluation, placement, y, places, there)
-            _add_row(there, query[y], right[y], down[y], y, sums)
-        _by_unknowns(sums, side, curvature, step)
-        if not _solve(curvature, step):  # nothing is seen, or all is flat
-            break
-        if not _compose(placement, step):
-            break
-        reach = abs(step[2]) + abs(step[5])
-        reach += side / 2 * (abs(step[0]) + abs(step[1]) + abs(step[3]) + abs(step[4]))
-        if reach < _SETTLED_SHARE * side:
-            break
-    return placement
-
-
-@summing_kernel
-def _add_row(there: Row, query: Row, right: Row, down: Row, line: int, sums: Row) -> None:
-    """Adds a row's weighted normal equations to each column's, by powers of y."""
-    y, width = np.float32(line), SIDE_PX
-    for x in range(len(query)):
-        residual = there[x] - query[x]
-        scaled = residual * np.float32(1 / _RESIDUAL_SCALE)
-        seen = np.float32(abs(residual) < np.float32(_MOST_RESIDUAL))
-        weight = seen / (np.float32(1) + scaled * scaled)
-        wx, wy = weight * right[x], weight * down[x]
-        xx, xy, yy = wx * right[x], wx * down[x], wy * down[x]
-        rx, ry = wx * residual, wy * residual
-        sums[x] += xx
-        sums[width + x] += xx * y
-        sums[2 * width + x] += xx * y * y
-        sums[3 * width + x] += xy
-        sums[4 * width + x] += xy * y
-        sums[5 * width + x] += xy * y * y
-        sums[6 * width + x] += yy
-        sums[7 * width + x] += yy * y
-        sums[8 * width + x] += yy * y * y
-        sums[9 * width + x] += rx
-        sums[10 * width + x] += rx * y
-        sums[11 * width + x] += ry
-        sums[12 * width + x] += ry * y
-
-
-@kernel
-def _by_unknowns(sums: Row, side: int, curvature: Equations, descent: Equations) -> None:
-    """The equations float64[6, 6] and float64[6] out of the columns' sums. Each column's is here
-    multiplied by its x.
-
-    Their unknowns are the change along x by x, y and 1, and the change along y by the same.
-    """
-    curvature[:] = 0
-    descent[:] = 0
-    for x in range(side):
-        for block in range(3):  # x with x, x with y, y with y
-            at = 3 * block * SIDE_PX + x
-            n0, n1, n2 = sums[at], sums[at + SIDE_PX], sums[at + 2 * SIDE_PX]
-            i, j = 3 * (block // 2), 3 * ((block + 1) // 2)
-            curvature[i, j] += n0 * x * x
-            curvature[i, j + 1] += n1 * x
-            curvature[i, j + 2] += n0 * x
-            curvature[i + 1, j + 1] += n2
-            curvature[i + 1, j + 2] += n1
-            curvature[i + 2, j + 2] += n0
-        for half in range(2):
-            at = (9 + 2 * half) * SIDE_PX + x
-            n0, n1 = sums[at], sums[at + SIDE_PX]
-            descent[3 * half] += n0 * x
-            descent[3 * half + 1] += n1
-            descent[3 * half + 2] += n0
-    for block in range(3):  # each block is symmetric, and so is the whole
-        i, j = 3 * (block // 2), 3 * ((block + 1) // 2)
-        curvature[i + 1, j] = curvature[i, j + 1]
-        curvature[i + 2, j] = curvature[i, j + 2]
-        curvature[i + 2, j + 1] = curvature[i + 1, j + 2]
-    for i in range(3):
-        for j in range(3):
-            curvature[3 + i, j] = curvature[j, 3 + i]
-
-
-@allocating_kernel
-def _solve(matrix: Equations, right: Equations) -> bool:
-    """Solves the damped equations, the step instead of the right side; whether they have a
-    solution. The damping makes them positive definite unless nothing has a slope."""
-    trace = np.trace(matrix)
-    if not 0 < trace < np.inf:
-        return False
-    for i in range(len(right)):
-        matrix[i, i] += trace / len(right) * (_SHIFT_DAMPING if i % 3 == 2 else _SCALE_DAMPING)
-    right[:] = np.linalg.solve(matrix, right)
-    return True
-
-
-@kernel
-def _compose(placement: Placement, step: Equations) -> bool:
-    """Puts the inverse of a step before the placement; whether there is one."""
-    a, b, c, d, e, f = step[0] + 1, step[1], step[2], step[3], step[4] + 1, step[5]
-    area = a * e - b * d
-    if not abs(area) > 0.1:
-        placement[:] = np.nan
-        return False
-    a, b, d, e = e / area, -b / area, -d / area, a / area  # the inverse
-    c, f = -(a * c + b * f), -(d * c + e * f)
-    for row in range(2):
-        x, y, one = placement[row, 0], placement[row, 1], placement[row, 2]
-        placement[row, 0] = x * a + y * d
-        placement[row, 1] = x * b + y * e
-        placement[row, 2] = x * c + y * f + one
-    return True
+def agreement_of(query: Samples, evaluation: Samples, placement: Placement) -> float:
+    """The correlation of two thumbnails' detail where one lies on the other; -1 where that is too
+    little of it."""
+    there, inside = place(evaluation, placement)
+    if inside.mean() < LEAST_OVERLAP:
+        return -1.0
+    own = query * inside
+    energy = (float((own * own).sum()) + 1e-6) * (float((there * there).sum()) + 1e-6)
+    return float((own * there).sum()) / energy**0.5

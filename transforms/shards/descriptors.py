@@ -14,9 +14,8 @@ import pyarrow.parquet as pq
 from alignset.transforms.columns.hashing import UInt64s
 from alignset.transforms.columns.rejects import key_column
 from alignset.transforms.decontamination.copy_check import share_of_one_tone
-from alignset.transforms.decontamination.copy_index import descriptors
 from alignset.transforms.decontamination.copy_planes import SIDE_PX, Plane, chroma_grid, copy_planes
-from alignset.transforms.decontamination.copy_vectors import WIDTH, Vectors
+from alignset.transforms.decontamination.copy_vectors import WIDTH, Vectors, descriptors
 from alignset.transforms.images.displayed_picture import rgb_pixels
 from alignset.transforms.images.examine import Image, examine
 from alignset.transforms.images.perceptual_hash import plane_hash

@@ -1,3 +1,5 @@
+"""Whether thumbnails are copies: how they are aligned, and how far they agree then."""
+
 import itertools
 import warnings
 
@@ -10,12 +12,18 @@ from alignset.transforms.decontamination.copy_check import (
     UNLIKE,
     PairCheck,
     Query,
-    correlated_cells,
     share_of_one_tone,
 )
 from alignset.transforms.decontamination.copy_index import distance_of, distance_of_smooth
 from alignset.transforms.decontamination.copy_planes import copy_planes
-from alignset.transforms.decontamination.plane_placement import placement_of
+from alignset.transforms.decontamination.plane_alignment import (
+    agreement_of,
+    aligned,
+    is_plausible,
+    normalised_detail,
+    place,
+    placement_of,
+)
 from alignset.transforms.rules.overlap import COPY_DISTANCE
 from tests.support.grey_pictures import degenerate_planes, grey_photograph
 
@@ -23,12 +31,10 @@ pytestmark = pytest.mark.numeric
 
 PICTURE = grey_photograph(11, 640, 480)
 EVALUATION = copy_planes(PICTURE).whole
+LARGE = grey_photograph(5, 512, 512)
+DETAIL = normalised_detail(copy_planes(LARGE).whole, 5.0)
 START = placement_of(1.0, 0.0, 0.0)
-
-
-def rotated(degrees: float) -> np.ndarray:
-    turn = cv2.getRotationMatrix2D((320, 240), degrees, 1)
-    return cv2.warpAffine(PICTURE, turn, (640, 480))
+WHOLE = [*degenerate_planes(), ("photograph", EVALUATION)]
 
 
 def bannered(share: float) -> np.ndarray:
@@ -43,7 +49,7 @@ COPIES = {
     "blurred": cv2.GaussianBlur(PICTURE, (0, 0), 3),
     "cropped": PICTURE[60:440, 80:600],
     "cropped to 72 %": PICTURE[0:346, 0:461],
-    "turned": rotated(4),
+    "turned": cv2.warpAffine(PICTURE, cv2.getRotationMatrix2D((320, 240), 4, 1), (640, 480)),
     "bannered": bannered(0.15),
     "bannered more": bannered(0.22),
 }
@@ -56,20 +62,20 @@ def test_copies_are_near(name):
     assert distance_of(check) < COPY_DISTANCE, check
 
 
-def test_other_pictures_are_far():
-    distances = [
-        distance_of(Query(copy_planes(grey_photograph(seed)).whole).check(EVALUATION, START))
-        for seed in range(100, 130)
-    ]
-    assert min(distances) > 2 * COPY_DISTANCE
+def test_a_copy_from_a_start_that_is_off_is_found_by_its_middle():
+    cut = Query(copy_planes(PICTURE[90:450, 120:600]).whole)  # of three quarters of a side
+    for start_px in ((12.0, 12.0), (10.0, 10.0), (10.0, 14.0), (14.0, 10.0)):
+        assert distance_of(cut.check(EVALUATION, placement_of(0.75, *start_px))) < COPY_DISTANCE
 
 
 def test_whatever_the_planes_are_the_numbers_are_finite():
-    planes = [*degenerate_planes(), ("photograph", EVALUATION)]
-    for (one, plane), (other, evaluation) in itertools.product(planes, repeat=2):
+    for (one, plane), (other, evaluation) in itertools.product(WHOLE, repeat=2):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             check = Query(plane).check(evaluation, START)
+            details = [normalised_detail(of, 5.0) for of in (plane, evaluation)]
+            found = aligned(*details, START, 12)
+        assert found is None or is_plausible(found)
         assert np.isfinite(check).all()
         assert 0 <= distance_of(check) < 1
         if one != other or one in ("black", "white"):
@@ -100,83 +106,68 @@ def drawn(*points: tuple[int, int]) -> np.ndarray:
     return plane
 
 
-@pytest.mark.parametrize(
-    ("one", "other"),
-    [
-        (drawn((0, 0), (63, 63)), drawn((0, 10), (63, 55))),
-        (drawn((0, 30), (63, 30)), drawn((0, 40), (63, 40))),
-    ],
-    ids=["slopes", "horizons"],
-)
-def test_shapes_without_corners_are_compared_as_wholes(one, other):
-    check = Query(one).check(other, START)
-    assert check.corners < LEAST_CORNERS
-    assert distance_of(check) == 0.999
-    assert distance_of_smooth(one, one) == 0
-    assert distance_of_smooth(one, other) > COPY_DISTANCE
+def test_shapes_without_corners_are_compared_as_wholes():
+    y, x = np.mgrid[:64, :64]
+    hill = np.clip(250 - 3 * np.hypot(x - 30, y - 20), 0, 255).astype(np.uint8)
+    for one, other, least, most in (
+        (drawn((0, 0), (63, 63)), drawn((0, 10), (63, 55)), COPY_DISTANCE, 0.999),
+        (drawn((0, 30), (63, 30)), drawn((0, 40), (63, 40)), COPY_DISTANCE, 0.999),
+        (hill, hill, 0, 0),
+        (hill, (hill * 0.8).astype(np.uint8), 0, COPY_DISTANCE),
+        (hill, hill[:, ::-1].copy(), COPY_DISTANCE, 0.999),
+        (hill, 255 - hill, 0.999, 0.999),
+        (hill, np.zeros_like(hill), 0.999, 0.999),
+    ):
+        check = Query(one).check(other, START)
+        assert check.corners < LEAST_CORNERS
+        assert distance_of(check) == 0.999
+        assert distance_of_smooth(one, one) == 0
+        assert least <= distance_of_smooth(one, other) <= most
 
 
-def test_corners_are_those_of_the_plane_that_has_fewer():
-    photograph = Query(EVALUATION).check(EVALUATION, START)
-    assert photograph.corners > 2 * LEAST_CORNERS
+def test_corners_and_tones_are_of_the_plane_that_has_fewer_and_more():
     line = drawn((0, 30), (63, 30))
-    there_and_back = [
-        Query(one).check(two, START) for one, two in ((line, EVALUATION), (EVALUATION, line))
-    ]
-    assert there_and_back[0].corners < LEAST_CORNERS
-    assert all(distance_of(check) == 0.999 for check in there_and_back)
     drawn_over = line.copy()
     drawn_over[-24:, -24:] = EVALUATION[-24:, -24:]
-    assert Query(drawn_over).check(drawn_over, START).corners > LEAST_CORNERS
-    assert Query(drawn_over).check(line, START).corners < LEAST_CORNERS
-
-
-def test_a_copy_from_a_start_that_is_off_is_found_by_its_middle():
-    cut = Query(copy_planes(PICTURE[90:450, 120:600]).whole)  # of three quarters of a side
-    for start_px in ((12.0, 12.0), (10.0, 4.0), (10.0, 20.0), (14.0, 4.0)):
-        assert distance_of(cut.check(EVALUATION, placement_of(0.75, *start_px))) < COPY_DISTANCE
-
-
-def test_shares_are_of_the_plane_that_has_more_of_one_tone():
+    for one, other, has_corners in (
+        (EVALUATION, EVALUATION, True),
+        (drawn_over, drawn_over, True),
+        (drawn_over, line, False),
+        (line, EVALUATION, False),
+    ):
+        check = Query(one).check(other, START)
+        assert (check.corners >= LEAST_CORNERS) == has_corners
+        assert has_corners or distance_of(check) == 0.999
+    assert distance_of(Query(EVALUATION).check(line, START)) == 0.999
     plain = copy_planes(bannered(0.45)).whole
     checks = [Query(plain).check(EVALUATION, START), Query(EVALUATION).check(plain, START)]
     assert checks[0].plain == checks[1].plain == share_of_one_tone(plain)
 
 
-def test_smooth_planes_are_compared_by_their_hashes():
-    y, x = np.mgrid[:64, :64]
-    hill = np.clip(250 - 3 * np.hypot(x - 30, y - 20), 0, 255).astype(np.uint8)
-    assert distance_of(Query(hill).check(hill, START)) == 0.999
-    for other, least, most in (
-        (hill, 0, 0),
-        ((hill * 0.8).astype(np.uint8), 0, COPY_DISTANCE),
-        (hill[:, ::-1].copy(), COPY_DISTANCE, 0.999),
-        (255 - hill, 0.999, 0.999),
-        (np.zeros_like(hill), 0.999, 0.999),
-    ):
-        assert least <= distance_of_smooth(hill, other) <= most
+@pytest.mark.parametrize("size", [0.46, 0.44, 1.44, 1.46])
+def test_a_placement_is_plausible_where_copies_are_seen(size):
+    placement = placement_of(size, 0, 0)
+    assert is_plausible(placement) == (0.45 < size < 1.45)
+    for at, wrong in itertools.product(np.ndindex(2, 3), (np.nan, np.inf, -np.inf, 200)):
+        broken = placement.copy()
+        broken[at] = wrong
+        assert not is_plausible(broken)
 
 
-ALL = np.ones((64, 64), np.float32)
-
-
-def grey(seed: int) -> np.ndarray:
-    small = cv2.resize(grey_photograph(seed), (64, 64), interpolation=cv2.INTER_AREA)
-    return small.astype(np.float32) - 128
-
-
-def test_cells_say_where_planes_agree():
-    for window in (11, 13):  # with itself, but brighter
-        made = correlated_cells(grey(1), grey(1) / 2 + 30, ALL, window, 2.0, 0.9)
-        assert (made[0] == 256).all()
-        assert (made[1] > 0.95 * made[0]).all()
-        assert (made[2] == made[0]).all()
-    textured, total, agreeing = correlated_cells(grey(1), grey(2), ALL, 13, 4.0, 0.75)
-    assert max(total.sum(), agreeing.sum()) < 0.3 * textured.sum()
-    flat = np.full((64, 64), 5, np.float32)
-    assert not correlated_cells(flat, flat, ALL, 13, 4.0, 0.75).any()
-    inside, other = ALL.copy(), grey(1)
-    inside[:, 32:] = other[:, 32:] = 0
-    textured, total, _ = correlated_cells(grey(1), other, inside, 11, 2.0, 0.6)
-    assert (textured[:, 3] == 0).all()
-    assert total[:, :2].sum() > 0.97 * textured[:, :2].sum() > 0
+def test_samples_are_placed_between_pixels_and_compared_there():
+    y, x = np.mgrid[:64, :64].astype(np.float32)
+    # None lies just on the border, where rounding would decide.
+    placement = np.array([[0.9, 0.05, 3.2531], [-0.04, 0.8, 4.5031]], np.float32)
+    made, inside = place(2 * x + 5 * y, placement)
+    at_x, at_y = (row @ np.stack([x, y, np.ones_like(x)]).reshape(3, -1) for row in placement)
+    clear = (at_x > 0.1) & (at_x < 62.9) & (at_y > 0.1) & (at_y < 62.9)
+    beyond = (at_x < -0.1) | (at_x > 63.1) | (at_y < -0.1) | (at_y > 63.1)
+    assert inside.ravel()[clear].all()
+    assert not inside.ravel()[beyond].any()
+    # Places are rounded to a 32nd of a pixel by some of OpenCV's code.
+    assert np.abs(made.ravel() - (2 * at_x + 5 * at_y))[clear].max() < 7 / 32
+    assert not made[inside == 0].any()
+    assert agreement_of(DETAIL, DETAIL, START) == pytest.approx(1)
+    assert agreement_of(DETAIL, -DETAIL, START) == pytest.approx(-1)
+    assert agreement_of(DETAIL, np.roll(DETAIL, 4, axis=1), placement_of(1, 4, 0)) > 0.999
+    assert agreement_of(DETAIL, DETAIL, placement_of(1.0, 60.0, 0.0)) == -1  # hardly an overlap

@@ -1,12 +1,20 @@
+"""Files of evaluation images to an index of them, which names what images are copies of."""
+
+import json
 import os
 from pathlib import Path
 
+import apache_beam as beam
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from alignset.transforms.decontamination import index_evaluation_images as module
+from alignset.transforms.decontamination.compare_images import CompareImages, NearestImage
 from alignset.transforms.decontamination.copy_index import Nearest
 from alignset.transforms.decontamination.copy_index_files import FILES
 from alignset.transforms.decontamination.copy_planes import image_planes
+from alignset.transforms.decontamination.evaluation_files import parts_of
 from alignset.transforms.decontamination.evaluation_index import (
     EvaluationIndex,
     find_index,
@@ -14,18 +22,21 @@ from alignset.transforms.decontamination.evaluation_index import (
     sets_of,
 )
 from alignset.transforms.decontamination.index_evaluation_images import (
+    DescribedPart,
+    IndexEvaluationImages,
     describe_part,
     digested,
     index_path,
     write_index,
 )
-from alignset.transforms.decontamination.overlap_settings import EvaluationFile
+from alignset.transforms.decontamination.overlap_settings import EvaluationFile, EvaluationSet
 from alignset.transforms.images.examine import Image, examine
+from tests.support.hostile_tars import HOSTILE
+from tests.support.made_batches import run_in_beam
 from tests.support.picture_files import encoded, photograph
+from tests.support.tar_files import tar_of
 
-
-def names_of(index: EvaluationIndex, rows: list[int | None]) -> list[tuple[str, str]]:
-    return [(row["set"], row["name"]) for row in index.names(rows).to_pylist()]
+BODIES = [encoded(photograph(seed), kind) for seed, kind in enumerate(("JPEG", "PNG", "WEBP"))]
 
 
 def looks(count: int) -> list[Image]:
@@ -33,6 +44,10 @@ def looks(count: int) -> list[Image]:
     bodies = [encoded(photograph(number), "JPEG") for number in range(count)]
     images = [examine(body, keep_grey=True) for body in bodies]
     return [image for image in images if isinstance(image, Image)]
+
+
+def names_of(index: EvaluationIndex, rows: list[int | None]) -> list[tuple[str, str]]:
+    return [(row["set"], row["name"]) for row in index.names(rows).to_pylist()]
 
 
 def made(folder: Path, count: int = 3) -> str:
@@ -48,6 +63,53 @@ def made(folder: Path, count: int = 3) -> str:
     return place
 
 
+def indexed(files: list[EvaluationFile], folder: Path) -> tuple[Path, dict[str, EvaluationSet]]:
+    """The place of the index that Beam makes of some files in a folder, and its sets."""
+
+    def build(pipeline: beam.Pipeline) -> None:
+        transform = IndexEvaluationImages(str(folder / "in"), str(folder))
+        for name, output in (pipeline | beam.Create(parts_of(files)) | transform).items():
+            encoded = output | f"Encode {name}" >> beam.Map(json.dumps, default=vars)
+            encoded | f"Write {name}" >> beam.Map((folder / f"{name}.json").write_text)
+
+    run_in_beam(build)
+    place, sets = (json.loads((folder / f"{name}.json").read_text()) for name in ("place", "sets"))
+    return Path(place), {name: EvaluationSet(**counts) for name, counts in sets.items()}
+
+
+def test_files_to_an_index_that_is_made_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a.png").write_bytes(BODIES[1])
+    tar = tar_of(tmp_path / "b.tar", {"1.jpg": BODIES[0], "2.webp": b""})
+    files = [EvaluationFile("two", tar), EvaluationFile("one", str(tmp_path / "a.png"))]
+    place, sets = indexed(files, tmp_path)
+    assert place.parent == tmp_path / "in"
+    assert sets == {"one": EvaluationSet(1, 0), "two": EvaluationSet(1, 1)} == sets_of(str(place))
+    index = open_index(str(place))
+    assert index is not None
+    assert names_of(index, [0, 1]) == [("one", "a.png"), ("two", "b.tar/1.jpg")]
+    times = {path: path.stat().st_mtime_ns for path in place.iterdir()}
+    caplog.clear()
+    assert indexed(files, tmp_path) == (place, sets)
+    assert {path: path.stat().st_mtime_ns for path in place.iterdir()} == times
+    assert "1 of the evaluation images cannot be decoded" in caplog.text
+    assert "2.webp …" not in caplog.text  # there are no more
+    whole = (place / "planes.u8").read_bytes()
+    (place / "planes.u8").write_bytes(b"")  # as a killed run may have left it
+    assert indexed(files, tmp_path) == (place, sets)
+    assert (place / "planes.u8").read_bytes() == whole
+
+
+def test_a_set_of_which_nothing_can_be_decoded_ends_the_run(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+    (tmp_path / "b.png").write_bytes(BODIES[1])
+    files = [EvaluationFile(of, str(tmp_path / f"{of}.png")) for of in ("a", "b")]
+    with pytest.raises(Exception, match="none of the 1 of a can be decoded"):
+        indexed(files, tmp_path)
+    assert not list(tmp_path.glob("in/*/description.json"))
+
+
 def test_an_index_names_its_images(tmp_path: Path) -> None:
     place = made(tmp_path)
     index = open_index(place)
@@ -58,8 +120,46 @@ def test_an_index_names_its_images(tmp_path: Path) -> None:
     ]
     found = index.nearest(image_planes(looks(3)[::-1]))
     assert [nearest and nearest.row for nearest in found] == [2, 1, 0]
+    assert [nearest and nearest.distance for nearest in found] == [0, 0, 0]
     assert open_index(place) is index
     assert open_index("") is None
+    assert sets_of("") == {}
+    columns = index.columns([Nearest(2, 3.0, {}), None, Nearest(0, 0.0, {"cosine": 0.5})])
+    assert {name: column.to_pylist() for name, column in columns.items()} == {
+        "evaluation_set": ["some", None, "some"],
+        "evaluation_image": ["2.jpg", None, "0.jpg"],
+        "evaluation_distance": [3.0, None, 0.0],
+        "evaluation_numbers": ["{}", None, '{"cosine": 0.5}'],
+    }
+    assert index.columns([])["evaluation_distance"] == pa.array([], pa.float64())
+
+
+def test_images_are_compared_alike_in_any_company(tmp_path: Path) -> None:
+    place = made(tmp_path, 1)
+    other, shown = encoded(photograph(5), "PNG"), encoded(photograph(0), "JPEG")
+    bodies = [other, b"", shown, shown[:200], b"<html>", other]
+
+    def compared(images: list[tuple[int, bytes]], least: float) -> dict[int, NearestImage]:
+        written = tmp_path / f"nearest-{len(list(tmp_path.iterdir()))}.json"
+
+        def build(pipeline: beam.Pipeline) -> None:
+            singleton = pipeline | "Place" >> beam.Create([place])
+            found = pipeline | beam.Create(images) | CompareImages(singleton, least)
+            found | beam.combiners.ToList() | beam.Map(json.dumps) | beam.Map(written.write_text)
+
+        run_in_beam(build)
+        return {key: NearestImage(*values) for key, values in json.loads(written.read_text())}
+
+    together = compared(list(enumerate(bodies)), 0.25)
+    assert compared([(0, other)], 0.25)[0] == together[0] == together[5]
+    assert together[2] == NearestImage(True, "some", "0.jpg", 0.0)
+    faults = ["not_an_image: empty", "undecodable: truncated", "not_an_image: html"]
+    assert [together[at].fault for at in (1, 3, 4)] == faults
+    far = together[0]
+    assert far.distance is not None
+    assert far == NearestImage(False, "some", "0.jpg", far.distance)
+    assert not compared([(0, other)], far.distance)[0].is_copy  # below it alone
+    assert compared([(0, other)], far.distance + 0.5)[0] == far._replace(is_copy=True)
 
 
 def test_an_index_whose_files_are_not_whole_is_none(tmp_path: Path) -> None:
@@ -94,11 +194,6 @@ def test_its_name_is_of_contents_and_settings_wherever_they_lie(tmp_path: Path) 
     assert index_path("in", [("s", "/b/x.jpg", "0")]) == one
 
 
-def test_the_sets_of_an_index(tmp_path: Path) -> None:
-    assert [(name, of.images) for name, of in sets_of(made(tmp_path)).items()] == [("some", 3)]
-    assert sets_of("") == {}
-
-
 def test_an_index_that_goes_away_while_parts_are_measured_is_not_made_without_them(
     tmp_path: Path,
 ) -> None:
@@ -111,14 +206,55 @@ def test_an_index_that_goes_away_while_parts_are_measured_is_not_made_without_th
     assert find_index(place) is None
 
 
-def test_columns_name_the_nearest_image(tmp_path: Path) -> None:
-    index = open_index(made(tmp_path))
-    assert index is not None
-    columns = index.columns([Nearest(2, 3.0, {}), None, Nearest(0, 0.0, {"cosine": 0.5})])
-    assert {name: column.to_pylist() for name, column in columns.items()} == {
-        "evaluation_set": ["some", None, "some"],
-        "evaluation_image": ["2.jpg", None, "0.jpg"],
-        "evaluation_distance": [3.0, None, 0.0],
-        "evaluation_numbers": ["{}", None, '{"cosine": 0.5}'],
-    }
-    assert index.columns([])["evaluation_distance"] == pa.array([], pa.float64())
+def described(tmp_path: Path, *files: EvaluationFile) -> DescribedPart:
+    return describe_part(files, str(tmp_path / "no index"), str(tmp_path))
+
+
+@pytest.mark.parametrize("bytes_at_once", [0, module.BYTES_AT_ONCE])
+def test_a_part_of_several_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bytes_at_once: int
+) -> None:
+    monkeypatch.setattr(module, "BYTES_AT_ONCE", bytes_at_once)
+    (tmp_path / "a.jpg").write_bytes(BODIES[0])
+    many = {f"{n:03}.png": BODIES[1] for n in range(130)}  # more than are described at once
+    tar = tar_of(tmp_path / "b.tar", many | {"2.jpg": b"<html>", "d/3.webp": BODIES[2]})
+    files = (EvaluationFile("one", str(tmp_path / "a.jpg")), EvaluationFile("two", tar))
+    part = described(tmp_path, *files)
+    assert part.first == files[0]
+    expected = [("two", name, tar) for name in (*many, "d/3.webp")]
+    assert part.rows == [("one", "", files[0].path), *expected]
+    assert part.unreadable == [("two", f"{tar}/2.jpg")]
+    images = [examine(body, keep_grey=True) for body in BODIES]
+    planes = image_planes([image for image in images if isinstance(image, Image)])
+    assert Path(part.path).read_bytes() == planes[[0, *[1] * 130, 2]].tobytes()
+    nothing = described(tmp_path, EvaluationFile("a", tar_of(tmp_path / "a.tar", {"1.jpg": b""})))
+    assert (nothing.rows, Path(nothing.path).read_bytes()) == ([], b"")
+    assert len(nothing.unreadable) == 1
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_tar_is_counted_or_one_line(tmp_path: Path, name: str) -> None:
+    tar, expected = HOSTILE[name]
+    path = tmp_path / "a.tar"
+    path.write_bytes(tar)
+    file = EvaluationFile("a", str(path))
+    if isinstance(expected, str):
+        with pytest.raises(RuntimeError, match=rf"cannot read .*a\.tar to its end: .*{expected}"):
+            described(tmp_path, file)
+    else:
+        images = sum(member[0].endswith(".jpg") for member in expected)
+        part = described(tmp_path, file)
+        assert (part.rows, len(part.unreadable)) == ([], images)
+
+
+@pytest.mark.parametrize("at", [0.0, 0.5, 1.0])
+def test_a_damaged_table_is_one_line(tmp_path: Path, at: float) -> None:
+    path = tmp_path / "a.parquet"
+    checked = {"write_page_checksum": True, "use_dictionary": False}
+    pq.write_table(pa.table({"image": BODIES * 9}), path, **checked)
+    data = bytearray(path.read_bytes())
+    for place in range(int(at * (len(data) - 64)), int(at * (len(data) - 64)) + 64):
+        data[place] ^= 0x55
+    path.write_bytes(data)
+    with pytest.raises(RuntimeError, match=r"cannot read .*a\.parquet to its end: "):
+        described(tmp_path, EvaluationFile("a", str(path)))
