@@ -38,7 +38,6 @@ def first_of(folder: Path, **columns: object) -> Picture:
         ({"unsafe_score": [0.5], "url": ["http://a/"]}, "http://a/", 0.5),
         ({"key": BYTES.view(pa.string()), "url": ["http://a/"]}, "", None),
     ],
-    ids=str,
 )
 def test_sidecars_of_any_kind(
     tmp_path: Path, columns: dict[str, object], url: str, score: float | None
