@@ -6,7 +6,6 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
-import deflate
 import zstandard
 
 from alignset.transforms.workers.unexpected import tell_once
@@ -17,7 +16,6 @@ MAX_RECORD = 1 << 26  # bytes of a record that is held in memory
 # Bytes that a decoder gets at once: 16 KiB of deflate make 17 MiB at most, 2 KiB of zstd 64 MiB.
 # The first are few, since it copies what is behind the member.
 FIRST_CHUNK, _MOST_GZIP, _MOST_ZSTD = 1 << 7, 1 << 14, 1 << 11
-_SHORTEST, _MOST_AT_ONCE = 18, 1 << 24  # bytes of a gzip member, and to which one grows at once
 # Behind a fault, reading goes back to the next member that may begin there, at most so far; and
 # what is decoded once more may be so many bytes, and so many times those that were read.
 _AGAIN, _TIMES_AGAIN = 1 << 22, 4
@@ -91,10 +89,6 @@ def read_compressed(source: Stream, magic: bytes) -> Iterator[Piece]:
     most = _MOST_ZSTD if frames else _MOST_GZIP
     again = 0  # bytes that were decoded in vain
     while source.has(1):
-        if not frames and (whole := _member_at_once(source)):
-            yield whole
-            yield None
-            continue
         decoder = frames.decompressobj() if frames else zlib.decompressobj(31)
         at, size, fault = 0, FIRST_CHUNK, None
         try:
@@ -123,23 +117,6 @@ def read_compressed(source: Stream, magic: bytes) -> Iterator[Piece]:
             if not source.has(len(magic)):
                 return
         source.drop(next_at)
-
-
-def _member_at_once(source: Stream) -> bytearray | None:
-    """The content of a whole gzip member before the next, which is dropped; 15 ms for 25. None
-    where it is not one, or not as usual."""
-    end = source.data.find(GZIP, _SHORTEST)
-    size = int.from_bytes(source.data[end - 4 : end], "little") if end > 0 else 0
-    if not 0 < size <= _MOST_AT_ONCE:
-        return None
-    try:
-        whole = deflate.gzip_decompress(memoryview(source.data)[:end], size)
-    except deflate.DeflateError:
-        return None
-    if len(whole) != size:
-        return None
-    source.drop(end)
-    return whole
 
 
 def _zstd_decoder(source: Stream) -> zstandard.ZstdDecompressor:
