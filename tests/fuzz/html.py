@@ -6,7 +6,7 @@ from random import Random
 
 from lxml import etree
 
-from alignset.transforms.pages.archive_members import Broken
+from alignset.transforms.pages.archives import Broken
 from alignset.transforms.pages.http_pages import Page
 from alignset.transforms.pages.page_images import images_of
 

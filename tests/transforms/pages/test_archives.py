@@ -13,7 +13,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignset.transforms.pages import archive_members, archives
+from alignset.transforms.pages import archives
 from alignset.transforms.pages.archives import ArchiveRecord, Broken, check_archive, read_records
 from alignset.transforms.rules.given import PAGE_FAULTS
 from tests.fuzz.growth import cpu_seconds
@@ -278,7 +278,7 @@ def test_how_much_is_read_at_once_changes_nothing(size: int):
     files += [gzip.compress(packed(records, "gz"), level) for level in (0, 9)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(archives, "READ", 37 * size)
-        patch.setattr(archive_members, "FIRST_CHUNK", size)
+        patch.setattr(archives, "CHUNK", size)
         small = [read(data) for data in files]
     assert small == [read(data) for data in files]
 

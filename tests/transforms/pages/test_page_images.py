@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignset.transforms.pages import page_images
-from alignset.transforms.pages.archive_members import Broken
+from alignset.transforms.pages.archives import Broken
 from alignset.transforms.pages.html_elements import MAX_DEPTH
 from alignset.transforms.pages.http_pages import Page
 from alignset.transforms.pages.page_images import Base, Found, images_of, srcset_candidates

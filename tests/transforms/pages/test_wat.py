@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from alignset.transforms.pages.archive_members import Broken
-from alignset.transforms.pages.archives import read_records
+from alignset.transforms.pages.archives import Broken, read_records
 from alignset.transforms.pages.http_pages import Page
 from alignset.transforms.pages.page_counts import PageTally
 from alignset.transforms.pages.page_files import PageFiles
