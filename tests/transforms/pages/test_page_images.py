@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from alignset.transforms.pages import page_images
 from alignset.transforms.pages.archives import Broken
-from alignset.transforms.pages.html_elements import MAX_DEPTH
 from alignset.transforms.pages.http_pages import Page
 from alignset.transforms.pages.page_images import Base, Found, images_of, srcset_candidates
 
@@ -54,9 +53,10 @@ def images(html: str | bytes, url: str = PAGE, charset: str = "") -> list[tuple[
         *(("<svg><foreignObject>@<svg>@</svg>@</foreignObject>@</svg>@", 3), ("<svg><desc>@", 1)),
         *(("<math><mi>@</mi>@", 1), ("<svg><mi>@", 0), ("<math><annotation-xml>@", 0)),
         *(("<div><svg><g></div>@", 1), ("<svg></div>@", 0), ("<svg><g><p>@", 1), ("<svg>#@", 2)),
-        # A page that is too deep counts up to there.
-        ("#" + "<div>" * (MAX_DEPTH - 4) + "#", 2),
-        ("#" + "<div>" * 50_000 + "#", 1),
+        ("#" + "<div>" * 50_000 + "#", 2),
+        ("<p>" + "word<wbr>" * 50_000 + "#</p>", 1),
+        # A page of too many end tags that are too deep counts up to there.
+        ("<b><p>#" + "<wbr>" * 50_000 + "</b>" * 50_000 + "</p>#", 1),
     ],
 )
 def test_where_images_are(html: str, count: int):
