@@ -228,6 +228,8 @@ def test_urls(url: str, base: str, absolute: str):
         (",,, a.png 0.5x,,", [(0.5, "a.png")]),
         ("a.png\t2x,\nb\u00a0c.png", [(2, "a.png"), (1, "b\u00a0c.png")]),
         ("(a) 2x,(b", [(2, "(a)"), (1, "(b")]),
+        ("a.png (2x, b", []),
+        ("c.png 2x, a.png 1x(2x, b", [(2, "c.png")]),
         ("a.png 50h 100w,b.png 0x,c.png .5e1x", [(100, "a.png"), (0, "b.png"), (5, "c.png")]),
     ],
 )
@@ -249,11 +251,6 @@ def test_a_candidate_of_invalid_descriptors_is_dropped(descriptors: str):
     assert srcset_candidates(f"a.png {descriptors}") == []
     assert srcset_candidates(f"a.png {descriptors}, b.png 3x") == [(3, "b.png")]
     assert srcset_candidates(f"b.png 3w, a.png {descriptors}") == [(3, "b.png")]
-
-
-def test_what_is_not_closed_is_dropped():
-    assert srcset_candidates("a.png (2x, b") == []
-    assert srcset_candidates("c.png 2x, a.png 1x(2x, b") == [(2, "c.png")]
 
 
 @given(st.text(" ,ab1wx().", max_size=40))
