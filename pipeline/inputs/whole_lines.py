@@ -8,14 +8,7 @@ from functools import partial
 from typing import BinaryIO
 
 from alignset.pipeline.inputs.splits import Split
-from alignset.transforms.pages.archive_members import (
-    CUT_OFF,
-    GZIP,
-    ZSTD,
-    Broken,
-    Stream,
-    read_compressed,
-)
+from alignset.transforms.pages.archives import CUT_OFF, GZIP, ZSTD, Broken, Stream, read_compressed
 from alignset.transforms.storage.broken_files import (
     CUT_SHORT,
     DAMAGED,

@@ -126,7 +126,7 @@ def check(random: Random) -> None:
     whole = {b"picture %d" % number for number in set(range(5)) - broken}
     assert whole <= pictures(data), (sorted(broken), data)
     size = random.choice([40, 100, 1000])
-    with patch("alignset.transforms.pages.archives.READ", size):
+    with patch.multiple("alignset.transforms.pages.archives", READ=size, CHUNK=size // 10):
         assert whole <= pictures(data), (sorted(broken), size, data)
     pictures(damaged(data, random))  # in the zip's or the outer gzip's own bytes too
     pictures(record(URL, damaged(response(b"<html>", "Content-Encoding: br"), random)))

@@ -28,6 +28,10 @@ def deep(body: bytes) -> None:
     page(b"<div>" * 1000 + b"<span>" * 900 + body)
 
 
+def opened(body: bytes) -> None:
+    page(b"<b><p>" + body + b"</b>" * (len(body) // 4))
+
+
 def attributes(body: bytes) -> None:
     page(b"<img alt=a src=b " + body + b">")
 
@@ -84,38 +88,17 @@ def wat_of(before: bytes, after: bytes) -> Callable[[bytes], None]:
     return read
 
 
-ATTRIBUTES = [
-    *(b" a", b"=", b"'", b'"', b" alt=b", b" src=", b" srcset='a 1x,b 2x'", b"/", b"\n", b"&lt;"),
-]
-DEEP = [
-    *(b"<div></p>", b"<p><font>", b"</p>", b"</a>", b"<a><b></a>", b"<b><p></b>", b"<li>", b"<td>"),
-    *(
-        b"<table>x<tr>",
-        b"</br>",
-        b"<option>",
-        b"<svg><desc>",
-        b"<g></p>",
-        b"<wbr>",
-        b"&amp",
-        b"<h1>",
-    ),
-]
-PICTURES = [
-    b"<source srcset=a>",
-    b"<source srcset=' '>",
-    b"<img alt=b>",
-    b"<picture>",
-    b"</picture>",
-]
+ATTRIBUTES = (b" a|=|'|\"| alt=b| src=| srcset='a 1x,b 2x'|/|\n|&lt;").split(b"|")
+DEEP = (
+    b"<div></p>|<p><font>|</p>|</a>|<a><b></a>|<b><p></b>|<li>|<td>|<table>x<tr>|</br>|"
+    b"<option>|<svg><desc>|<g></p>|<wbr>|&amp|<h1>"
+).split(b"|")
+PICTURES = (b"<source srcset=a>|<source srcset=' '>|<img alt=b>|<picture>|</picture>").split(b"|")
 SRCSETS = [b",", b" ", b"a", b"1", b".", b"(", b")", b"1x", b"1w,", b"e+", b"\t", b"a b, ", b"\xa0"]
-URLS = [
-    *(b"a", b"/", b".", b"..", b"../", b"%2e", b"@", b":", b"?", b"#", b"\\", b"[", b"\t", b"xn--"),
-]
+URLS = (b"a|/|.|..|../|%2e|@|:|?|#|\\|[|\t|xn--").split(b"|")
 LETTERS = ["\u4e00", "\u0f73", "\u0301\u0315", "\u00df", "\u1100\u1161", "\ufdfa", "\u3002"]
 FIELDS = [b"a", b":", b" ", b"\r", b"\n", b"\r\n", b"a:b\r\n", b"a:b\r\n\t", b"gzip,"]
-BODIES = [
-    *(b"1\r\na\r\n", b"1\r\na", b"0", b";", b" ", b"<!---->", b"<!--", b"-->", b"<html>", b"\xff"),
-]
+BODIES = (b"1\r\na\r\n|1\r\na|0|;| |<!---->|<!--|-->|<html>|\xff").split(b"|")
 
 
 def empty_member(data: bytes) -> bytes:
@@ -130,6 +113,7 @@ ARCHIVES = [
 WALKS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
     "page": (page, html.TOKENS),
     "deep": (deep, DEEP),
+    "opened": (opened, [b"<wbr>", b"<source>", b"<div>", b"<a>", b"<table>", b"<BODY>"]),
     "attributes": (attributes, ATTRIBUTES),
     "picture": (picture, PICTURES),
     "srcset": (srcset, SRCSETS),
@@ -142,11 +126,8 @@ WALKS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
 }
 
 
-SLOW = (
-    "page",
-    "deep",
-    "wat member",
-)  # a third of a MB a second, so that half the bytes tell as much
+# A third of a MB a second, so that half the bytes tell as much.
+SLOW = ("page", "deep", "wat member")
 
 
 @pytest.mark.parametrize("name", WALKS)
@@ -161,6 +142,10 @@ def test_names_of_other_letters_take_no_longer_than_their_length() -> None:
     """All different: each that comes anew is sought among all."""
     letters = "".join(chr(0x4E00 + n % 20_000) for n in range(400_000)).encode()
     assert superlinear(lambda body: url(letters[: len(body)]), [b"a"]) == []
+
+
+def test_a_long_character_reference_takes_no_longer_than_its_length() -> None:
+    assert superlinear(lambda body: page(b"&#" + body), [b"1"], size=1 << 22) == []
 
 
 def test_attributes_of_other_names_take_no_longer_than_their_length() -> None:

@@ -10,34 +10,14 @@ def member(block: bytes, target: str = "x") -> bytes:
     return record(target, block, kind="metadata", content="application/json")
 
 
-LINK = b'{"path":"IMG@/src","url":"a","alt":"b"},'
-TOKENS = [
-    *(LINK, LINK.replace(b'a"', b'&"'), b'{"path":"A@/href","url":"c"},', b'"', b"{", b"}", b'{"'),
-    *(b'"path":"IMG@/src"', b'IMG@/src"', b'MG@/src"', b'Base"', b'":"', b'",', b'","', b"\\"),
-    *(
-        *(b"\\/", b"<\\/", b"\\u0041", b"\\u00e9", b"a", b"..", b"/", b"../", b"&", b"\xff", b" "),
-        b"\n",
-    ),
-    *(
-        b'"Status":"2',
-        b'"HTML-Metadata":{',
-        b'"WARC-Header-Metadata":{',
-        b'"WARC-Type":"response",',
-    ),
-    *(
-        b'"url":"http://d.example/',
-        b'"alt":"',
-        b'"WARC-Target-URI":"http://a/",',
-        b"\r\n",
-        b"a:b\r\n",
-    ),
-    *(
-        b"WARC/1.0\r\n",
-        b"Content-Length: 9\r\n",
-        b"WARC-Type: metadata\r\n",
-        b'"alt":"b","url":"c"',
-    ),
-]
+TOKENS = (
+    b'{"path":"IMG@/src","url":"a","alt":"b"},|{"path":"IMG@/src","url":"&","alt":"b"},|'
+    b'{"path":"A@/href","url":"c"},|"|{|}|{"|"path":"IMG@/src"|IMG@/src"|MG@/src"|Base"|":"|",|'
+    b'","|\\|\\/|<\\/|\\u0041|\\u00e9|a|..|/|../|&|\xff| |\n|"Status":"2|"HTML-Metadata":{|'
+    b'"WARC-Header-Metadata":{|"WARC-Type":"response",|"url":"http://d.example/|"alt":"|'
+    b'"WARC-Target-URI":"http://a/",|\r\n|a:b\r\n|WARC/1.0\r\n|Content-Length: 9\r\n|'
+    b'WARC-Type: metadata\r\n|"alt":"b","url":"c"'
+).split(b"|")
 BEFORE = (
     b'{"Envelope":{"WARC-Header-Metadata":{"WARC-Type":"response","WARC-Target-URI":"http://a/b/"},'
     b'"Response-Message":{"Status":"200"},"HTML-Metadata":{"Links":['

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from alignset.transforms.pages.archive_members import Broken
+from alignset.transforms.pages.archives import Broken
 from alignset.transforms.pages.http_pages import Page
 from alignset.transforms.pages.page_images import images_of
 from tests.suites.case import Case

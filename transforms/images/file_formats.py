@@ -10,8 +10,6 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import takewhile
 
-import deflate
-
 from alignset.transforms.images.avif_header import AvifHeader, avif_header
 from alignset.transforms.images.jpeg_header import (
     JpegHeader,
@@ -118,7 +116,7 @@ def png_fault(body: bytes) -> str | None:
         # Critical chunks have a capital letter first. Pillow checks no sums of the pixels' chunks.
         if kind[:1].isupper():
             checksum = int.from_bytes(body[end : end + 4], "big")
-            if deflate.crc32(view[begin - 4 : end]) != checksum:
+            if zlib.crc32(view[begin - 4 : end]) != checksum:
                 return "broken"
         if kind == b"IEND":
             return None

@@ -10,28 +10,29 @@ from __future__ import annotations
 
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from itertools import chain, islice
 from types import SimpleNamespace
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
-from alignset.transforms.pages.archive_members import (
-    BAD_COMPRESSION,
-    CUT_OFF,
-    GZIP,
-    MAX_RECORD,
-    ZSTD,
-    Broken,
-    Piece,
-    Stream,
-    read_compressed,
-)
+import zstandard
+
 from alignset.transforms.storage.broken_files import WRONG_FORMAT, FileFault
+from alignset.transforms.workers.unexpected import tell_once
 
-# Why a record is broken, beside what is broken in the compression.
+# Why a record is broken.
+BAD_COMPRESSION, CUT_OFF, UNREADABLE = "bad_compression", "cut_off", "unreadable"
 BAD_HEAD, WRONG_LENGTH = "bad_head", "wrong_length"
+GZIP, ZSTD, _ZSTD_DICTIONARY = b"\x1f\x8b\x08", b"\x28\xb5\x2f\xfd", b"\x5d\x2a\x4d\x18"
+MAX_RECORD = 1 << 26  # bytes of a record that is held in memory
 READ, _MAX_HEAD = 1 << 20, 1 << 16
+CHUNK = 1 << 11  # bytes that a decoder gets at once: of zstd they make 64 MiB at most
+# Behind a fault, reading goes back to the next member that may begin there, at most so far; and
+# what is decoded once more may be so many bytes, and so many times those that were read.
+_AGAIN, _TIMES_AGAIN = 1 << 22, 4
 _MAGIC = re.compile(rb"WARC/|\x1f\x8b\x08|\x28\xb5\x2f\xfd|\x5d\x2a\x4d\x18")
 _NEXT = re.compile(rb"\n(?=WARC/\d+\.\d+[ \t]*\r?\n)")
 _TEXT = re.compile(rb"[\r\n]*+(?=[^\r\n])")
@@ -43,6 +44,13 @@ _FIELD = re.compile(rb"(?<![^:\s])([^:\s]++)[ \t]*+:[ \t]*+([^\n]*+(?:\n[ \t][^\
 _WARC_NAME = re.compile(r"\.warc(\.gz|\.zst)?$")
 _MOST_GROWTH, LEAST_LIMIT = 16, 1 << 26  # times its size, or bytes, to which one may be unpacked
 _LONGEST_DIRECTORY = 1 << 22  # bytes of a zip's list of its files, which takes ten times the memory
+
+
+class Broken(NamedTuple):
+    """A record or page that cannot be used, and the page's URL if it is known."""
+
+    detail: str
+    page: str = ""
 
 
 class ArchiveRecord(NamedTuple):
@@ -63,6 +71,8 @@ class ArchiveRecord(NamedTuple):
 
 
 Found = ArchiveRecord | Broken
+Piece = bytes | Broken | None  # of a member; why there will be no more of it; its end
+T = TypeVar("T")
 
 
 def read_records(source: BinaryIO) -> Iterator[Found]:
@@ -95,6 +105,103 @@ def fields_of(lines: bytes) -> dict[bytes, bytes]:
     return {name.lower(): value.strip() for name, value in reversed(_FIELD.findall(lines))}
 
 
+def unreadable(error: Exception, page: str = "") -> Broken:
+    """An unforeseen error of our code for a record or page: reported once a kind."""
+    tell_once("reading a page or record", error)
+    return Broken(UNREADABLE, page)
+
+
+def to_the_end(items: Iterable[T], page: str = "") -> Iterator[T | Broken]:
+    """As far as it goes: what of a page or archive nobody foresaw ends that alone."""
+    try:
+        yield from items
+    except OSError:  # of the disk or network, not of what is read
+        raise
+    except Exception as error:
+        yield unreadable(error, page)
+
+
+class Stream:
+    """Bytes that come in pieces.
+
+    Attributes:
+      data: those that are held. place: how many there were before them.
+      fault: why they ended, if not as they should.
+    """
+
+    def __init__(self, pieces: Iterable[Piece]) -> None:
+        self._pieces, self._is_open = iter(pieces), True
+        self.data, self.place = bytearray(), 0
+        self.fault: Broken | None = None
+
+    def has(self, size: int) -> bool:
+        """Whether there are so many bytes; holds them."""
+        while len(self.data) < size and self._is_open:
+            piece = next(self._pieces, None)
+            if isinstance(piece, bytes):
+                self.data += piece
+            else:
+                self.fault, self._is_open = piece, False
+        return len(self.data) >= size
+
+    def drop(self, size: int) -> None:
+        self.place += size
+        while size > len(self.data) and self._is_open:
+            size -= len(self.data)
+            self.data.clear()
+            self.has(1)
+        del self.data[:size]
+
+
+def read_compressed(source: Stream, magic: bytes) -> Iterator[Piece]:
+    """Decodes gzip members, or frames of zstd by their dictionary, if one comes before them; behind
+    a broken one comes the next that begins within it or behind it."""
+    frames = _zstd_decoder(source) if magic == ZSTD else None
+    again = 0  # bytes that were decoded in vain
+    while source.has(1):
+        decoder = frames.decompressobj() if frames else zlib.decompressobj(31)
+        at, fault = 0, None
+        try:
+            while not decoder.eof and source.has(at + 1):
+                part = source.data[at : at + CHUNK]
+                at += len(part)
+                if piece := decoder.decompress(part):
+                    yield piece
+                if at > 2 * _AGAIN:
+                    source.drop(_AGAIN)
+                    at -= _AGAIN
+            fault = None if decoder.eof else Broken(CUT_OFF)
+        except (zlib.error, zstandard.ZstdError):
+            fault = Broken(BAD_COMPRESSION)
+        yield fault
+        if not fault:
+            source.drop(at - len(decoder.unused_data))
+            continue
+        again += at
+        source.drop(1 if again <= _AGAIN + _TIMES_AGAIN * (source.place + at) else at)
+        begin = -1
+        while begin < 0:
+            if not source.has(len(magic)):
+                return
+            begin = source.data.find(magic)
+            source.drop(begin if begin >= 0 else len(source.data) - len(magic) + 1)
+
+
+def _zstd_decoder(source: Stream) -> zstandard.ZstdDecompressor:
+    """With the dictionary that may stand in a frame of its own before the others, and is dropped;
+    without it, if it is damaged."""
+    if source.has(8) and source.data[:4] == _ZSTD_DICTIONARY:
+        size = 8 + min(int.from_bytes(source.data[4:8], "little"), MAX_RECORD)
+        source.has(size)
+        data = bytes(source.data[8:size])
+        source.drop(size)
+        with suppress(zstandard.ZstdError):
+            if data[:4] == ZSTD:  # the size that it declares may be anything
+                data = zstandard.ZstdDecompressor().stream_reader(data).read(MAX_RECORD)
+            return zstandard.ZstdDecompressor(zstandard.ZstdCompressionDict(data))
+    return zstandard.ZstdDecompressor()
+
+
 def _records_of_wacz(source: BinaryIO, size: int) -> Iterator[Found]:
     # It goes and reads wherever the file's own bytes say.
     checked: Any = SimpleNamespace(
@@ -103,7 +210,6 @@ def _records_of_wacz(source: BinaryIO, size: int) -> Iterator[Found]:
         seek=lambda place, whence=0: source.seek(place if whence else max(0, place), whence),
         read=lambda size=-1: source.read(min(size, _LONGEST_DIRECTORY)),
     )
-    files: list[zipfile.ZipInfo] = []
     try:
         wacz = zipfile.ZipFile(checked)
         files = sorted(wacz.infolist(), key=lambda file: file.filename)
@@ -111,20 +217,19 @@ def _records_of_wacz(source: BinaryIO, size: int) -> Iterator[Found]:
         raise
     except Exception:  # zipfile raises of seven kinds
         yield Broken(BAD_COMPRESSION)
+        return
     for file in files:
         if _WARC_NAME.search(file.filename):
             size -= file.compress_size
-            # Of files that lie over each other a zip of 10 MB may have 280 TB.
-            is_sound = size >= 0 and file.compress_type in (
-                zipfile.ZIP_STORED,
-                zipfile.ZIP_DEFLATED,
-            )
-            pieces = _unzipped(wacz, file) if is_sound else [Broken(BAD_COMPRESSION)]
+            pieces = _unzipped(wacz, file, is_beyond=size < 0)
             yield from _records(Stream(_limited(pieces, file.compress_size)), file.file_size)
 
 
-def _unzipped(wacz: zipfile.ZipFile, file: zipfile.ZipInfo) -> Iterator[Piece]:
+def _unzipped(wacz: zipfile.ZipFile, file: zipfile.ZipInfo, *, is_beyond: bool) -> Iterator[Piece]:
+    """The file in pieces, unless files lie over each other: a zip of 10 MB may have 280 TB."""
     try:
+        if is_beyond or file.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise zipfile.BadZipFile
         with wacz.open(file) as source:
             yield from iter(partial(source.read, READ), b"")
     except OSError:
@@ -137,7 +242,7 @@ def _limited(pieces: Iterable[Piece], size: int) -> Iterator[Piece]:
     """The pieces unpacked from so many bytes, as one, up to a limit; and the last fault."""
     fault, room = None, max(LEAST_LIMIT, _MOST_GROWTH * size)
     for piece in pieces:
-        if isinstance(piece, bytes | bytearray):
+        if isinstance(piece, bytes):
             yield piece[:room]
             room -= len(piece)
         else:
@@ -161,7 +266,7 @@ def _records(stream: Stream, size: int, *, within_gzip: bool = False) -> Iterato
     for piece in pieces:
         member = Stream(chain([piece], pieces))
         if may_be_outer and member.has(3) and member.data[:3] == GZIP:
-            whole = Stream(_limited(chain([member.data], pieces), size))
+            whole = Stream(_limited(chain([bytes(member.data)], pieces), size))
             yield from _records(whole, size, within_gzip=True)
             return
         may_be_outer &= not member.data

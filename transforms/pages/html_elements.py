@@ -10,8 +10,10 @@ from typing import Protocol
 
 from lxml import etree
 
-MAX_DEPTH = 2000  # of open elements, since libxml2 goes through them at many an end tag
-CHUNK = 1 << 16  # bytes
+# libxml2 goes through all open elements at many an end tag and a `body`: so many a byte of a page,
+# 1 us, are borne. It has `wbr` and `source` open up to the end of what they stand in.
+MAX_LOOKS = 256
+CHUNK = 1 << 14  # bytes
 _WANTED = frozenset(("img", "image", "source", "picture", "base", "link", "meta", "a"))
 _FOREIGN = {  # elements of SVG and MathML in which HTML may stand again
     "svg": frozenset(("foreignobject", "desc", "title")),
@@ -38,10 +40,6 @@ class Elements(Protocol):
         """Processes the end of a `picture`."""
 
 
-class _TooDeepError(Exception):
-    pass
-
-
 class _Target:
     """Hands the wanted elements of HTML on, and none of SVG and MathML."""
 
@@ -51,8 +49,6 @@ class _Target:
 
     def start(self, name: str, attributes: dict[str, str]) -> None:
         self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise _TooDeepError
         if name in _FOREIGN:
             self.around.append(name)
         elif self.around and self.around[-1] in _FOREIGN:
@@ -76,15 +72,21 @@ class _Target:
 
 
 def read_elements(html: str, elements: Elements) -> None:
-    """Process the elements of a page, up to one that lies too deep."""
+    """Process the elements of a page, up to where it has too many end tags too deep."""
     target = _Target(elements)
     parser = etree.HTMLParser(target=target, huge_tree=True, encoding="utf-8")
-    body = html.encode("utf-8", "replace")
+    body = html.encode("utf-8", "replace") or b" "
+    at, looks = 0, MAX_LOOKS * len(body)
     try:
-        for at in range(0, len(body) or 1, CHUNK):  # it goes on to the end of one that is too deep
-            parser.feed(body[at : at + CHUNK])
+        while at < len(body):
+            # Up to a tag: libxml2 looks at a long character reference anew in each chunk.
+            end = body.find(b"<", at + CHUNK)
+            chunk = body[at : end if end > 0 else len(body)]
+            looks -= (chunk.count(b"</") + chunk.lower().count(b"<body")) * target.depth
+            if looks < 0:
+                break
+            parser.feed(chunk)
+            at += len(chunk)
         parser.close()
-    except _TooDeepError:
-        pass
     finally:
         del target.elements  # which stay as long as the parser, which refers to itself

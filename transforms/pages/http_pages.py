@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 import brotli
 import zstandard
 
-from alignset.transforms.pages.archive_members import GZIP, ZSTD, Broken
-from alignset.transforms.pages.archives import ArchiveRecord, fields_of
+from alignset.transforms.pages.archives import CHUNK, GZIP, ZSTD, ArchiveRecord, Broken, fields_of
 
 BAD_HTTP, BAD_ENCODING, TOO_LARGE = "bad_http", "bad_encoding", "too_large"
 LONG_URL = "long_url"
@@ -27,6 +26,8 @@ _LOOKS_HTML = re.compile(
     rb"(?:\xef\xbb\xbf)?\s*(?:<!--.*?-->\s*)?<(?:!doctype\s+html|html|head)", re.I | re.S
 )
 _CHUNK = re.compile(rb"[ \t]*([0-9a-fA-F]{1,8})[ \t]*(?:;[^\r\n]*)?\r?\n")
+# How a body begins in each encoding.
+_BEGINS = {b"gzip": GZIP[:2], b"x-gzip": GZIP[:2], b"zstd": ZSTD, b"deflate": b"", b"br": b""}
 
 # What a record is if it is not a page: counted, and no fault.
 NO_RESPONSE, NOT_OK, NOT_HTML = "no_response", "not_ok", "not_html"
@@ -123,50 +124,39 @@ def _unchunked(body: bytes) -> bytes:
 def _unpacked(name: bytes, body: bytes) -> bytes:
     """A body without one encoding. Crawlers often take it off and leave the field that declares it,
     so that what does not begin as declared is returned as it is."""
-    if name in (b"gzip", b"x-gzip") and body[:2] == GZIP[:2]:
-        return _joined(_decompressed(zlib.decompressobj(31), body))
-    if name == b"zstd" and body[:4] == ZSTD:
-        return _joined(_decompressed(zstandard.ZstdDecompressor().decompressobj(), body))
-    if name == b"deflate" and body:
-        for window in (15, -15):  # in the frame of zlib, or bare as some servers have it
-            with suppress(ValueError):
-                return _joined(_decompressed(zlib.decompressobj(window), body))
-    if name == b"br" and body:
-        try:
-            return _joined(_unbrotlied(body))
-        except ValueError:
-            if not _LOOKS_HTML.match(body[:4096]):
-                raise
+    begin = _BEGINS.get(name)
+    if begin is None or not body.startswith(begin):
+        return body
+    for window in (15, -15) if name == b"deflate" else (31,):  # in zlib's frame, or bare
+        whole, is_whole = bytearray(), False
+        with suppress(zlib.error, brotli.error, zstandard.ZstdError):
+            for part in _decompressed(name, window, body):
+                whole += part
+                if len(whole) > MAX_PAGE:
+                    raise OverflowError("too large")
+            is_whole = True
+        if whole or is_whole:  # what came before a fault is what a browser shows
+            return bytes(whole)
+    if begin or (name == b"br" and body and not _LOOKS_HTML.match(body[:4096])):
+        raise ValueError("nothing can be decoded")
     return body
 
 
-def _joined(parts: Iterable[bytes]) -> bytes:
-    """What can be decoded: what came before a fault is what a browser shows."""
-    whole, is_whole = bytearray(), False
-    with suppress(zlib.error, brotli.error, zstandard.ZstdError):
-        for part in parts:
-            whole += part
-            if len(whole) > MAX_PAGE:
-                raise OverflowError("too large")
-        is_whole = True
-    if not whole and not is_whole:
-        raise ValueError("nothing can be decoded")
-    return bytes(whole)
-
-
-def _decompressed(decoder: Any, body: bytes) -> Iterator[bytes]:
-    for at in range(0, len(body), 1 << 11):  # which make 64 MiB at most
-        yield decoder.decompress(body[at : at + (1 << 11)])
+def _decompressed(name: bytes, window: int, body: bytes) -> Iterator[bytes]:
+    if name == b"br":
+        brotli_decoder = brotli.Decompressor()
+        while part := brotli_decoder.process(body, output_buffer_limit=1 << 20):
+            yield part
+            body = b""
+        if not brotli_decoder.is_finished():
+            raise brotli.error("cut off")
+        return
+    is_zstd = name == b"zstd"
+    decoder: Any = (
+        zstandard.ZstdDecompressor().decompressobj() if is_zstd else zlib.decompressobj(window)
+    )
+    for at in range(0, len(body), CHUNK):
+        yield decoder.decompress(body[at : at + CHUNK])
         if decoder.eof:
             return
     raise zlib.error("cut off")
-
-
-def _unbrotlied(body: bytes) -> Iterator[bytes]:
-    decoder = brotli.Decompressor()
-    part = decoder.process(body, output_buffer_limit=1 << 20)
-    while part:
-        yield part
-        part = decoder.process(b"", output_buffer_limit=1 << 20)
-    if not decoder.is_finished():
-        raise brotli.error("cut off")

@@ -13,7 +13,7 @@ import can_ada
 
 from alignset.transforms.columns.web_urls import parse_url
 from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
-from alignset.transforms.pages.archive_members import Broken, to_the_end, unreadable
+from alignset.transforms.pages.archives import Broken, to_the_end, unreadable
 from alignset.transforms.pages.html_elements import read_elements
 from alignset.transforms.pages.http_pages import MAX_URL, Page
 from alignset.transforms.pages.page_encoding import encoding_of

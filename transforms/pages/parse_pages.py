@@ -23,8 +23,7 @@ from msgspec import UNSET
 
 from alignset.transforms.columns.pair_columns import OPT_OUTS, PAGE_URL
 from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
-from alignset.transforms.pages.archive_members import Broken, to_the_end, unreadable
-from alignset.transforms.pages.archives import read_records
+from alignset.transforms.pages.archives import Broken, read_records, to_the_end, unreadable
 from alignset.transforms.pages.http_pages import (
     LONG_URL,
     MAX_PAGE,

@@ -12,8 +12,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from alignset.transforms.pages.archive_members import Broken
-from alignset.transforms.pages.archives import ArchiveRecord
+from alignset.transforms.pages.archives import ArchiveRecord, Broken
 from alignset.transforms.pages.http_pages import NO_RESPONSE, NOT_HTML, NOT_OK, TOO_LARGE, Page
 
 BAD_JSON = "bad_json"

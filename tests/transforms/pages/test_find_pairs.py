@@ -9,7 +9,6 @@ from apache_beam.testing.util import assert_that
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from alignset.transforms.pages import find_pairs, parse_pages
 from alignset.transforms.pages.find_pairs import FindPairs, pairs_of_pages
 from alignset.transforms.pages.http_pages import MAX_URL, Page
@@ -17,8 +16,6 @@ from alignset.transforms.pages.page_files import PageFiles
 from alignset.transforms.pages.parse_pages import PAGE_PAIRS
 from tests.support.made_batches import run_in_beam
 from tests.support.page_archives import page_record
-
-OPTED_OUT = b'<meta name="robots" content="noai"><img src="a.png" alt="c">'
 
 
 def page(number: int, images: int) -> Page:
@@ -48,7 +45,6 @@ def test_a_page_has_a_row_for_each_image() -> None:
 @pytest.mark.parametrize(
     ("bad", "fault"),
     [
-        (Page("http://a.example/", OPTED_OUT), "meta_robots"),
         (Page("http://a.example/".ljust(MAX_URL + 1, "a"), b"<img src=a alt=b>"), "long_url"),
         (Page("http://a.example/", b"<img src=a alt=b>" + b" " * 20), "too_large"),
     ],
@@ -61,12 +57,6 @@ def test_what_cannot_be_used_is_a_row_with_its_detail(
     (row,) = rows([*pairs_of_pages([bad])])
     assert row["malformed"] == fault
     assert row["page_url"] == bad.url
-
-
-def test_a_opt_out_that_is_only_reported_is_a_column() -> None:
-    how = OptOutSettings(opt_outs="report")
-    (row,) = rows([*pairs_of_pages([Page("http://a.example/", OPTED_OUT)], how)])
-    assert (row["malformed"], row["source_opted_out"]) == (None, "meta_robots")
 
 
 @given(st.lists(st.integers(0, 3), max_size=6), st.lists(st.integers(0, 3), max_size=6))

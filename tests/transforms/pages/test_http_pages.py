@@ -9,13 +9,10 @@ import zlib
 import brotli
 import pytest
 import zstandard
-from hypothesis import given
-from hypothesis import strategies as st
 
 from alignset.transforms.pages import http_pages
 from alignset.transforms.pages.archives import Broken, read_records
 from alignset.transforms.pages.http_pages import Page, page_of
-from alignset.transforms.rules.given import PAGE_FAULTS
 from tests.support.page_archives import record, response
 
 URL = "http://a.example/"
@@ -183,14 +180,3 @@ def test_what_is_one_all_the_same():
     assert page(HTML, kind="resource", content="text/html").body == HTML
     assert page(b"HTTP/2 200\nContent-Type: text/html\n\n" + HTML).body == HTML
     assert bytes(page(response(b"")).body) == b""
-
-
-FIELDS = [CHUNKED, *map(encoding, ("gzip", "deflate", "br", "zstd", "x, gzip"))]
-BODIES = st.sampled_from([chunked(HTML), GZIP, brotli.compress(HTML), HTML])
-
-
-@given(st.lists(st.sampled_from(FIELDS), max_size=3), BODIES, st.binary(max_size=9), st.integers(0))
-def test_any_body_is_a_page_or_a_fault(fields: list[str], data: bytes, junk: bytes, place: int):
-    at = place % (len(data) + 1)
-    answered = page(response(data[:at] + junk + data[at:], *fields))
-    assert isinstance(answered, Page) or answered.detail in PAGE_FAULTS

@@ -3,9 +3,6 @@
 import pytest
 
 from alignset.transforms.pages.page_counts import PageCounts, PageTally, add_page_counts, day_of
-from alignset.transforms.pages.page_files import PageFiles
-from alignset.transforms.pages.parse_pages import pairs_of
-from tests.support.root import ROOT
 
 
 @pytest.mark.parametrize(
@@ -31,15 +28,6 @@ def test_the_first_and_the_last_day():
     for value in ("2024-05-18T09Z", "no day", "2024-05-20T09Z", "2024-04-30T09Z", ""):
         tally.note_day(value)
     assert (tally.first_day, tally.last_day) == ("2024-04-30", "2024-05-20")
-
-
-@pytest.mark.parametrize("kind", ["warc", "wat"])
-def test_an_archive_and_its_wat_name_the_same_days(kind: str):
-    tally = PageTally()
-    path = str(ROOT / "tests" / "wat_pages" / f"pages.{kind}.gz")
-    list(pairs_of(PageFiles(kind, ((path, ""),)), tally))
-    assert tally["pages"]
-    assert (tally.first_day, tally.last_day) == ("2026-01-01", "2026-01-01")
 
 
 def test_the_days_of_parts_span_those_of_the_whole():

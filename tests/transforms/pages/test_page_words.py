@@ -1,20 +1,18 @@
 """What pages say of their use, in their elements and in the header of their answer: read from HTML,
 from WARC and from WAT."""
 
-import io
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
 from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
-from alignset.transforms.pages.archives import ArchiveRecord, read_records
-from alignset.transforms.pages.http_pages import Page, page_of
+from alignset.transforms.pages.http_pages import Page
 from alignset.transforms.pages.page_counts import PageTally
 from alignset.transforms.pages.page_images import images_of
 from alignset.transforms.pages.page_words import SILENT, PageWords
 from alignset.transforms.pages.parse_pages import PageFiles, pairs_of, rows_of
-from tests.support.page_archives import packed, record, response
+from tests.support.page_archives import packed
 from tests.support.root import ROOT
 from tests.wat_pages.directives import PAGES, RECORDS, html_of, page_url
 
@@ -96,15 +94,6 @@ def test_more_than_is_read_of_what_pages_say() -> None:
     many = '<a rel="license" href="' + "x" * 100 + '">' * 5000
     assert len(words_of("", many).license or "") > 100
     assert words_of("", "<a rel=license href=" + "x" * 70_000 + ">").license is None
-
-
-def test_the_answer_of_a_page_in_a_warc() -> None:
-    told = response(IMAGE.encode(), "X-Robots-Tag: otherbot: noai", "x-robots-tag: noai")
-    (answer,) = read_records(io.BytesIO(record(URL, told)))
-    page = page_of(answer) if isinstance(answer, ArchiveRecord) else None
-    assert isinstance(page, Page)
-    (image,) = images_of(page, HOW)
-    assert image.words == PageWords(("x_robots_tag",))
 
 
 def test_rows_are_opted_out_or_only_say_so() -> None:

@@ -20,7 +20,7 @@ import pytest
 
 from alignset.transforms.pages import page_images
 from alignset.transforms.pages import parse_pages as pages
-from alignset.transforms.pages.archive_members import Broken
+from alignset.transforms.pages.archives import Broken
 from alignset.transforms.pages.http_pages import Page
 from alignset.transforms.pages.page_counts import PageTally
 from alignset.transforms.pages.page_files import PAGE_FORMATS, PageFiles

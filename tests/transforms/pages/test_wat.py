@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from alignset.transforms.pages.archive_members import Broken
-from alignset.transforms.pages.archives import read_records
+from alignset.transforms.pages.archives import Broken, read_records
 from alignset.transforms.pages.http_pages import Page
 from alignset.transforms.pages.page_counts import PageTally
 from alignset.transforms.pages.page_files import PageFiles
@@ -20,7 +19,6 @@ from alignset.transforms.pages.page_words import PageWords
 from alignset.transforms.pages.parse_pages import pairs_in, pairs_of, rows_of
 from alignset.transforms.pages.wat import page_of_wat
 from tests.fuzz.wat import member
-from tests.support.page_archives import packed, record
 from tests.support.root import ROOT
 
 PAGES = ROOT / "tests" / "wat_pages"
@@ -210,19 +208,6 @@ def test_what_a_page_says_of_its_use(
 @pytest.mark.parametrize("head", [{"Metas": 7}, {"Metas": [7]}, {"Link": {}}, [], "x"])
 def test_a_page_whose_opt_outs_cannot_be_read_is_broken(head: Any):
     assert told(compact(page([DOG], Head=head))) == FAULT
-
-
-def test_damage_costs_its_record_alone_in_each_container():
-    blocks = [ONE, ONE[:-9], ONE.replace(b"a dog", b"a cat")]
-    records = [record(f"http://r.example/{n}", b, kind="metadata") for n, b in enumerate(blocks)]
-    for kind in ("gz", "zst", "plain"):
-        counts = PageTally()
-        items = read_records(io.BytesIO(packed(records, kind)))
-        pages = [page_of_wat(item) for item in items if not isinstance(item, Broken)]
-        rows = list(pairs_in([page for page in pages if not isinstance(page, str)], counts))
-        assert [getattr(row, "text", row) for row in rows] == [
-            *("a dog", Broken("bad_json", "http://r.example/1"), "a cat")
-        ]
 
 
 @pytest.mark.slow
