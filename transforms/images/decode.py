@@ -52,7 +52,7 @@ def turn_of(pixels: int) -> AbstractContextManager[object]:
 
 
 def turn_of_file(look: FileLook) -> AbstractContextManager[object]:
-    """The same for a file, of which `examine` says whether its header can be read."""
+    """The same for a file; `examine` says whether its header can be read."""
     try:
         width, height = look.size
     except Exception:
