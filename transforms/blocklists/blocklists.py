@@ -277,7 +277,8 @@ class Blocklists:
         return copy and copy.detail
 
     def near(self, kind: str, words: UInt64s) -> str | None:
-        """The list with the entry that is nearest to a hash, where one is near enough.
+        """The list with the entry that is nearest to a hash, where one is near enough; of equals
+        the first.
 
         Args:
           kind: `phash` or `pdq`. words: uint64[w], the hash.
@@ -285,8 +286,9 @@ class Blocklists:
         most = (self.min_phash_distance if kind == k.PHASH else self.min_pdq_distance) - 1
         if most < 0 or not self.have(kind):
             return None
-        bits, name = min((_open(of).distance(kind, words, most), of.name) for of in self.lists)
-        return f"{name}:{kind}" if bits <= most else None
+        distances = [_open(of).distance(kind, words, most) for of in self.lists]
+        bits = min(distances)
+        return f"{self.lists[distances.index(bits)].name}:{kind}" if bits <= most else None
 
     def listed_copy(self, body: bytes, image: Image | None = None) -> ListedCopy | None:
         """Which listed image a file shows, too.

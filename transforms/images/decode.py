@@ -16,7 +16,7 @@ from threading import RLock
 from PIL import Image as PillowImage
 
 from alignset.transforms.images.displayed_picture import displayed_picture
-from alignset.transforms.images.file_formats import png_lacks_pixels, signature_format
+from alignset.transforms.images.file_formats import FileLook, png_lacks_pixels, signature_format
 from alignset.transforms.images.open_picture import open_picture
 from alignset.transforms.workers.limited_process import (
     CostlyError,
@@ -49,6 +49,15 @@ os.register_at_fork(after_in_child=_renew)  # a thread of the parent may hold it
 def turn_of(pixels: int) -> AbstractContextManager[object]:
     """Lets only one image of many pixels at a time be decoded in this process."""
     return _MANY if pixels > _MANY_PIXELS else nullcontext()
+
+
+def turn_of_file(look: FileLook) -> AbstractContextManager[object]:
+    """The same for a file; `examine` says whether its header can be read."""
+    try:
+        width, height = look.size
+    except Exception:
+        return nullcontext()
+    return turn_of(width * height)
 
 
 def decoded_picture(body: bytes, name: str, pixels: int) -> PillowImage.Image:

@@ -33,7 +33,7 @@ class Image:
       width, height: px, as stored in the file; an EXIF orientation may turn it for display.
       phash: uint64, `imagehash.phash` of the image as displayed (upright, first frame, over
         white), most significant bit first: `format(phash, "016x") == str(hash)`. A JPEG's is
-        mostly the same, and else within 2 bits.
+        computed from `picture`, and mostly within 2 bits of the whole image's.
       plain: whether the file can be given to others as it is: JPEG, PNG or WebP with samples that
         Pillow's `convert("RGB")` reads right, unlike a 16-bit grey PNG's.
       grey: uint8[h, w], the image as displayed, in grey and small, where that was asked for.

@@ -6,7 +6,9 @@ import io
 
 from PIL import Image as PillowImage
 
+from alignset.transforms.images.decode import turn_of_file
 from alignset.transforms.images.examine import Image, examine
+from alignset.transforms.images.file_formats import FileLook
 
 SIDE_PX = 192  # of the longer side, at most
 QUALITY = 80
@@ -21,11 +23,15 @@ def thumbnail(body: bytes, side_px: int = SIDE_PX, quality: int = QUALITY) -> by
     Raises:
       ValueError: there is no image; the message has the reason and the detail.
     """
-    image = examine(body, keep_picture=True, hashed=False)
-    if not isinstance(image, Image):
-        raise ValueError(f"{image.reason}: {image.detail}")
+    look = FileLook(body)
+    with turn_of_file(look):
+        image = examine(look, keep_picture=True, hashed=False)
+        if not isinstance(image, Image):
+            raise ValueError(f"{image.reason}: {image.detail}")
+        small = small_picture(image, side_px)
+        del image  # before the next one is decoded
     file = io.BytesIO()
-    small_picture(image, side_px).save(file, "JPEG", quality=quality)
+    small.save(file, "JPEG", quality=quality)
     return file.getvalue()
 
 

@@ -203,11 +203,14 @@ def _zstd_decoder(source: Stream) -> zstandard.ZstdDecompressor:
 
 
 def _records_of_wacz(source: BinaryIO, size: int) -> Iterator[Found]:
-    # It goes and reads wherever the file's own bytes say.
+    end = size
+    # It goes and reads wherever the file's own bytes say; no disk seeks to 2^63 - 1.
     checked: Any = SimpleNamespace(
         tell=source.tell,
         seekable=source.seekable,
-        seek=lambda place, whence=0: source.seek(place if whence else max(0, place), whence),
+        seek=lambda place, whence=0: source.seek(
+            place if whence else min(max(0, place), end), whence
+        ),
         read=lambda size=-1: source.read(min(size, _LONGEST_DIRECTORY)),
     )
     try:

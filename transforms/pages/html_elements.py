@@ -47,24 +47,28 @@ class _Target:
         self.elements, self.depth = elements, 0
         self.around: list[str] = []  # `svg`, `math`, and elements of theirs that hold HTML
 
+    @property
+    def _is_foreign(self) -> bool:
+        return bool(self.around) and self.around[-1] in _FOREIGN
+
     def start(self, name: str, attributes: dict[str, str]) -> None:
         self.depth += 1
         if name in _FOREIGN:
             self.around.append(name)
-        elif self.around and self.around[-1] in _FOREIGN:
+        elif self._is_foreign:
             if name in _FOREIGN[self.around[-1]]:
                 self.around.append(name)
             elif name in _BREAKOUTS:
-                while self.around and self.around[-1] in _FOREIGN:
+                while self._is_foreign:
                     self.around.pop()
-        if name in _WANTED and not (self.around and self.around[-1] in _FOREIGN):
+        if name in _WANTED and not self._is_foreign:
             self.elements.start("img" if name == "image" else name, attributes)
 
     def end(self, name: str) -> None:
         self.depth -= 1
         if self.around and self.around[-1] == name:
             self.around.pop()
-        elif name == "picture":
+        elif name == "picture" and not self._is_foreign:
             self.elements.end_picture()
 
     def close(self) -> None:

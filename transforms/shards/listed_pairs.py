@@ -85,10 +85,14 @@ def listed_image(body: bytes, lists: Blocklists, *, original: bool) -> str | Non
     if original and (detail := lists.of_file(None, body)):
         return detail
     # Decoders, which most lists have no use for.
+    from alignset.transforms.images.decode import turn_of_file
     from alignset.transforms.images.examine import Image, examine
+    from alignset.transforms.images.file_formats import FileLook
 
-    image = examine(body, keep_grey=True, keep_picture=True)
-    return lists.of_picture(body, image) if isinstance(image, Image) else None
+    look = FileLook(body)
+    with turn_of_file(look):
+        image = examine(look, keep_grey=True, keep_picture=True)
+        return lists.of_picture(body, image) if isinstance(image, Image) else None
 
 
 def stored_images(

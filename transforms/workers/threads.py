@@ -73,6 +73,7 @@ class Jobs:
         """Has a thread work, where nothing has raised by now; else raises that. On any thread."""
         self._room.__enter__()
         if self._errors:
+            self._room.__exit__(None, None, None)  # other threads may wait for it
             raise self._errors[0]
         self._futures.append(self._pool.submit(self._run, work, *args))
 

@@ -100,6 +100,8 @@ def word_of(phash: int) -> np.ndarray:
 def test_pictures(lists: Blocklists) -> None:
     near, far = word_of(0xFFFF0000FFFF001F), word_of(0xFFFF0000FFFF003F)
     assert lists.near("phash", near) == "second.txt:phash"
+    again = replace(lists.lists[1], name="another.txt")
+    assert Blocklists((*lists.lists, again)).near("phash", near) == "second.txt:phash"
     assert lists.near("phash", far) is None
     pdq = np.array([0xF0F0F0F0F0F0F0F0] * 4, np.uint64)
     assert lists.near("pdq", pdq ^ np.uint64(0x7F)) == "second.txt:pdq"

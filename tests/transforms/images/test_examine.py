@@ -4,6 +4,7 @@ import contextlib
 import io
 import struct
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import imagehash
 import numpy as np
@@ -16,6 +17,7 @@ from PIL import ImageFile, ImageOps
 
 from alignset.transforms.images import decode, file_formats
 from alignset.transforms.images import examine as images
+from alignset.transforms.images import thumbnail as thumbnails
 from alignset.transforms.images.decode import turn_of
 from alignset.transforms.images.displayed_picture import displayed_picture, small_grey
 from alignset.transforms.images.examine import Image, Unusable, examine
@@ -398,3 +400,18 @@ def test_what_ends_a_decode_in_a_child_process_is_a_detail(
     else:
         assert examine(GOOD[name]) == Unusable("undecodable", detail, WIDTH, HEIGHT)
     assert isinstance(examine(GOOD["png"]), Image)
+
+
+def test_a_large_image_keeps_its_turn_until_it_is_small(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(decode, "_MANY_PIXELS", 0)
+    shrink = thumbnails.small_picture
+
+    def shrunk(image: Image, side_px: int) -> PillowImage.Image:
+        with ThreadPoolExecutor(1) as other:
+            assert not other.submit(decode._MANY.acquire, blocking=False).result()
+        return shrink(image, side_px)
+
+    monkeypatch.setattr(thumbnails, "small_picture", shrunk)
+    file = io.BytesIO()
+    PillowImage.new("RGB", (9, 9)).save(file, "PNG")
+    assert thumbnail(file.getvalue())

@@ -7,6 +7,7 @@ import itertools
 import random
 import zipfile
 import zlib
+from pathlib import Path
 
 import pytest
 import zstandard
@@ -193,6 +194,19 @@ def test_a_damaged_entry_of_a_wacz_is_a_fault(place: int):
         at = data.index(b"PK\x01\x02") + place
         data[at : at + 2] = bytes([value, value])
         assert set(read(bytes(data))) <= {*ALL, "bad_compression"}
+
+
+def test_a_place_that_no_disk_has_is_a_fault(tmp_path: Path):
+    data = zipped({"a.warc": GOOD[0]})
+    begin, end = data.index(b"PK\x01\x02"), data.index(b"PK\x05\x06")
+    entry, last = data[begin:end], data[end:]
+    entry[30:32], entry[42:46] = b"\x0c\0", b"\xff" * 4  # its place follows in 8 bytes
+    entry += b"\1\0\x08\0" + (2**63 - 1).to_bytes(8, "little")
+    last[12:16] = len(entry).to_bytes(4, "little")
+    path = tmp_path / "a.wacz"
+    path.write_bytes(data[:begin] + entry + last)
+    with path.open("rb") as source:
+        assert list(read_records(source)) == [archives.Broken("bad_compression")]
 
 
 def test_what_unpacks_to_much_more_is_cut(monkeypatch: pytest.MonkeyPatch):

@@ -86,6 +86,7 @@ def test_where_images_are(html: str, count: int):
             f"{HERE}a",
         ),
         ("<picture><source srcset=a><img alt=t src=c></picture>", f"{HERE}c"),
+        ("<picture><source srcset=a><svg><picture></svg><img alt=t></picture>", f"{HERE}a"),
         ("<picture><source srcset=a></picture><img alt=t>", None),
         ("<source srcset=a><img alt=t>", None),
         ("<img alt=t>", None),

@@ -78,6 +78,9 @@ def test_jobs_are_waited_for_or_cancelled_and_what_one_raises_comes_out() -> Non
     failing = Jobs(threads, 2 * THREADS)
     with pytest.raises(OSError, match="the disk"):  # waits for no room that never comes
         list(map(failing.begin, [fail] * 1000, range(1000)))
+    for _ in range(3 * THREADS):  # nor does any other thread that begins work
+        with pytest.raises(OSError, match="the disk"):
+            failing.begin(fail, 0)
     with pytest.raises(OSError, match="the disk"):
         failing.finish()
     begun, let_go, slow = threading.Event(), threading.Event(), Jobs(threads)
