@@ -7,6 +7,8 @@ a JPEG at a part of its size: a cut file or one with a hole shows all the same.
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+import cv2
+import numpy as np
 from PIL import Image as PillowImage
 
 from alignset.transforms.images.decode import decoded_picture, turn_of
@@ -15,10 +17,11 @@ from alignset.transforms.images.file_formats import FileLook, foreign_kind
 from alignset.transforms.images.jpeg_header import JpegHeader
 from alignset.transforms.images.open_picture import open_picture
 from alignset.transforms.images.perceptual_hash import jpeg_hash, picture_hash
-from alignset.transforms.images.scaled_jpeg import jpeg_picture
+from alignset.transforms.images.scaled_jpeg import jpeg_pixels
 from alignset.transforms.workers.limited_process import CostlyError, CrashError
 from alignset.transforms.workers.unexpected import tell_once
 
+cv2.setNumThreads(1)  # workers have threads of their own, and some are forked
 # The detail of an image whose decoding ends the process, found where that is tried in another
 # (transforms/images/try_decoders.py).
 CRASHED_DECODER = "crashed_decoder"
@@ -99,14 +102,19 @@ def examine(
         width, height = look.size
         with turn_of(width * height):
             fault = (look.jpeg and look.jpeg.fault) or look.refusal or look.fault
-            picture = fault or decoded(look)
-            if isinstance(picture, str):
-                return Unusable("undecodable", picture, *(look.size if any(look.size) else ()))
-            grey, phash = picture.convert("L"), 0
-            if hashed and look.format == "jpeg":
-                phash = jpeg_hash(grey)
-            elif hashed:
-                phash = picture_hash(grey)
+            seen = fault or decoded(look)
+            if isinstance(seen, str):
+                return Unusable("undecodable", seen, *(look.size if any(look.size) else ()))
+            if isinstance(seen, PillowImage.Image):
+                grey, picture = seen.convert("L"), seen
+            else:  # its copy for Pillow takes as long as the hash
+                plane = cv2.cvtColor(seen, cv2.COLOR_RGB2GRAY) if seen.ndim == 3 else seen
+                grey = PillowImage.fromarray(plane)
+                picture = PillowImage.fromarray(seen) if keep_picture else None
+            phash = 0
+            if hashed:
+                is_jpeg = look.format == "jpeg"
+                phash = jpeg_hash(np.asarray(grey)) if is_jpeg else picture_hash(grey)
             header = look.jpeg
             return Image(
                 look.format,
@@ -125,19 +133,21 @@ def examine(
         return Unusable("undecodable", "unexpected")
 
 
-def decoded(look: FileLook) -> PillowImage.Image | str:
-    """The image as displayed, or the detail of why it is undecodable."""
+def decoded(look: FileLook) -> PillowImage.Image | Pixels | str:
+    """The image as displayed, a usual JPEG as pixels; or the detail of why it is undecodable."""
     header, (width, height) = look.jpeg, look.size
     if header and header.components in (1, 3) and width * height:
-        seen = jpeg_picture(look.body, header)
+        seen = jpeg_pixels(look.body, header)
         if isinstance(seen, str):
             return seen
-        if seen and header.usual:  # else decoders may differ in what they see
+        if seen is not None and header.usual:  # else decoders may differ in what they see
             turn = None
             if header.annotated:
                 with suppress(Exception):  # Pillow refuses some headers that libjpeg reads
                     turn = TURNS.get(orientation(open_picture(look.body, "jpeg")))
-            return seen if turn is None else seen.transpose(turn)
+            if turn is None:
+                return seen
+            return np.asarray(PillowImage.fromarray(seen).transpose(turn))
     try:
         picture = decoded_picture(look.body, look.format or "", width * height)
     except CostlyError:
