@@ -105,12 +105,14 @@ def examine(
             seen = fault or decoded(look)
             if isinstance(seen, str):
                 return Unusable("undecodable", seen, *(look.size if any(look.size) else ()))
+            picture: PillowImage.Image | None = None
             if isinstance(seen, PillowImage.Image):
                 grey, picture = seen.convert("L"), seen
             else:  # its copy for Pillow takes as long as the hash
                 plane = cv2.cvtColor(seen, cv2.COLOR_RGB2GRAY) if seen.ndim == 3 else seen
                 grey = PillowImage.fromarray(plane)
-                picture = PillowImage.fromarray(seen) if keep_picture else None
+                if keep_picture:
+                    picture = PillowImage.fromarray(seen)
             phash = 0
             if hashed:
                 is_jpeg = look.format == "jpeg"

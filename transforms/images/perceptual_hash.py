@@ -32,7 +32,8 @@ def jpeg_hash(grey: npt.NDArray[np.uint8]) -> int:
     down, across = height // _SMALL_PX, width // _SMALL_PX
     below, right = -height % down, -width % across  # without these OpenCV takes ten times as long
     if below or right:
-        grey = cv2.copyMakeBorder(grey, 0, below, 0, right, cv2.BORDER_REPLICATE)
+        edges = 0, below, 0, right
+        grey = np.asarray(cv2.copyMakeBorder(grey, *edges, cv2.BORDER_REPLICATE), np.uint8)
     size = grey.shape[1] // across, grey.shape[0] // down
     plane = cv2.resize(grey, size, interpolation=cv2.INTER_AREA).astype(np.float32)
     lines = (_low_waves(len(plane), height / down) @ plane).astype(np.float64)
