@@ -27,8 +27,7 @@ def jpeg_hash(grey: npt.NDArray[np.uint8]) -> int:
     whole factors first, and not rounded between the filter of Pillow and the DCT."""
     height, width = grey.shape
     if min(height, width) < _LARGE_PX:
-        small = PillowImage.fromarray(grey).resize((_SIDE, _SIDE), _LANCZOS)
-        return plane_hash(np.asarray(small))
+        return plane_hash(grey)
     down, across = height // _SMALL_PX, width // _SMALL_PX
     below, right = -height % down, -width % across  # without these OpenCV takes ten times as long
     if below or right:
