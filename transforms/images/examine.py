@@ -7,7 +7,6 @@ a JPEG at a part of its size: a cut file or one with a hole shows all the same.
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 from PIL import Image as PillowImage
 
@@ -16,12 +15,11 @@ from alignset.transforms.images.displayed_picture import TURNS, Pixels, orientat
 from alignset.transforms.images.file_formats import FileLook, foreign_kind
 from alignset.transforms.images.jpeg_header import JpegHeader
 from alignset.transforms.images.open_picture import open_picture
-from alignset.transforms.images.perceptual_hash import jpeg_hash, picture_hash
+from alignset.transforms.images.perceptual_hash import jpeg_grey, jpeg_hash, picture_hash
 from alignset.transforms.images.scaled_jpeg import jpeg_pixels
 from alignset.transforms.workers.limited_process import CostlyError, CrashError
 from alignset.transforms.workers.unexpected import tell_once
 
-cv2.setNumThreads(1)  # workers have threads of their own, and some are forked
 # The detail of an image whose decoding ends the process, found where that is tried in another
 # (transforms/images/try_decoders.py).
 CRASHED_DECODER = "crashed_decoder"
@@ -90,7 +88,7 @@ def examine(
       keep_grey: give the image in grey, too.
       keep_picture: give the image as it was decoded, too. Whoever keeps several may need much
         memory.
-      hashed: without, the hash is 0, and scipy is not imported for it.
+      hashed: without, the hash is 0, and scipy and OpenCV are not imported for it.
 
     Raises:
       ChildError: no child process can be started, to decode it there.
@@ -105,12 +103,13 @@ def examine(
             seen = fault or decoded(look)
             if isinstance(seen, str):
                 return Unusable("undecodable", seen, *(look.size if any(look.size) else ()))
+            if not (hashed or isinstance(seen, PillowImage.Image)):
+                seen = PillowImage.fromarray(seen)  # OpenCV is not imported for it
             picture: PillowImage.Image | None = None
             if isinstance(seen, PillowImage.Image):
                 grey, picture = seen.convert("L"), seen
             else:  # its copy for Pillow takes as long as the hash
-                plane = cv2.cvtColor(seen, cv2.COLOR_RGB2GRAY) if seen.ndim == 3 else seen
-                grey = PillowImage.fromarray(plane)
+                grey = PillowImage.fromarray(jpeg_grey(seen))
                 if keep_picture:
                     picture = PillowImage.fromarray(seen)
             phash = 0

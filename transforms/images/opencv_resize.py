@@ -38,6 +38,7 @@ class OpenCVResizer:
 
     def __init__(self, settings: ResizeSettings) -> None:
         self._settings = settings
+        cv2.setNumThreads(1)  # as img2dataset does: a worker has threads of its own
 
     def __call__(self, body: bytes, image: Image) -> Encoded:
         """The file of the resized image, as displayed, and its size.

@@ -2,8 +2,8 @@
 
 import math
 from functools import lru_cache
+from types import ModuleType
 
-import cv2
 import imagehash
 import numpy as np
 import numpy.typing as npt
@@ -22,12 +22,28 @@ def picture_hash(picture: PillowImage.Image) -> int:
     return _as_int(imagehash.phash(picture).hash)
 
 
+@lru_cache(1)
+def _opencv() -> ModuleType:
+    import cv2  # 0.1 s, for commands that decode nothing
+
+    cv2.setNumThreads(1)  # workers have threads of their own, and some are forked
+    return cv2
+
+
+def jpeg_grey(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """uint8[height, width] of grey or RGB pixels."""
+    if pixels.ndim == 2:
+        return pixels
+    return np.asarray(_opencv().cvtColor(pixels, _opencv().COLOR_RGB2GRAY), np.uint8)
+
+
 def jpeg_hash(grey: npt.NDArray[np.uint8]) -> int:
     """The same of a JPEG in grey, uint8[height, width], in less time. A larger one is shrunk by
     whole factors first, and not rounded between the filter of Pillow and the DCT."""
     height, width = grey.shape
     if min(height, width) < _LARGE_PX:
         return plane_hash(grey)
+    cv2 = _opencv()
     down, across = height // _SMALL_PX, width // _SMALL_PX
     below, right = -height % down, -width % across  # without these OpenCV takes ten times as long
     if below or right:
