@@ -54,7 +54,7 @@ def normalised_detail(plane: Plane, local_px: float) -> Samples:
 
 
 def is_plausible(placement: Placement) -> bool:
-    """Whether a copy may lie so. What is not a number does not."""
+    """Whether a copy may lie so. A number that is NaN does not."""
     return bool((np.abs(placement - _PLAUSIBLE) < _PLAUSIBLE_REACH).all())
 
 
