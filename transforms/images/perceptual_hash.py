@@ -57,7 +57,7 @@ def jpeg_hash(grey: npt.NDArray[np.uint8]) -> int:
 
 @lru_cache(1024)
 def _low_waves(count: int, extent: float) -> npt.NDArray[np.float32]:
-    """float32[8, count]: Pillow's filter from so many px to 32, and their DCT; `extent` is less than
+    """float32[8, count]: the filter from so many px to 32, and their DCT; `extent` is less than
     `count` where the last px is a part."""
     one_each = PillowImage.fromarray(np.eye(count, dtype=np.float32))
     return _DCT @ np.asarray(one_each.resize((_SIDE, count), _LANCZOS, (0, 0, extent, count))).T
