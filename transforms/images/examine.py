@@ -7,6 +7,7 @@ a JPEG at a part of its size: a cut file or one with a hole shows all the same.
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+import numpy as np
 from PIL import Image as PillowImage
 
 from alignset.transforms.images.decode import decoded_picture, turn_of
@@ -14,8 +15,8 @@ from alignset.transforms.images.displayed_picture import TURNS, Pixels, orientat
 from alignset.transforms.images.file_formats import FileLook, foreign_kind
 from alignset.transforms.images.jpeg_header import JpegHeader
 from alignset.transforms.images.open_picture import open_picture
-from alignset.transforms.images.perceptual_hash import jpeg_hash, picture_hash
-from alignset.transforms.images.scaled_jpeg import jpeg_picture
+from alignset.transforms.images.perceptual_hash import jpeg_grey, jpeg_hash, picture_hash
+from alignset.transforms.images.scaled_jpeg import jpeg_pixels
 from alignset.transforms.workers.limited_process import CostlyError, CrashError
 from alignset.transforms.workers.unexpected import tell_once
 
@@ -87,7 +88,7 @@ def examine(
       keep_grey: give the image in grey, too.
       keep_picture: give the image as it was decoded, too. Whoever keeps several may need much
         memory.
-      hashed: without, the hash is 0, and scipy is not imported for it.
+      hashed: without, the hash is 0, and scipy and OpenCV are not imported for it.
 
     Raises:
       ChildError: no child process can be started, to decode it there.
@@ -99,14 +100,22 @@ def examine(
         width, height = look.size
         with turn_of(width * height):
             fault = (look.jpeg and look.jpeg.fault) or look.refusal or look.fault
-            picture = fault or decoded(look)
-            if isinstance(picture, str):
-                return Unusable("undecodable", picture, *(look.size if any(look.size) else ()))
-            grey, phash = picture.convert("L"), 0
-            if hashed and look.format == "jpeg":
-                phash = jpeg_hash(grey)
-            elif hashed:
-                phash = picture_hash(grey)
+            seen = fault or decoded(look)
+            if isinstance(seen, str):
+                return Unusable("undecodable", seen, *(look.size if any(look.size) else ()))
+            if not (hashed or isinstance(seen, PillowImage.Image)):
+                seen = PillowImage.fromarray(seen)  # OpenCV is not imported for it
+            picture: PillowImage.Image | None = None
+            if isinstance(seen, PillowImage.Image):
+                grey, picture = seen.convert("L"), seen
+            else:  # its copy for Pillow takes as long as the hash
+                grey = PillowImage.fromarray(jpeg_grey(seen))
+                if keep_picture:
+                    picture = PillowImage.fromarray(seen)
+            phash = 0
+            if hashed:
+                is_jpeg = look.format == "jpeg"
+                phash = jpeg_hash(np.asarray(grey)) if is_jpeg else picture_hash(grey)
             header = look.jpeg
             return Image(
                 look.format,
@@ -125,19 +134,21 @@ def examine(
         return Unusable("undecodable", "unexpected")
 
 
-def decoded(look: FileLook) -> PillowImage.Image | str:
-    """The image as displayed, or the detail of why it is undecodable."""
+def decoded(look: FileLook) -> PillowImage.Image | Pixels | str:
+    """The image as displayed, a usual JPEG as pixels; or the detail of why it is undecodable."""
     header, (width, height) = look.jpeg, look.size
     if header and header.components in (1, 3) and width * height:
-        seen = jpeg_picture(look.body, header)
+        seen = jpeg_pixels(look.body, header)
         if isinstance(seen, str):
             return seen
-        if seen and header.usual:  # else decoders may differ in what they see
+        if seen is not None and header.usual:  # else decoders may differ in what they see
             turn = None
             if header.annotated:
                 with suppress(Exception):  # Pillow refuses some headers that libjpeg reads
                     turn = TURNS.get(orientation(open_picture(look.body, "jpeg")))
-            return seen if turn is None else seen.transpose(turn)
+            if turn is None:
+                return seen
+            return np.asarray(PillowImage.fromarray(seen).transpose(turn))
     try:
         picture = decoded_picture(look.body, look.format or "", width * height)
     except CostlyError:

@@ -164,16 +164,6 @@ def png_lacks_pixels(body: bytes) -> bool:
     return missing > 0
 
 
-def gif_blocks(body: bytes) -> tuple[bool, list[int]]:
-    """Whether a GIF's trailer is there, and where the first extensions of applications begin."""
-    ends, applications = False, list[int]()
-    for kind, begin, _ in _gif_blocks(body):
-        ends = kind == _GIF_TRAILER
-        if body.startswith(_GIF_APPLICATION, begin) and len(applications) < _MOST_APPLICATIONS:
-            applications.append(begin)
-    return ends, applications
-
-
 def _gif_blocks(body: bytes) -> Iterator[tuple[int, int, int]]:
     """(kind, begin and end) of each block of a GIF, from behind its header; the last may be cut."""
     at = 13 + _palette_bytes(body[10] if len(body) > 12 else 0)
@@ -288,8 +278,14 @@ class FileLook:
 
     @cached_property
     def gif(self) -> tuple[bool, list[int]]:
-        """The `gif_blocks` of a GIF."""
-        return gif_blocks(self.body)
+        """Whether a GIF's trailer is there, and where the first extensions of programs begin."""
+        ends, applications = False, list[int]()
+        for kind, begin, _ in _gif_blocks(self.body):
+            ends = kind == _GIF_TRAILER
+            is_application = self.body.startswith(_GIF_APPLICATION, begin)
+            if is_application and len(applications) < _MOST_APPLICATIONS:
+                applications.append(begin)
+        return ends, applications
 
     @cached_property
     def avif(self) -> AvifHeader:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 
 import simplejpeg
-from PIL import Image as PillowImage
 
+from alignset.transforms.images.displayed_picture import Pixels
 from alignset.transforms.images.jpeg_header import JpegHeader
 
 # Of the shorter side of what a JPEG is seen by, at least, where it has as many: what the usual
@@ -22,11 +22,12 @@ _HARMLESS = re.compile(
 )
 
 
-def jpeg_picture(body: bytes, header: JpegHeader) -> PillowImage.Image | str | None:
-    """The image as stored, in mode "L" or "RGB", whose shorter side has 224 px or more if the
-    whole one's has.
+def jpeg_pixels(body: bytes, header: JpegHeader) -> Pixels | str | None:
+    """The image as stored, in grey or RGB, whose shorter side has 224 px or more if the whole
+    one's has.
 
     Returns:
+      uint8[height, width] or uint8[height, width, 3];
       "truncated" or "broken" where samples are lost, whether or not an end marker follows; None
       where another decoder must look at it.
     """
@@ -34,12 +35,11 @@ def jpeg_picture(body: bytes, header: JpegHeader) -> PillowImage.Image | str | N
     shorter = min(header.width, header.height)
     factor = next((n for n in (8, 4, 2) if shorter >= n * SHORTER_PX), 1)
     size = header.scaled_size(8 // factor)
-    colours, mode = ("GRAY", "L") if header.components == 1 else ("RGB", "RGB")
     try:
         # By accurate steps, which cost no more: what is not reduced is as Pillow decodes it.
         pixels = simplejpeg.decode_jpeg(
             body,
-            colours,
+            "GRAY" if header.components == 1 else "RGB",
             fastdct=False,
             fastupsample=False,
             min_height=size[0] if factor > 1 else 0,
@@ -53,4 +53,4 @@ def jpeg_picture(body: bytes, header: JpegHeader) -> PillowImage.Image | str | N
         return "broken" if "Corrupt" in message and not _HARMLESS.search(message) else None
     if pixels.shape[:2] != size:  # libjpeg found another frame than we
         return None
-    return PillowImage.frombuffer(mode, size[::-1], pixels, "raw", mode, 0, 1)
+    return pixels[:, :, 0] if header.components == 1 else pixels

@@ -120,8 +120,12 @@ class Arrivals:
             return None
         copies = self._describes or self._settings.blocklists.have(k.IMAGE)
         keep_grey = self._search.index is not None or copies
+        keep_picture = (fits and self._scores.are_wanted) or self._settings.looks
+        keep_picture |= self._settings.blocklists.have(k.PDQ)
         with turn_of(math.prod(_size_of(look))):
-            image = examine(look, keep_grey=keep_grey, keep_picture=True)
+            image = examine(
+                look, keep_grey=keep_grey, keep_picture=keep_picture or look.format != "jpeg"
+            )
             if isinstance(image, Unusable):
                 self._images.drop(row, image.reason, image.detail)
                 return None
@@ -138,7 +142,7 @@ class Arrivals:
             if self._describes:
                 planes = planes_of(image, in_colour=self._settings.looks)
                 self._images.planes[row] = self._images.spool.put(planes.tobytes())
-            if fits:
+            if fits and self._scores.are_wanted:
                 self._scores.add(row, image)
             return replace(image, picture=None)
 

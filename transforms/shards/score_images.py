@@ -48,12 +48,16 @@ class ImageScores:
     Args:
       images: of the shard; what cannot be scored is dropped there.
       count: told how many images are done, once all have come.
+
+    Attributes:
+      are_wanted: whether there is a model, or a rule of users that sees images.
     """
 
     def __init__(self, images: ShardImages, count: Callable[[int], None]) -> None:
         self._images, self._count = images, count
         self._model, rules = images.settings.unsafe_model, images.settings.rules
         self._own, self._columns = rules.computing(Stage.PIXELS), rules.columns
+        self.are_wanted = self._model is not None or bool(self._own)
         self._jobs = Jobs(_SCORING, THREADS if self._own else _MOST_WAITING)
         self._lock = Lock()
         self._rows: dict[str, list[int]] = {}  # by SHA-256
@@ -79,8 +83,6 @@ class ImageScores:
           image: what `examine` said of it with `keep_picture`.
         """
         sha256, picture = self._images.sha256[row], image.picture
-        if self._model is None and not self._own:
-            return
         assert sha256
         assert picture
         with self._lock:

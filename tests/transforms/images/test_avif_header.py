@@ -80,24 +80,13 @@ def test_what_would_cost_more_than_it_says_is_not_decoded(
 
 def boxes_of(read: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> int:
     """How many boxes and numbers are read."""
-    reads = 0
-    unpack, number = struct.unpack_from, module.Reader.number
-
-    def counted(*args: object) -> object:
-        nonlocal reads
-        reads += 1
-        return unpack(*args)  # type: ignore[arg-type]
-
-    def counted_number(self: module.Reader, size: int) -> int:
-        nonlocal reads
-        reads += 1
-        return number(self, size)
-
+    reads: list[int] = []
     with monkeypatch.context() as patched:
-        patched.setattr(module.Reader, "number", counted_number)
-        patched.setattr(module.struct, "unpack_from", counted)
+        for owner, name in ((module.Reader, "number"), (module.struct, "unpack_from")):
+            inner = getattr(owner, name)
+            patched.setattr(owner, name, lambda *args, of=inner: reads.append(1) or of(*args))
         read()
-    return reads
+    return len(reads)
 
 
 @pytest.mark.parametrize("table", [b"iinf", b"iref"])
@@ -106,11 +95,15 @@ def test_large_tables_are_read_no_further_than_small_ones(
 ) -> None:
     small, large = (many_entries(table, count) for count in (5_000, 10_000))
     reads = [boxes_of(lambda: avif_header(body), monkeypatch) for body in (small, large)]  # noqa: B023
-    assert reads[0] == reads[1] < 5_000
+    assert 0 < reads[0] == reads[1] < 5_000
 
 
-def test_a_size_is_known_though_the_file_is_refused() -> None:
+def test_a_size_is_known_though_the_file_is_refused_or_cut() -> None:
     assert avif_header(LIES) == (30, 30, "too_costly")
+    assert avif_header(REAL["colour"][:-9]) == (*photograph().size, "truncated")
+    layered = find_box(LIES, b"pixi")  # layers may be smaller than their frame
+    body = LIES.replace(layered, struct.pack(">I", len(layered)) + b"lsel" + layered[8:])
+    assert avif_header(body) == AvifHeader(30, 30, None)
 
 
 @pytest.mark.parametrize("name", ["colour", "grid", "animated"])
@@ -120,20 +113,9 @@ def test_every_cut_is_a_fault(name: str) -> None:
         assert avif_header(body[:length]).fault, length
 
 
-def test_a_file_cut_in_its_pixels_keeps_its_size() -> None:
-    body = REAL["colour"]
-    assert avif_header(body[:-9]) == (*photograph().size, "truncated")
-
-
 @pytest.mark.parametrize("kind", [b"pitm", b"iloc", b"iinf", b"iprp", b"ispe", b"meta"])
 def test_a_file_without_a_box_it_needs_is_broken(kind: bytes) -> None:
     assert avif_header(FRAME.replace(kind, b"free")).fault == "broken"
-
-
-def test_layers_may_be_smaller_than_their_frame() -> None:
-    layered = find_box(LIES, b"pixi")
-    body = LIES.replace(layered, struct.pack(">I", len(layered)) + b"lsel" + layered[8:])
-    assert avif_header(body) == AvifHeader(30, 30, None)
 
 
 def test_sequence_headers_with_timing() -> None:

@@ -49,13 +49,10 @@ def test_photographs_are_as_img2datasets_to_38_decibels(mode: str, size: int):
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_every_kind_of_file_is_as_img2datasets(name: str):
-    assert psnr(*both(ResizeSettings("keep_ratio", 64, "png", 6), GOOD[name])) >= 38
-
-
-@pytest.mark.parametrize("form", [("jpg", 95), ("webp", 90)])
-def test_every_form_is_as_img2datasets(form: tuple[str, int]):
-    assert psnr(*both(ResizeSettings("keep_ratio", 64, *form), GOOD["jpeg"])) >= 34
+def test_every_kind_of_file_and_form_is_as_img2datasets(name: str):
+    for *form, decibels in (("png", 6, 38), ("jpg", 95, 34), ("webp", 90, 34)):
+        if form[0] == "png" or name == "jpeg":
+            assert psnr(*both(ResizeSettings("keep_ratio", 64, *form), GOOD[name])) >= decibels
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -13,13 +13,12 @@ from alignset.transforms.images.png_writer import png_of
 from tests.support.picture_files import photograph
 
 RNG = np.random.default_rng(11)
-
-
 PICTURES = {
     "a photograph": np.asarray(photograph(1, 300, 200)),
     "a grey one": np.asarray(photograph(2, 300, 200).convert("L")),
     "noise": RNG.integers(0, 256, (200, 333, 3), np.uint8),
     "white, of many blocks": np.full((900, 1000), 255, np.uint8),
+    "rows that are not contiguous": np.asarray(photograph())[::-1, ::2],
     "a pixel": RNG.integers(0, 256, (1, 1, 3), np.uint8),
     "a grey pixel": RNG.integers(0, 256, (1, 1), np.uint8),
     "a row": RNG.integers(0, 256, (1, 999, 3), np.uint8),
@@ -31,20 +30,12 @@ PICTURES = {
 def test_decoders_give_the_pixels_back(kind: str):
     pixels = PICTURES[kind]
     body = png_of(pixels)
-    assert np.array_equal(np.asarray(PillowImage.open(io.BytesIO(body))), pixels)
+    for opened in map(io.BytesIO, (body, png_of(pixels, b"a profile" * 99))):
+        assert np.array_equal(np.asarray(PillowImage.open(opened)), pixels)
+    assert PillowImage.open(opened).info["icc_profile"] == b"a profile" * 99
     by_opencv = cv2.imdecode(np.frombuffer(body, np.uint8), cv2.IMREAD_UNCHANGED)
     assert np.array_equal(by_opencv if pixels.ndim == 2 else by_opencv[:, :, ::-1], pixels)
     assert isinstance(examine(body), Image)
-
-
-def test_rows_that_are_not_contiguous():
-    pixels = np.asarray(photograph())[::-1, ::2]
-    assert np.array_equal(np.asarray(PillowImage.open(io.BytesIO(png_of(pixels)))), pixels)
-
-
-def test_a_colour_profile_is_kept():
-    opened = PillowImage.open(io.BytesIO(png_of(np.asarray(photograph()), b"a profile" * 99)))
-    assert opened.info["icc_profile"] == b"a profile" * 99
 
 
 def test_the_bytes_follow_from_the_pixels():

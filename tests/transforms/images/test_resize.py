@@ -55,7 +55,7 @@ def sized(body: bytes) -> Image:
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_originals_are_kept_or_become_a_png_that_shows_the_same(name: str) -> None:
+def test_every_kind_of_file_is_kept_or_becomes_a_png_that_shows_the_same(name: str) -> None:
     image = sized(GOOD[name])
     body, extension, width, height = ORIGINAL(GOOD[name], image)
     assert (width, height) == (WIDTH, HEIGHT)
@@ -67,6 +67,12 @@ def test_originals_are_kept_or_become_a_png_that_shows_the_same(name: str) -> No
         assert np.abs(shown(body) - expected(name)).mean() < 5
         assert sized(body) == dataclasses.replace(image, format="png", plain=True)
         assert ORIGINAL(GOOD[name], image)[0] == body
+    for exact in (False, True):
+        how = dataclasses.replace(LOSSLESS, exact_resize=exact)
+        body, extension, width, height = Encoder(how)(GOOD[name], image)
+        assert (extension, width, height) == ("png", WIDTH, HEIGHT)
+        assert PillowImage.open(io.BytesIO(body)).mode in ("L", "RGB")
+        assert np.abs(shown(body) - expected(name)).mean() < 5
 
 
 @pytest.mark.parametrize("name", GOOD)
@@ -98,14 +104,6 @@ def test_what_becomes_a_png_carries_its_colour_profile_and_no_other_metadata() -
     body = encoded(photograph(), "AVIF", exif=exif, icc_profile=b"a colour profile")
     png = PillowImage.open(io.BytesIO(ORIGINAL(body, sized(body))[0]))
     assert png.info == {"icc_profile": b"a colour profile"}
-
-
-@pytest.mark.parametrize("name", GOOD)
-def test_img2dataset_gets_every_kind_of_file_as_a_viewer_shows_it(name: str) -> None:
-    body, extension, width, height = Encoder(LOSSLESS)(GOOD[name], sized(GOOD[name]))
-    assert (extension, width, height) == ("png", WIDTH, HEIGHT)
-    assert PillowImage.open(io.BytesIO(body)).mode in ("L", "RGB")
-    assert np.abs(shown(body) - expected(name)).mean() < 5  # a wrong image is off by 30 or more
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF"])
