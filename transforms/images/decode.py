@@ -27,8 +27,8 @@ from alignset.transforms.workers.limited_process import (
 )
 
 # An image of more pixels waits until no other such is being decoded: they take up to 16 bytes each.
-_MANY_PIXELS = 1 << 24
-_MANY = RLock()  # whoever holds what was decoded has the turn until it is dropped
+MANY_PIXELS = 1 << 24
+MANY = RLock()  # whoever holds what was decoded has the turn until it is dropped
 KNOWN_FORMATS = ("jpeg", "png", "gif")
 MAX_MEMORY = 3 << 29  # bytes of a decode
 # Images take 0.02 us and 8 to 16 bytes a pixel, and some ms to begin with.
@@ -39,8 +39,8 @@ _PICTURE = struct.Struct("<II4s")
 
 
 def _renew() -> None:
-    global _MANY
-    _MANY = RLock()
+    global MANY
+    MANY = RLock()
 
 
 os.register_at_fork(after_in_child=_renew)  # a thread of the parent may hold it
@@ -48,7 +48,7 @@ os.register_at_fork(after_in_child=_renew)  # a thread of the parent may hold it
 
 def turn_of(pixels: int) -> AbstractContextManager[object]:
     """Lets only one image of many pixels at a time be decoded in this process."""
-    return _MANY if pixels > _MANY_PIXELS else nullcontext()
+    return MANY if pixels > MANY_PIXELS else nullcontext()
 
 
 def turn_of_file(look: FileLook) -> AbstractContextManager[object]:

@@ -75,8 +75,16 @@ class _Target:
         pass
 
 
+class TooCostlyError(Exception):
+    """A page has too many end tags too deep."""
+
+
 def read_elements(html: str, elements: Elements) -> None:
-    """Process the elements of a page, up to where it has too many end tags too deep."""
+    """Processes the elements of a page.
+
+    Raises:
+      TooCostlyError: the page takes too long, and its rest is unknown.
+    """
     target = _Target(elements)
     parser = etree.HTMLParser(target=target, huge_tree=True, encoding="utf-8")
     body = html.encode("utf-8", "replace") or b" "
@@ -88,7 +96,7 @@ def read_elements(html: str, elements: Elements) -> None:
             chunk = body[at : end if end > 0 else len(body)]
             looks -= (chunk.count(b"</") + chunk.lower().count(b"<body")) * target.depth
             if looks < 0:
-                break
+                raise TooCostlyError
             parser.feed(chunk)
             at += len(chunk)
         parser.close()

@@ -13,7 +13,8 @@ import zstandard
 
 from alignset.transforms.pages.archives import CHUNK, GZIP, ZSTD, ArchiveRecord, Broken, fields_of
 
-BAD_HTTP, BAD_ENCODING, TOO_LARGE = "bad_http", "bad_encoding", "too_large"
+BAD_HTTP, BAD_ENCODING = "bad_http", "bad_encoding"
+TOO_LARGE, TOO_COSTLY = "too_large", "too_costly"
 LONG_URL = "long_url"
 MAX_URL = 1 << 13  # characters of a page's URL, which each of its images has; servers take no more
 MAX_PAGE = 1 << 25  # bytes, decoded; browsers give up later, but no page of alt-texts is that long

@@ -14,8 +14,8 @@ import can_ada
 from alignset.transforms.columns.web_urls import parse_url
 from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from alignset.transforms.pages.archives import Broken, to_the_end, unreadable
-from alignset.transforms.pages.html_elements import read_elements
-from alignset.transforms.pages.http_pages import MAX_URL, Page
+from alignset.transforms.pages.html_elements import TooCostlyError, read_elements
+from alignset.transforms.pages.http_pages import MAX_URL, TOO_COSTLY, Page
 from alignset.transforms.pages.page_encoding import encoding_of
 from alignset.transforms.pages.page_words import HONOURED, SILENT, PageWords, page_words
 
@@ -79,7 +79,7 @@ class _Elements:
 def images_of(page: Page, how: OptOutSettings = HONOURED) -> Iterator[Found | Broken]:
     """Parses a page. Returns its images with alt-texts, whose URLs are made as they are read.
 
-    A page that makes our code raise has no image, since an opt-out may have been missed.
+    A page that is not read to its end has no image, since an opt-out may have been missed.
 
     Args:
       how: which opt-outs of the page are honoured.
@@ -90,6 +90,8 @@ def images_of(page: Page, how: OptOutSettings = HONOURED) -> Iterator[Found | Br
         read_elements(html, elements)
         if elements.images:
             words = page_words(page.url, page.header, elements.metas, elements.links, how)
+    except TooCostlyError:
+        return iter([Broken(TOO_COSTLY, page.url)])
     except Exception as error:
         return iter([unreadable(error, page.url)])
     found = (

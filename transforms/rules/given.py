@@ -11,7 +11,8 @@ INPUT_FAULTS = (
 BROKEN_PAGE = "broken_page"  # a page, or a record of an archive; the detail is one of PAGE_FAULTS
 PAGE_FAULTS = (
     *("bad_compression", "cut_off", "bad_head", "wrong_length"),  # of the archive
-    *("bad_http", "bad_encoding", "too_large", "long_url", "bad_json"),  # of the page in it
+    *("bad_http", "bad_encoding", "too_large", "long_url", "too_costly"),  # of the page in it
+    "bad_json",  # of a WAT record
     "unreadable",  # of either: what nobody foresaw
 )
 OPTED_OUT = "opted_out"  # its owner does not want this use; the detail is one of OPT_OUTS

@@ -403,12 +403,12 @@ def test_what_ends_a_decode_in_a_child_process_is_a_detail(
 
 
 def test_a_large_image_keeps_its_turn_until_it_is_small(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(decode, "_MANY_PIXELS", 0)
+    monkeypatch.setattr(decode, "MANY_PIXELS", 0)
     shrink = thumbnails.small_picture
 
     def shrunk(image: Image, side_px: int) -> PillowImage.Image:
         with ThreadPoolExecutor(1) as other:
-            assert not other.submit(decode._MANY.acquire, blocking=False).result()
+            assert not other.submit(decode.MANY.acquire, blocking=False).result()
         return shrink(image, side_px)
 
     monkeypatch.setattr(thumbnails, "small_picture", shrunk)

@@ -55,13 +55,17 @@ def images(html: str | bytes, url: str = PAGE, charset: str = "") -> list[tuple[
         *(("<div><svg><g></div>@", 1), ("<svg></div>@", 0), ("<svg><g><p>@", 1), ("<svg>#@", 2)),
         ("#" + "<div>" * 50_000 + "#", 2),
         ("<p>" + "word<wbr>" * 50_000 + "#</p>", 1),
-        # A page of too many end tags that are too deep counts up to there.
-        ("<b><p>#" + "<wbr>" * 50_000 + "</b>" * 50_000 + "</p>#", 1),
     ],
 )
 def test_where_images_are(html: str, count: int):
     tags = html.replace("#", "<img src=a alt=t>").replace("@", "<image src=a alt=t>")
     assert [url for url, _ in images(tags)] == [f"{HERE}a"] * count
+
+
+def test_a_page_of_too_many_end_tags_that_are_too_deep_has_no_images():
+    opted_out = b"<meta name=robots content=noai>"  # which could stand behind
+    body = b"<b><p><img src=a alt=t>" + b"<wbr>" * 50_000 + b"</b>" * 50_000 + opted_out
+    assert [*images_of(Page(HERE, body, ""))] == [Broken("too_costly", HERE)]
 
 
 @pytest.mark.parametrize(
