@@ -38,10 +38,10 @@ test-faults: .venv/ready
 	@$(BIN)/python -m tests.seeded_faults
 
 # What changes bits (docs/reproducibility.md): torch has oneDNN, its own loops and MKL, numpy has
-# OpenBLAS and its own loops. numba keeps the kernels of each CPU apart.
+# OpenBLAS and its own loops, OpenCV has loops. numba keeps the kernels of each CPU apart.
 OLD_CPU = ONEDNN_MAX_CPU_ISA=SSE41 ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE \
 	OPENBLAS_CORETYPE=Nehalem NPY_DISABLE_CPU_FEATURES=X86_V3 \
-	NUMBA_CPU_NAME=generic NUMBA_CPU_FEATURES= OMP_NUM_THREADS=1
+	NUMBA_CPU_NAME=generic NUMBA_CPU_FEATURES= OPENCV_CPU_DISABLE=AVX2,FMA3 OMP_NUM_THREADS=1
 TWO_THREADS = OPENBLAS_CORETYPE=Sandybridge OMP_NUM_THREADS=2
 NUMERIC = $(BIN)/python -m pytest -n 2 -m "numeric and not slow" $$(grep -rl pytest.mark.numeric tests --include=test_*.py)
 

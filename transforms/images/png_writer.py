@@ -12,6 +12,7 @@ from alignset.transforms.images.displayed_picture import Pixels
 from alignset.transforms.images.examine import Image
 from alignset.transforms.images.resize_settings import ANY, Encoded, EncodingError
 
+cv2.setNumThreads(1)  # a worker has threads of its own, and may have been forked
 _STRATEGY = cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_DEFAULT
 _FILTER = cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_SUB
 _FLAGS = [cv2.IMWRITE_PNG_COMPRESSION, 1, *_STRATEGY, *_FILTER]

@@ -10,6 +10,9 @@ from typing import Protocol
 
 from lxml import etree
 
+if etree.LIBXML_VERSION < (2, 14):  # before, it had a tokenizer of its own
+    _VERSION = ".".join(map(str, etree.LIBXML_VERSION))
+    raise ImportError(f"lxml has libxml2 {_VERSION}, and pages need 2.14: install lxml's wheel")
 # libxml2 goes through all open elements at many an end tag and a `body`: so many a byte of a page,
 # 1 us, are borne. It has `wbr` and `source` open up to the end of what they stand in.
 MAX_LOOKS = 256
