@@ -67,10 +67,10 @@ def disturbed_pairs(web: SmallWeb, folder: Path, *, crash: bool = False) -> Dist
     web.files[crashing] += MARK * crash
     picture = photograph(501)  # not so flat that it has no near copies, as some are
     web.files |= {one: encoded(picture, "JPEG"), copy: encoded(picture, "JPEG", quality=60)}
-    examined, crashed = examine.examined, examine.Unusable("undecodable", "crashed_decoder")
+    decoded = examine.decoded
     with pytest.MonkeyPatch.context() as patch:
-        look = lambda file, *rest: crashed if MARK in file.body else examined(file, *rest)  # noqa: E731
-        patch.setattr(examine, "examined", look)
+        look = lambda file: "crashed_decoder" if MARK in file.body else decoded(file)  # noqa: E731
+        patch.setattr(examine, "decoded", look)
         succeed(folder / "pairs.parquet", folder / "expected", *flags)
     dropped = {(url, detail) for url, _, _, detail in rejected(folder / "expected")}
     assert ((chosen[0], "crashed_decoder") in dropped) == crash
