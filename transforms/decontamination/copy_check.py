@@ -28,7 +28,7 @@ from alignset.transforms.decontamination.plane_alignment import (
 _LOCAL_PX = 5.0  # of the local contrast of a thumbnail
 _HALF_PX = 32  # of a side: coarse enough that a tenth of it is found
 _HALF_STEPS, _STEPS = 6, 3
-# Of the detail that is aligned: smooth, so that a variant's start is near enough; then fine.
+# The detail is aligned while it is smooth, so that a variant's start is near enough; then fine.
 _HALF_BLUR_PX, _BLUR_PX = 2.0, 0.7
 # Correlation of the detail of half the side below which the pair is not compared any further.
 _LEAST_AGREEMENT = 0.45

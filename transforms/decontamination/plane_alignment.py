@@ -61,7 +61,7 @@ def is_plausible(placement: Placement) -> bool:
 def aligned(
     query: Samples, evaluation: Samples, start: Placement, most_steps: int
 ) -> Placement | None:
-    """The placement nearby at which the two correlate best; None where there is no such.
+    """The nearby placement at which the two correlate best, or None.
 
     Args:
       query, evaluation: `normalised_detail` of thumbnails, blurred.

@@ -12,8 +12,8 @@ import simplejpeg
 from alignset.transforms.images.displayed_picture import Pixels
 from alignset.transforms.images.jpeg_header import JpegHeader
 
-# Of the shorter side of what a JPEG is seen by, at least, where it has as many: what the usual
-# network of unsafe images takes in.
+# A JPEG is decoded to a shorter side of as many px at least, if it has them. The usual network for
+# unsafe images takes as many.
 SHORTER_PX = 224
 # libjpeg warns of these too, and every viewer shows the image: junk between segments (not in the
 # samples or after them, where it stands for lost ones), and profiles that are not whole.

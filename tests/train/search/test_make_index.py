@@ -86,7 +86,7 @@ def test_an_opened_index_gives_out_nothing_that_its_dataset_no_longer_has(
     index_of(finished / "shards", folder)
     index = OpenedIndex(folder)
     assert (index.notes, index.has_changed()) == ([], False)
-    # Of a takedown that was stopped, the sidecar is written, the manifest is not.
+    # A stopped takedown has written its sidecar, but no manifest.
     write_sidecar(tmp_path / "new.tar", *(n for n in range(12) if n != 3))
     (tmp_path / "new.parquet").replace(finished / "shards" / "00000.parquet")
     assert index.has_changed()

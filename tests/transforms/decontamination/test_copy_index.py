@@ -50,7 +50,7 @@ def rows(pictures) -> np.ndarray:
 
 
 def bordered(count: int) -> np.ndarray:
-    """Planes of images, of which each third has borders: uint8[count, 2, 64, 64]."""
+    """Thumbnails of images; every third has borders: uint8[count, 2, 64, 64]."""
     borders = [15 * (seed % 3 == 0) for seed in range(count)]
     return rows(
         np.pad(grey_photograph(seed, 80, 60), ((border, border), (0, 0)))
@@ -228,7 +228,7 @@ def test_pictures_without_corners_are_found_whole_and_not_as_parts(tmp_path):
     assert same.numbers["corners"] < 0.1
     assert darker.distance < COPY_DISTANCE
     assert min(other.distance, part.distance) > COPY_DISTANCE
-    # Whichever part is nearest: a crop's descriptor is as near as that of the whole.
+    # The nearest entry may be a crop's: its descriptor is as near as the whole image's.
     matches = index.nearest(rows(ramp(height, 113) for height in range(100, 300)))
     assert any("crop" in match.numbers["variant"] for match in matches)
     assert max(match.distance for match in matches) <= 0.3  # three bits of a hash

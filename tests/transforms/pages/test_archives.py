@@ -123,7 +123,7 @@ def dictionary_frame(data: bytes) -> bytes:
 
 
 def outer_gzip(checksum: int) -> bytes:
-    """A second gzip of two members, of which the last has one byte, and a checksum."""
+    """A second gzip of two members; the last has one byte, and its checksum is changed."""
     inner = packed(GOOD, "gz")
     outer = bytearray(gzip.compress(inner[:-1], 0) + gzip.compress(inner[-1:]))
     outer[-8] ^= checksum
@@ -171,7 +171,7 @@ CONTAINERS = {
         bytes(zipped(PARTS).replace(b"a.warc", b"c.warc", 1)),
         ["bad_compression", *"234"],
     ),
-    # Of files that lie over each other a zip of 10 MB may have 280 TB.
+    # A zip of 10 MB may have 280 TB in files that overlap.
     "wacz, overlapping": (OVERLAPPING, [*ALL * READABLE, *["bad_compression"] * (99 - READABLE)]),
     "wacz, directory of 4.5 MB": (
         bytes(zipped({f"{n:0100}": b"" for n in range(30_000)} | PARTS)),
