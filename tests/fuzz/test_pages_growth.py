@@ -41,7 +41,7 @@ def picture(body: bytes) -> None:
 
 
 def srcset(body: bytes) -> None:
-    srcset_candidates(body.decode("latin1"))
+    list(srcset_candidates(body.decode("latin1")))
 
 
 def url(body: bytes) -> None:

@@ -28,5 +28,5 @@ def cases() -> Iterator[Case]:
     for srcset, theirs in zip(
         found, by_node(_PARSE, ("@fisker/parse-srcset",), found), strict=True
     ):
-        ours = srcset_candidates(srcset)
+        ours = [*srcset_candidates(srcset)]
         yield Case(srcset, [tuple(one) for one in theirs], [(size, url) for size, url in ours])

@@ -148,6 +148,8 @@ def open_rows(folder: Path) -> tuple[pq.ParquetFile, IndexDocument]:
         document = IndexDocument(**fields)
         if not file.schema_arrow.equals(row_schema(document.dimensions)):
             raise ValueError("it has other columns")
+        if os.path.basename(document.vectors) != document.vectors:
+            raise ValueError("its vectors lie elsewhere")
         if file.metadata.num_rows != document.rows:
             raise ValueError(f"it does not hold the {document.rows} rows of the index")
     except (OSError, ValueError, TypeError, KeyError) as error:  # as Arrow's are, too

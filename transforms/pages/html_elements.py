@@ -50,29 +50,36 @@ class _Target:
         self.elements, self.depth = elements, 0
         self.around: list[str] = []  # `svg`, `math`, and elements of theirs that hold HTML
 
-    @property
-    def _is_foreign(self) -> bool:
-        return bool(self.around) and self.around[-1] in _FOREIGN
-
     def start(self, name: str, attributes: dict[str, str]) -> None:
         self.depth += 1
-        if name in _FOREIGN:
-            self.around.append(name)
-        elif self._is_foreign:
-            if name in _FOREIGN[self.around[-1]]:
-                self.around.append(name)
-            elif name in _BREAKOUTS:
-                while self._is_foreign:
-                    self.around.pop()
-        if name in _WANTED and not self._is_foreign:
+        if (self.around or name in _FOREIGN) and self._is_foreign(name):
+            return
+        if name in _WANTED:
             self.elements.start("img" if name == "image" else name, attributes)
 
     def end(self, name: str) -> None:
         self.depth -= 1
-        if self.around and self.around[-1] == name:
-            self.around.pop()
-        elif name == "picture" and not self._is_foreign:
+        if self.around:
+            if self.around[-1] == name:
+                self.around.pop()
+                return
+            if self.around[-1] in _FOREIGN:
+                return
+        if name == "picture":
             self.elements.end_picture()
+
+    def _is_foreign(self, name: str) -> bool:
+        """Whether an element that begins is one of SVG or MathML; notes what it begins or ends."""
+        around = self.around
+        if name in _FOREIGN:
+            around.append(name)
+        elif around[-1] in _FOREIGN:
+            if name in _FOREIGN[around[-1]]:
+                around.append(name)
+            elif name in _BREAKOUTS:
+                while around and around[-1] in _FOREIGN:
+                    around.pop()
+        return bool(around) and around[-1] in _FOREIGN
 
     def close(self) -> None:
         pass

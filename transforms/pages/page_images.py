@@ -128,9 +128,9 @@ def _is_inline(url: str) -> bool:
 def _largest(attributes: Mapping[str, str | None]) -> str:
     for name in SRCSET_ATTRIBUTES:
         candidates = srcset_candidates(attributes.get(name) or "")
-        usable = [candidate for candidate in candidates if not _is_inline(candidate[1])]
-        if usable:
-            return max(usable, key=lambda candidate: candidate[0])[1]  # the first of equals
+        usable = (candidate for candidate in candidates if not _is_inline(candidate[1]))
+        if largest := max(usable, key=lambda candidate: candidate[0], default=None):
+            return largest[1]  # the first of equals
     return ""
 
 
@@ -185,9 +185,8 @@ _KINDS = re.compile(rf"(?:(?P<w>{_INTEGER})w|(?P<h>{_INTEGER})h|(?P<x>{_NUMBER})
 _LARGEST = 1e300  # what is larger is infinite as a float, which the standard refuses
 
 
-def srcset_candidates(srcset: str) -> list[tuple[float, str]]:
+def srcset_candidates(srcset: str) -> Iterator[tuple[float, str]]:
     """The images of a `srcset` whose descriptors are valid: (width in px, or density, URL)."""
-    candidates: list[tuple[float, str]] = []
     at = 0
     while match := _URL.match(srcset, at):
         url, at = match[1].rstrip(","), match.end()
@@ -197,8 +196,7 @@ def srcset_candidates(srcset: str) -> list[tuple[float, str]]:
             if descriptors:
                 size, at = _size(_DESCRIPTOR.findall(descriptors[0])), descriptors.end()
         if size is not None:
-            candidates.append((size, url))
-    return candidates
+            yield size, url
 
 
 def _size(descriptors: Sequence[str]) -> float | None:

@@ -302,6 +302,7 @@ def test_a_damaged_index_says_so(tmp_path: Path) -> None:
         (rewritten(table[1:]), "hold the 12 rows"),
         (rewritten(table.drop_columns(["phash"])), "other columns"),
         (rewritten(table, vectors="none.faiss"), "none.faiss cannot be read"),
+        (rewritten(table, vectors="../none.faiss"), "elsewhere"),
         (rewritten(table, more=1), "cannot be read"),
     ):
         damage()
