@@ -140,8 +140,13 @@ class Arrivals:
             else:
                 self._images.put(row, look.body, replace(image, picture=None))
             if self._describes:
-                planes = planes_of(image, in_colour=self._settings.looks)
-                self._images.planes[row] = self._images.spool.put(planes.tobytes())
+                try:
+                    planes = planes_of(image, in_colour=self._settings.looks).tobytes()
+                except Exception as error:  # it was decoded: whatever this is, is new
+                    tell_once("describing an image for its near-duplicates", error)
+                    self._images.drop(row, given.UNDECODABLE, "unexpected")
+                    return None
+                self._images.planes[row] = self._images.spool.put(planes)
             if fits and self._scores.are_wanted:
                 self._scores.add(row, image)
             return replace(image, picture=None)

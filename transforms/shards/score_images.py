@@ -17,6 +17,7 @@ from alignset.transforms.safety.classifier import open_classifier
 from alignset.transforms.safety.unsafe_score import model_pixels, unsafe_scores
 from alignset.transforms.shards.shard_images import ShardImages
 from alignset.transforms.workers.threads import THREADS, Jobs, SharedThreads
+from alignset.transforms.workers.unexpected import tell_once
 
 FAILED_RULE = "failed_rule"  # a column of shards under way, of no file
 _BATCH = 16  # images that rules of users are asked of at once, where none is scored
@@ -66,6 +67,7 @@ class ImageScores:
         self._scores: dict[str, float | None] = {}
         self._values: dict[str, dict[str, float]] = {}  # by SHA-256, then by column
         self._failed_rules: dict[str, str] = {}  # of users, by SHA-256
+        self._unprepared = set[str]()  # SHA-256 of images that nobody can be shown
 
     def cancel(self) -> None:
         self._jobs.cancel()
@@ -90,8 +92,14 @@ class ImageScores:
             rows.append(row)
             if len(rows) > 1:
                 return
-        of_model = model_pixels(picture, self._model.wanted) if self._model else None
-        seen = _Seen(sha256, of_model, rgb_pixels(picture) if self._own else None)
+        try:
+            of_model = model_pixels(picture, self._model.wanted) if self._model else None
+            seen = _Seen(sha256, of_model, rgb_pixels(picture) if self._own else None)
+        except Exception as error:  # it was decoded: whatever this is, is new
+            tell_once("preparing an image for its score", error)
+            self._unprepared.add(sha256)
+            self._scores[sha256] = None
+            return
         most = open_classifier(self._model).batch if self._model else _BATCH
         with self._lock:
             self._batch.append(seen)
@@ -126,7 +134,7 @@ class ImageScores:
         for _ in self._jobs.until_done():
             self._count(len(self._images) - self.waiting)
         for sha256, rows in self._rows.items():
-            if self._model is not None and self._scores[sha256] is None:
+            if sha256 in self._unprepared or (self._model and self._scores[sha256] is None):
                 for row in rows:
                     self._images.drop(row, UNDECODABLE, "unexpected")
 

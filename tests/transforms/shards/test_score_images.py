@@ -11,7 +11,7 @@ from PIL import Image as PillowImage
 from alignset.transforms.images.examine import Image, examine
 from alignset.transforms.rules.catalogue import RunRules
 from alignset.transforms.rules.rule import Rows
-from alignset.transforms.safety.model_files import UnsafeModel, describe_model
+from alignset.transforms.safety.model_files import ModelInput, UnsafeModel, describe_model
 from alignset.transforms.shards import score_images
 from alignset.transforms.shards.score_images import ImageScores
 from alignset.transforms.shards.shard_images import ShardImages
@@ -80,6 +80,19 @@ def test_each_row_has_its_score_and_each_file_is_scored_once(
 def test_an_image_that_cannot_be_scored_is_dropped_as_ours(
     model: UnsafeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    prepare = score_images.model_pixels
+
+    def prepared(picture: PillowImage.Image, form: ModelInput) -> np.ndarray:
+        if picture.width == 130:
+            raise ValueError("what nobody foresaw")
+        return prepare(picture, form)
+
+    monkeypatch.setattr(score_images, "model_pixels", prepared)
+    bodies = [red(51), red(51, width=130), red(51, width=130)]
+    scores, images = scores_of(bodies, model, tmp_path)
+    assert scores == [0.2, None, None]
+    unexpected = ([None, *["undecodable"] * 2], [None, *["unexpected"] * 2])
+    assert (images.reasons, images.details) == unexpected
     monkeypatch.setattr(score_images, "unsafe_scores", lambda pictures, _: [None] * len(pictures))
     scores, images = scores_of([red(51)], model, tmp_path)
     assert scores == [None]
