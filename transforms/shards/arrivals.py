@@ -157,9 +157,9 @@ class Arrivals:
         measures = self._scores.columns()
         if search.index is not None:
             measures |= search.index.columns(search.nearest)
-        own = [limit for limit in limits(rules.images) if limit.stage < Stage.PAIR]
+        own = [limit for limit in limits(rules.catalogue.images) if limit.stage < Stage.PAIR]
         all_faults = faults(
-            own, rule_rows(self._images.sizes, measures, rules.columns), rules.numbers
+            own, rule_rows(self._images.sizes, measures, rules.computed_columns), rules.numbers
         )
         for row, reason in enumerate(first_of(all_faults).to_pylist()):
             if reason is not None:

@@ -156,7 +156,10 @@ def _write_rejects(pairs: ShardPairs, folder: Path) -> None:
         "height": pa.array([size and size[1] for size in sizes], pa.int32()),
         "thumbnail": dropped_thumbnails(pairs),
     }
-    schema, steps = with_columns(REJECTED, pairs.rules.written_columns), step_of(pairs.rules.images)
+    schema, steps = (
+        with_columns(REJECTED, pairs.rules.written_columns),
+        step_of(pairs.rules.catalogue.images),
+    )
     with parquet_file(str(folder / REJECTS), schema, str(folder)) as rejects:
         rows = rejected_rows(whole, reasons, details, steps, measures, schema)
         if settings.forget_blocked:
@@ -167,7 +170,7 @@ def _write_rejects(pairs: ShardPairs, folder: Path) -> None:
 def judge_custom(pairs: ShardPairs) -> None:
     """Drops the pairs that rules of users drop, and adds what these measured."""
     rules, texts = pairs.rules, pairs.captions
-    if not rules.columns:
+    if not rules.computed_columns:
         return
     rows = Rows()
     failed_rule = np.array(pairs.measures[FAILED_RULE].to_pylist(), object)
@@ -197,7 +200,9 @@ def judge_custom(pairs: ShardPairs) -> None:
         if reason is not None:
             pairs.drop(pair, reason, failed_rule[pair] if reason == given.RULE_FAILED else None)
     pairs.measures |= {
-        name: pa.array(rows[name], from_pandas=True) for name in rules.columns if name in rows
+        name: pa.array(rows[name], from_pandas=True)
+        for name in rules.computed_columns
+        if name in rows
     }
 
 

@@ -24,10 +24,10 @@ def dropped_thumbnails(pairs: ShardPairs) -> pa.BinaryArray:
     rule: `--thumbnails` by the hashes of their keys, and half as many nearest to its threshold.
     Null elsewhere, so where an owner or a list keeps an image out."""
     rules, hashes = pairs.rules, key_hashes(pairs.keys)
-    rows = rule_rows(pairs.sizes, pairs.measures, rules.columns)
+    rows = rule_rows(pairs.sizes, pairs.measures, rules.computed_columns)
     reasons, count = np.array(pairs.reasons, object), pairs.images.settings.thumbnails
     thumbnails: list[bytes | None] = [None] * len(reasons)
-    for limit in limits(rules.images):
+    for limit in limits(rules.catalogue.images):
         chosen_rows = dropped = np.flatnonzero(reasons == limit.reason)
         if limit.reason != MIN_EVALUATION_DISTANCE.reason:
             ranks = np.abs(values_of(limit, rows) - rules.numbers[limit.name])

@@ -13,7 +13,7 @@ from alignset.transforms.decontamination.copy_index import Nearest
 from alignset.transforms.decontamination.copy_planes import image_planes
 from alignset.transforms.decontamination.evaluation_index import EvaluationIndex
 from alignset.transforms.images.examine import Image
-from alignset.transforms.rules.catalogue import RunRules
+from alignset.transforms.rules.rule_settings import RuleSettings
 from alignset.transforms.rules.verdicts import fit, size_rows
 
 # Searched for together, which costs half of what one at a time costs; their thumbnails are 2 MiB.
@@ -32,7 +32,7 @@ class EvaluationSearch:
       rules: sizes are judged here.
     """
 
-    def __init__(self, index: EvaluationIndex | None, size: int, rules: RunRules) -> None:
+    def __init__(self, index: EvaluationIndex | None, size: int, rules: RuleSettings) -> None:
         self.nearest: list[Nearest | None] = [None] * size
         self.index, self._rules = index, rules
         self._lock = Lock()

@@ -57,7 +57,7 @@ class ImageScores:
     def __init__(self, images: ShardImages, count: Callable[[int], None]) -> None:
         self._images, self._count = images, count
         self._model, rules = images.settings.unsafe_model, images.settings.rules
-        self._own, self._columns = rules.computing(Stage.PIXELS), rules.columns
+        self._own, self._columns = rules.computing(Stage.PIXELS), rules.computed_columns
         self.are_wanted = self._model is not None or bool(self._own)
         self._jobs = Jobs(_SCORING, THREADS if self._own else _MOST_WAITING)
         self._lock = Lock()

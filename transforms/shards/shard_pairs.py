@@ -148,7 +148,7 @@ class ShardPairs(Verdicts):
         self.hashes = hashes
         self.image_rows = [row if row >= 0 else None for row in sharing.of_pairs.tolist()]
         self.measures = {name: sharing.spread(column) for name, column in measures.items()}
-        numbers = [name for name in self.rules.columns if name in table.column_names]
+        numbers = [name for name in self.rules.computed_columns if name in table.column_names]
         self.measures |= {name: table[name].combine_chunks() for name in numbers}
         on_lists = list_details.to_pylist()
         for pair, (detail, row) in enumerate(zip(on_lists, self.image_rows, strict=True)):
@@ -185,7 +185,7 @@ class ShardPairs(Verdicts):
     @property
     def of_languages(self) -> dict[str, pa.Array]:
         """The columns of languages, where a detector found them; null of earlier pairs."""
-        if not self.rules.language.has_vote:
+        if not self.rules.language_rule.has_vote:
             return {}
         there, none = self.table.column_names, pa.nulls(len(self.table), pa.string())
         return {

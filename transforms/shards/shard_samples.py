@@ -111,7 +111,7 @@ def _stated_values(pairs: ShardPairs, kept_pairs: list[int]) -> Iterator[dict[st
     """Values of each kept pair's sample: source, measures and statements."""
     columns = {name: pairs.table[name] for name in _OF_SOURCE if name in pairs.table.column_names}
     columns |= {"key": key_column(pairs.keys)} | pairs.of_languages
-    column_names = {*SHARD_SCHEMA.names, *LOOK_SCHEMA.names, *pairs.rules.columns}
+    column_names = {*SHARD_SCHEMA.names, *LOOK_SCHEMA.names, *pairs.rules.computed_columns}
     columns |= {name: of for name, of in pairs.measures.items() if name in column_names}
     names, carried_values = [*dict.fromkeys([*_OF_SOURCE, *columns])], pairs.carried
     numbers = pa.array(kept_pairs, pa.int64())

@@ -9,7 +9,7 @@ from alignset.transforms.blocklists.blocklists import NO_LISTS, Blocklists
 from alignset.transforms.fetching.fetch import Fetched
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
-from alignset.transforms.rules.catalogue import RunRules
+from alignset.transforms.rules.rule_settings import RuleSettings
 from alignset.transforms.safety.model_files import UnsafeModel
 
 
@@ -26,7 +26,7 @@ class ShardSettings:
         be decoded; None for shards that are not suspect.
     """
 
-    rules: RunRules
+    rules: RuleSettings
     fetch: FetchSettings
     resize: ResizeSettings
     unsafe_model: UnsafeModel | None = None
