@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 
 from alignset.pipeline.inputs.readers import read_split
-from alignset.pipeline.inputs.splits import Split
-from alignset.pipeline.job import Job
+from alignset.pipeline.inputs.splits import InputFile, Split
 from alignset.pipeline.runs.engine import everywhere
 from alignset.pipeline.runs.work_folder import PageSummary, TextSummary, WorkFolder
 from alignset.pipeline.settings import Settings
@@ -46,6 +45,9 @@ from alignset.transforms.workers.counts import add_counts
 from alignset.transforms.workers.packages import CheckWorker, deciding
 from alignset.transforms.workers.summaries import WriteSummary
 
+BYTES_PER_BUCKET = 1 << 27  # of input; a bucket then holds about 2 million pairs, 72 MB, at most
+MAX_BUCKETS = 4096  # more of them, and at 10 billion pairs blocks hold fewer than 32 rows
+
 
 @dataclass(frozen=True)
 class Places:
@@ -79,6 +81,16 @@ def parse_pages(
     pipeline | "PageSummary" >> WriteSummary(
         places.work.page_summary, PageSummary, sums={"counts": (counts, add_page_counts)}
     )
+
+
+def bucket_count(files: Sequence[InputFile]) -> int:
+    """How many buckets of pairs, of URLs and of texts: a power of two, from 8 to MAX_BUCKETS.
+
+    Few enough that blocks are worth sending, since each batch sends one to each bucket; enough that
+    what one bucket holds fits in a worker's memory (docs/scale.md).
+    """
+    count = sum(file.bytes for file in files) // BYTES_PER_BUCKET
+    return min(MAX_BUCKETS, max(8, 1 << int(count).bit_length()))
 
 
 def curate_texts(
@@ -153,6 +165,7 @@ def judge_texts(
     if language.like:
         shares = counts | "Shares" >> beam.Map(shares_like, language.like)
     corpus = _corpus(count_outputs, pairs, settings, places, buckets, vocabulary, counts)
+    blocking = Blocking(places.blocklists.of_pairs, settings.forget_blocked)
     repeats = (count_outputs["repeated"], pairs["repeated"]) | "Repeated" >> beam.Flatten()
     judge_outputs = (
         {
@@ -163,43 +176,32 @@ def judge_texts(
         }
         | "BySplit" >> beam.CoGroupByKey()
         | "CheckJudge" >> beam.ParDo(CheckWorker())
-        | _judge_pairs(read, corpus.paths, shares, settings, places)
+        | JudgePairs(
+            read=read,
+            blocks=blocks,
+            rules=settings,
+            sets=corpus.paths,
+            shares=shares,
+            out=places.out,
+            work=places.work.path,
+            plan=not settings.text_only,
+            blocking=blocking if places.blocklists.lists else None,
+        )
     )
     return judge_outputs, corpus, count_outputs["read"]
 
 
-def _judge_pairs(
-    read: ReadSplit,
-    sets: beam.PCollection,
-    shares: beam.PCollection | None,
-    settings: Settings,
-    places: Places,
-) -> JudgePairs:
-    blocking = Blocking(places.blocklists.of_pairs, settings.forget_blocked)
-    return JudgePairs(
-        read=read,
-        blocks=places.blocks,
-        rules=settings,
-        sets=sets,
-        shares=shares,
-        out=places.out,
-        work=places.work.path,
-        plan=not settings.text_only,
-        blocking=blocking if places.blocklists.lists else None,
-    )
-
-
 def plan_shards(
-    pipeline: beam.Pipeline, outputs: Any, job: Job, places: Places
+    pipeline: beam.Pipeline, outputs: Any, settings: Settings, places: Places
 ) -> tuple[beam.PCollection, beam.PCollection]:
     """The shards that the kept pairs are planned into, a singleton, and counts that add up to
     `stored`; both as in `TextSummary`."""
     view = beam.pvalue.AsIter(outputs["counts"])
     count = beam.Map(lambda _, counts: add_counts(counts).kept, view)
     kept_count = pipeline | "Once" >> beam.Create([None]) | "Kept" >> count
-    plan = partial(PlanShards, places.work.plan, job.samples_per_shard, blocks=places.blocks)
-    if job.holdout:
-        sides = outputs["kept"] | HoldOut(job.holdout, kept_count, places.blocks)
+    plan = partial(PlanShards, places.work.plan, settings.samples_per_shard, blocks=places.blocks)
+    if settings.holdout:
+        sides = outputs["kept"] | HoldOut(settings.holdout, kept_count, places.blocks)
         plans = [
             sides["held"] | "PlanHeld" >> plan(kept_count=sides["held_rows"], first=HOLDOUT),
             sides["left"] | "PlanLeft" >> plan(kept_count=sides["left_rows"]),
@@ -258,7 +260,13 @@ def _corpus(
         large = () if places.blocks.folder else ("vocabulary",)
         files = pipeline | WriteHashSets(places.work.path, sets, large)
         file = files | "Described" >> beam.Map(lambda files: files["vocabulary"])
-    paths = files | "Paths" >> beam.Map(_paths, beam.pvalue.AsSingleton(summary))
+
+    def paths_of(files: dict[str, HashFile], summary: VocabularySummary) -> dict[str, str]:
+        """The files to judge with. Where nothing was cut off, no n-gram is rare."""
+        paths = {name: file.path for name, file in files.items()}
+        return paths if summary.cut_off_count != 0 else paths | {"vocabulary": ""}
+
+    paths = files | "Paths" >> beam.Map(paths_of, beam.pvalue.AsSingleton(summary))
     if removed := places.removed_before:
         paths = paths | "AddRemoved" >> beam.Map(lambda of: of | {"removed_before": removed})
     if limit := settings.max_pairs_per_concept:
@@ -271,16 +279,9 @@ def _corpus(
         write = WriteConcepts(places.work.path, places.blocks, limit, concept_list)
         concepts = beam.pvalue.AsSingleton(outputs["counted"] | write)
         paths = paths | "AddConcepts" >> beam.Map(lambda of, path: of | {name: path}, concepts)
-    spreads = frequent["text_spread"], frequent["image_spread"]
-    return CorpusOutputs(paths, summary, file, *spreads)
+    return CorpusOutputs(paths, summary, file, frequent["text_spread"], frequent["image_spread"])
 
 
 def _only(split_id: int, splits: Iterable[Split]) -> tuple[int, Split]:
     (split,) = splits
     return split_id, split
-
-
-def _paths(files: dict[str, HashFile], summary: VocabularySummary) -> dict[str, str]:
-    """The files to judge with. Where nothing was cut off, no n-gram is rare."""
-    paths = {name: file.path for name, file in files.items()}
-    return paths if summary.cut_off_count != 0 else paths | {"vocabulary": ""}

@@ -11,6 +11,7 @@ import apache_beam as beam
 from alignset.pipeline.copies import descriptors_folder, find_copies
 from alignset.pipeline.curate import Places
 from alignset.pipeline.inputs.find_evaluation import Evaluation, index_folder
+from alignset.pipeline.inputs.whole_input import Input
 from alignset.pipeline.progress import ImageProgress, say
 from alignset.pipeline.runs.engine import (
     Engine,
@@ -48,21 +49,19 @@ MIN_RAM = "4GB"  # of a worker: two to four processes of half a GB, and 0.1 GB e
 def curate_images(
     pipeline: beam.Pipeline,
     shards: list[int],
-    evaluation: Evaluation,
+    source: Input,
     settings: Settings,
     places: Places,
     earlier: Sequence[int] = (),
-    unsafe_model: UnsafeModel | None = None,
 ) -> None:
     """The image stage: fetch, measure, judge and write, one shard at a time.
 
     Args:
       shards: the numbers of those to write. earlier: of others of the dataset, which hold
         something.
-      unsafe_model: what scores the images, as workers find it; None where nothing does.
     """
     numbers = pipeline | "Shards" >> beam.Create(shards)
-    stats, index = write_shards(numbers, evaluation, settings, places, unsafe_model)
+    stats, index = write_shards(numbers, source.evaluation, settings, places, source.unsafe_model)
     holding = stats | "Holding" >> beam.FlatMap(
         lambda shard: [shard.number] if shard.successes else []
     )

@@ -15,7 +15,7 @@ import apache_beam as beam
 
 from alignset.pipeline.command_line import was_interrupted
 from alignset.pipeline.copies import describing_cost, descriptors_folder
-from alignset.pipeline.curate import Places, curate_texts, parse_pages
+from alignset.pipeline.curate import Places, bucket_count, curate_texts, parse_pages
 from alignset.pipeline.curate_images import curate_images, run_images, similarity_cost
 from alignset.pipeline.datasets.forget_history import forget_listed
 from alignset.pipeline.datasets.history import carry_history
@@ -25,7 +25,7 @@ from alignset.pipeline.documents.run_manifest import manifest_of_run
 from alignset.pipeline.errors import TooLittleKeptError, UsageError
 from alignset.pipeline.inputs.earlier_sets import TAKEN_DOWN_KEYS, folders_of_sets, shared_about
 from alignset.pipeline.inputs.find_evaluation import check_index_folder, index_folder
-from alignset.pipeline.inputs.splits import InputFile, Split
+from alignset.pipeline.inputs.splits import Split
 from alignset.pipeline.inputs.whole_input import Input
 from alignset.pipeline.most_similar import rank_pairs
 from alignset.pipeline.progress import be_quiet, say, verb_of
@@ -54,9 +54,6 @@ from alignset.transforms.storage.documents import DocumentError, read_document
 from alignset.transforms.storage.files import carry_file, exists, is_local, write_atomically
 from alignset.transforms.workers.attempts import end_killed
 from alignset.transforms.workers.threads import stop_work
-
-BYTES_PER_BUCKET = 1 << 27  # of input; a bucket then holds about 2 million pairs, 72 MB, at most
-MAX_BUCKETS = 4096  # more of them, and at 10 billion pairs blocks hold fewer than 32 rows
 
 
 def run(settings: Settings, show: Callable[[str], object]) -> None:
@@ -149,18 +146,15 @@ class Run:
 
     def __init__(self, settings: Settings, folder: RunFolder, source: Input) -> None:
         self.settings, self.folder, self.source = settings, folder, source
-        self.engine = Engine(settings.beam, folder.start)
-        blocks = Blocks(
-            tempfile.mkdtemp(prefix="blocks-", dir=folder.work.scratch)
-            if self.engine.in_process
-            else None
+        self.engine, work = Engine(settings.beam, folder.start), folder.work
+        scratch = self.engine.in_process and tempfile.mkdtemp(prefix="blocks-", dir=work.scratch)
+        blocklists, path = source.blocklists.moved(work.blocklists), ""
+        if len(source.removed_before):
+            path, keys = work.removed_before, source.removed_before.astype("<u8").tobytes()
+            write_atomically(path, lambda sink: sink.write(keys))
+        self.places = Places(
+            everywhere(folder.out), work, Blocks(scratch or None), blocklists, path
         )
-        blocklists = source.blocklists.moved(folder.work.blocklists)
-        removed = source.removed_before.astype("<u8").tobytes()
-        path = folder.work.removed_before if removed else ""
-        if removed:
-            write_atomically(path, lambda sink: sink.write(removed))
-        self.places = Places(everywhere(folder.out), folder.work, blocks, blocklists, path)
 
     def finish(self) -> Funnel | None:
         """Does what is left to do; None where a job was only handed over."""
@@ -173,7 +167,7 @@ class Run:
             if self.settings.retry_failed:
                 with _timing("retry"):
                     return self._retried()
-            return self._close(self._manifest()) if self._curate_all() else None
+            return self._curated()
         except BaseException as error:
             if was_interrupted(error):  # no attempt has died of its images
                 stop_work()
@@ -188,37 +182,36 @@ class Run:
             if self.places.blocks.folder:
                 shutil.rmtree(self.places.blocks.folder, ignore_errors=True)
 
-    def _curate_all(self) -> bool:
-        """Runs the stages that are not done yet; False where a job was only handed over."""
-        text = self.folder.work.find_text()
+    def _curated(self) -> Funnel | None:
+        """Runs the stages that are not done yet, and writes all documents."""
+        folder, work = self.folder, self.folder.work
+        text = work.find_text()
         if text is None:
             if not self._pages_parsed():
-                return False
+                return None
             text = self._texts_curated()
             if text is None:
-                return self._handed_over("text stage's")
+                self._handed_over("text stage's")
+                return None
         holding = sum(bool(file.bytes or file.fault) for file in self.source.files)
         refuse_if_all_broken(text.broken, holding)
-        self.folder.check_lock()
-        if self.settings.text_only:
-            return True
-        images_done = bool(self.folder.work.find_images()) or self._images_curated(text)
-        return images_done and self._copies_left()
-
-    def _manifest(self) -> Manifest:
-        """The manifest of the stages that have ended; brings files beside the shards."""
-        folder, source = self.folder, self.source
         folder.check_lock()
-        if exists(folder.work.removed_before):  # what is made of this dataset leaves them out too
-            carry_file(folder.work.removed_before, f"{folder.out}/{TAKEN_DOWN_KEYS}")
-        text = folder.work.find_text()
-        assert text is not None, "the text stage has ended"
-        renumber_shards(folder.out, folder.work.path)
-        carry_history(folder.out, source.sets)
+        if not self.settings.text_only:
+            if not work.find_images() and not self._images_curated(text):
+                self._handed_over("image stage's")
+                return None
+            if not self._copies_left():
+                self._handed_over("rewriting")
+                return None
+            folder.check_lock()
+        if exists(work.removed_before):  # what is made of this dataset leaves them out too
+            carry_file(work.removed_before, f"{folder.out}/{TAKEN_DOWN_KEYS}")
+        renumber_shards(folder.out, work.path)
+        carry_history(folder.out, self.source.sets)
         self._forget_listed()
-        return manifest_of_run(folder, text, folder.work.find_images())
+        return self._close(manifest_of_run(folder, text, work.find_images()))
 
-    def _retried(self) -> Funnel:
+    def _retried(self) -> Funnel | None:
         """Tries again what could not be fetched; returns the funnel that there then is."""
         folder, places = self.folder, self.places
         self._forget_listed()
@@ -235,7 +228,9 @@ class Run:
         if not folder.work.find_images():
             if descriptors_folder(self.settings, places):
                 say(describing_cost(change.manifest.pairs))
-            self._images_curated(text, change.manifest.holding)
+            if not self._images_curated(text, change.manifest.holding):
+                self._handed_over("image stage's")
+                return None
         folder.check_lock()
         if not exists(places.work.renumbered):  # or shards have other numbers by now
             forget_retried(change, places)
@@ -260,51 +255,18 @@ class Run:
         if self.settings.forget_blocked:
             forget_listed(self.folder.out, self.places.blocklists)
 
-    def _images_curated(self, text: TextSummary, earlier: Sequence[int] = ()) -> bool:
-        """Runs the image stage.
-
-        Args:
-          earlier: the numbers of finished shards that hold something, where a retry adds others.
-        """
-        places, model = self.places, self.source.unsafe_model
-
-        def build(pipeline: beam.Pipeline) -> None:
-            shards, how = sorted(text.shards), (self.settings, places, earlier, model)
-            curate_images(pipeline, shards, self.source.evaluation, *how)
-
-        if scored_by := self.settings.score_model:
-            say(similarity_cost(scored_by, sum(text.shards.values())))
-        formats = {file.format for file in self.source.files}
-        verb = "fetch again" if self.folder.retry else verb_of(formats)
-        if text.stored and (rest := sum(text.shards.values()) - text.stored):
-            stored = counted(text.stored, "pair")
-            say(f"{stored} with an image in the input, {counted(rest, 'pair')} to fetch")
-        run_images(self.engine, places, text.shards, model, build, verb=verb)
-        images = self.folder.work.find_images()
-        if images and images.evaluation_index and not self.settings.eval_index:
-            folder = images.evaluation_index.rpartition("/")[0]
-            say(f"--eval_index={folder} uses the index of evaluation images in other runs too")
-        return bool(images) or self._handed_over("image stage's")
-
-    def _copies_left(self) -> bool:
-        """Takes out what leaves for its copies, or since others are more similar."""
-        places = self.places
-        if (share := self.settings.keep_most_similar) < 1:
-            holding = [number for number, holds in shards_there(places.out).items() if holds]
-            rank_pairs(sorted(holding), places, share)
-        done = rewrite(places.out, places.work, self.engine)
-        return done or self._handed_over("rewriting")
-
     def _pages_parsed(self) -> bool:
         """Parses the pages, if there are any and they are not parsed yet."""
-        parts = self.source.pages
-        if not parts or self.folder.work.find_pages():
+        parts, work = self.source.pages, self.places.work
+        if not parts or work.find_pages():
             return True
         files = counted(len(self.source.files), "file")
         say(f"parsing the pages of {files} in {counted(len(parts), 'part')}")
         with _timing("pages"), self.engine.pipeline("pages") as pipeline:
             parse_pages(pipeline, parts, self.settings, self.places)
-        return bool(self.folder.work.find_pages()) or self._handed_over("pages'")
+        if not work.find_pages():
+            self._handed_over("pages'")
+        return bool(work.find_pages())
 
     def _texts_curated(self) -> TextSummary | None:
         source = self.source.with_parsed_pages(self.places.work.pages)
@@ -318,7 +280,41 @@ class Run:
         self._remove_blocks()
         return self.folder.work.find_text()
 
-    def _handed_over(self, whose: str) -> bool:
+    def _images_curated(self, text: TextSummary, earlier: Sequence[int] = ()) -> bool:
+        """Runs the image stage; returns whether it has ended.
+
+        Args:
+          earlier: the numbers of finished shards that hold something, where a retry adds others.
+        """
+        places, source = self.places, self.source
+
+        def build(pipeline: beam.Pipeline) -> None:
+            curate_images(pipeline, sorted(text.shards), source, self.settings, places, earlier)
+
+        pairs = sum(text.shards.values())
+        if scored_by := self.settings.score_model:
+            say(similarity_cost(scored_by, pairs))
+        formats = {file.format for file in source.files}
+        verb = "fetch again" if self.folder.retry else verb_of(formats)
+        if text.stored and (rest := pairs - text.stored):
+            stored = counted(text.stored, "pair")
+            say(f"{stored} with an image in the input, {counted(rest, 'pair')} to fetch")
+        run_images(self.engine, places, text.shards, source.unsafe_model, build, verb=verb)
+        images = self.folder.work.find_images()
+        if images and images.evaluation_index and not self.settings.eval_index:
+            folder = images.evaluation_index.rpartition("/")[0]
+            say(f"--eval_index={folder} uses the index of evaluation images in other runs too")
+        return bool(images)
+
+    def _copies_left(self) -> bool:
+        """Takes out what leaves for its copies, or since others are more similar."""
+        places = self.places
+        if (share := self.settings.keep_most_similar) < 1:
+            holding = [number for number, holds in shards_there(places.out).items() if holds]
+            rank_pairs(sorted(holding), places, share)
+        return rewrite(places.out, places.work, self.engine)
+
+    def _handed_over(self, whose: str) -> None:
         """A flex template's launcher only leaves the job's graph, which is started after it."""
         if not self.settings.beam.get_all_options().get("template_location"):
             out, end = self.folder.out, f"the {whose} job ended without its summary"
@@ -326,7 +322,6 @@ class Run:
                 end += f" in {out}: --output must be a folder that all workers share, or in a store"
             raise RuntimeError(end)
         say(f"the {whose} job begins; when it has ended, start the same command again")
-        return False
 
     def _remove_blocks(self) -> None:
         """In threads, since Linux lets go of a GB of its cache in 0.3 s; what cannot go stays."""
@@ -339,33 +334,22 @@ def _translate(settings: Settings, source: Input) -> None:
     """Makes and checks the graphs of all jobs; starts and writes nothing."""
     out = settings.output.rstrip("/")
     places = Places(out, WorkFolder(f"{out}/_temporary"), Blocks(), source.blocklists)
-    engine = Engine(settings.beam, "dry")
-    splits, graphs = [*source.splits], 1
+    engine, graphs = Engine(settings.beam, "dry"), 1
     if source.pages:
         with engine.pipeline("pages") as pipeline:
             parse_pages(pipeline, source.pages, settings, places)
         # What they will be parsed to, one split a part at least.
-        splits += [Split(part.files[0][0], "pages") for part in source.pages]
+        parsed = [Split(part.files[0][0], "pages") for part in source.pages]
+        source = replace(source, splits=[*source.splits, *parsed])
         graphs += 1
     with engine.pipeline("texts") as pipeline:
         buckets = bucket_count(source.files)
-        curate_texts(pipeline, splits, settings, places, buckets, source.vocabulary)
+        curate_texts(pipeline, source.splits, settings, places, buckets, source.vocabulary)
     if not settings.text_only:
         with engine.pipeline("images") as pipeline:
-            model = source.unsafe_model
-            curate_images(pipeline, [0], source.evaluation, settings, places, unsafe_model=model)
+            curate_images(pipeline, [0], source, settings, places)
         graphs += 1
-    say(f"dry run: {graphs} graphs were made, of {len(splits)} splits; nothing was started")
-
-
-def bucket_count(files: Sequence[InputFile]) -> int:
-    """How many buckets of pairs, of URLs and of texts: a power of two, from 8 to MAX_BUCKETS.
-
-    Few enough that blocks are worth sending, since each batch sends one to each bucket; enough that
-    what one bucket holds fits in a worker's memory (docs/scale.md).
-    """
-    count = sum(file.bytes for file in files) // BYTES_PER_BUCKET
-    return min(MAX_BUCKETS, max(8, 1 << int(count).bit_length()))
+    say(f"dry run: {graphs} graphs were made, of {len(source.splits)} splits; nothing was started")
 
 
 @contextmanager
