@@ -63,7 +63,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     _LASTING.enter_context(worker_environment(argv))
     try:
         with quick_imports(argv):
-            from alignset.pipeline.options import make_command, read_flags
+            from alignset.pipeline.options import make_settings, read_flags
 
             flags = read_flags(argv, name)  # --help ends here, before what takes a second
             from alignset.pipeline.run import run
@@ -83,7 +83,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     logging.getLogger("alignset.shards").setLevel(level or "WARNING")  # one line tells of all
     _LASTING.enter_context(plain_logs())
     try:
-        run(make_command(flags), show=print)
+        run(make_settings(flags), show=print)
     except UsageError as error:
         print(f"{name}: {on_one_line(str(error))}", file=sys.stderr)
         return 2

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import os
 import sys
@@ -13,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from alignset.pipeline.command_line import plain_reason, was_interrupted
 from alignset.pipeline.errors import FailedRunError, TooLittleKeptError, UsageError
-from alignset.pipeline.options import GROUPS, make_command, read_flags
+from alignset.pipeline.options import make_settings, read_flags
 from alignset.pipeline.runs.beam_patches import worker_environment
+from alignset.pipeline.settings import DECLARED
 from alignset.transforms.rules.custom import IMPORTING
 from alignset.transforms.rules.rule import Limit
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 Path = str | os.PathLike[str]
 Value = Path | float | bool | Limit | Iterable[Path | Limit] | Mapping[str, Path] | None
 
-_SETTINGS = {field.name: field for kind in GROUPS.values() for field in dataclasses.fields(kind)}
 # A run sets variables of boto3, and patches of Beam, for its whole process.
 _ONE_AT_A_TIME = Lock()
 
@@ -56,21 +55,21 @@ def curate(**flags: Value) -> Dataset:
 
 def _run(words: list[str]) -> str:
     """Runs the command; returns the folder that it wrote."""
-    command = make_command(read_flags(words, "alignset.curate"))
-    _check_ends_here(command.beam.get_all_options())
+    settings = make_settings(read_flags(words, "alignset.curate"))
+    _check_ends_here(settings.beam.get_all_options())
     from alignset.pipeline.run import run  # with Beam, which takes a second
     from alignset.pipeline.runs.worker_logs import plain_logs
 
     try:
         with plain_logs():
-            run(command, show=lambda text: None)  # what is returned has it
+            run(settings, show=lambda text: None)  # what is returned has it
     except (UsageError, TooLittleKeptError):
         raise
     except Exception as error:
         if was_interrupted(error):
             raise KeyboardInterrupt("stopped; the same call resumes it") from error
         raise FailedRunError(f"{plain_reason(error)} (the same call tries again)") from error
-    return command.job.output
+    return settings.output
 
 
 def _check_ends_here(options: Mapping[str, Any]) -> None:
@@ -92,7 +91,7 @@ def command_words(flags: Mapping[str, Value]) -> list[str]:
 
 def _words(name: str, value: Value) -> list[str]:
     """The words of one flag; none where it is as good as not given."""
-    setting = _SETTINGS.get(name)
+    setting = DECLARED.get(name)
     if value is None:
         return []
     if isinstance(value, bool):
@@ -153,11 +152,11 @@ def _describe() -> None:
     kind = inspect.Parameter.KEYWORD_ONLY
     parameters = [
         inspect.Parameter(name, kind, default=setting.default, annotation=setting.type)
-        for name, setting in _SETTINGS.items()
+        for name, setting in DECLARED.items()
     ]
     beam = inspect.Parameter("beam_options", inspect.Parameter.VAR_KEYWORD)
     curate.__signature__ = inspect.Signature([*parameters, beam])  # type: ignore[attr-defined]
-    lines = [f"  {name}: {setting.metadata['help']}" for name, setting in _SETTINGS.items()]
+    lines = [f"  {name}: {setting.metadata['help']}" for name, setting in DECLARED.items()]
     curate.__doc__ = "\n".join([inspect.cleandoc(curate.__doc__ or ""), "", "Args:", *lines])
 
 

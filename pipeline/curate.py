@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 
-from alignset.pipeline.command import Command
 from alignset.pipeline.inputs.readers import read_split
 from alignset.pipeline.inputs.splits import Split
 from alignset.pipeline.job import Job
 from alignset.pipeline.runs.engine import everywhere
 from alignset.pipeline.runs.work_folder import PageSummary, TextSummary, WorkFolder
+from alignset.pipeline.settings import Settings
 from alignset.transforms.blocklists.blocklists import NO_LISTS, Blocklists
 from alignset.transforms.corpus.concepts import (
     CONCEPTS,
@@ -66,13 +66,13 @@ class Places:
 
 
 def parse_pages(
-    pipeline: beam.Pipeline, parts: Sequence[PageFiles], command: Command, places: Places
+    pipeline: beam.Pipeline, parts: Sequence[PageFiles], settings: Settings, places: Places
 ) -> None:
     """Web pages to pairs, each page once; what was counted is left beside them."""
     from alignset.transforms.pages.parse_pages import ParsePages  # needs the extra pages
 
-    skip_broken = command.job.on_broken_input == "skip"
-    parse = ParsePages(places.work.pages, skip_broken, command.fetch)
+    skip_broken = settings.on_broken_input == "skip"
+    parse = ParsePages(places.work.pages, skip_broken, settings)
     items = pipeline | "Parts" >> beam.Create(list(enumerate(parts)))
     groups = items | "SpreadParts" >> beam.GroupByKey() | "Part" >> beam.MapTuple(_only)
     counts = groups | "CheckParser" >> beam.ParDo(CheckWorker(deciding("pages"))) | parse
@@ -84,7 +84,7 @@ def parse_pages(
 def curate_texts(
     pipeline: beam.Pipeline,
     splits: Sequence[Split],
-    command: Command,
+    settings: Settings,
     places: Places,
     buckets: int,
     vocabulary: HashFile | None = None,
@@ -97,19 +97,18 @@ def curate_texts(
     Args:
       vocabulary: what to filter with in place of this corpus's own.
     """
-    job = command.job
-    skip_broken = job.on_broken_input == "skip"
-    read = partial(read_split, batch_rows=job.batch_rows, skip_broken=skip_broken)
+    skip_broken = settings.on_broken_input == "skip"
+    read = partial(read_split, batch_rows=settings.batch_rows, skip_broken=skip_broken)
     numbered_splits = pipeline | "Splits" >> beam.Create(list(enumerate(splits)))
     # A group of one each: what follows runs wherever there is a worker.
     spread_splits = (
         numbered_splits | "SpreadSplits" >> beam.GroupByKey() | "Split" >> beam.MapTuple(_only)
     )
-    packages = deciding(command.rules.language_rule.voter)
+    packages = deciding(settings.language_rule.voter)
     spread_splits = spread_splits | "CheckReader" >> beam.ParDo(CheckWorker(packages))
 
     judge_outputs, corpus, rows_read = judge_texts(
-        numbered_splits, spread_splits, read, command, places, buckets, vocabulary
+        numbered_splits, spread_splits, read, settings, places, buckets, vocabulary
     )
     result = {"vocabulary": corpus.summary, "vocabulary_file": corpus.file}
     sums: dict[str, Any] = {
@@ -119,8 +118,8 @@ def curate_texts(
         "images_per_text": (corpus.images_per_text, add_spreads),
         "texts_per_image": (corpus.texts_per_image, add_spreads),
     }
-    if not job.text_only:  # the summary waits for the plan: where it is, the plan is whole
-        result["shards"], stored = plan_shards(pipeline, judge_outputs, job, places)
+    if not settings.text_only:  # the summary waits for the plan: where it is, the plan is whole
+        result["shards"], stored = plan_shards(pipeline, judge_outputs, settings, places)
         sums["stored"] = (stored, sum)
     pipeline | "TextSummary" >> WriteSummary(places.work.text_summary, TextSummary, result, sums)
 
@@ -129,7 +128,7 @@ def judge_texts(
     numbered_splits: beam.PCollection,
     spread_splits: beam.PCollection,
     read: ReadSplit,
-    command: Command,
+    settings: Settings,
     places: Places,
     buckets: int,
     vocabulary: HashFile | None = None,
@@ -143,17 +142,17 @@ def judge_texts(
     Returns:
       the outputs of `JudgePairs`, what the counts found, and how many rows each split has.
     """
-    rules, blocks = command.rules, places.blocks
+    blocks, language = places.blocks, settings.language_rule
     count_outputs = spread_splits | CountPairs(
-        read, blocks, rules.language_rule, buckets, ngrams=not vocabulary
+        read, blocks, language, buckets, ngrams=not vocabulary
     )
     pairs = count_outputs["pairs"] | FindDistinctPairs(blocks, buckets)
-    language, counts, shares = rules.language_rule, None, None
+    counts, shares = None, None
     if language.has_vote:
         counts = pairs["languages"] | "Languages" >> beam.CombineGlobally(sum)
     if language.like:
         shares = counts | "Shares" >> beam.Map(shares_like, language.like)
-    corpus = _corpus(count_outputs, pairs, command, places, buckets, vocabulary, counts)
+    corpus = _corpus(count_outputs, pairs, settings, places, buckets, vocabulary, counts)
     repeats = (count_outputs["repeated"], pairs["repeated"]) | "Repeated" >> beam.Flatten()
     judge_outputs = (
         {
@@ -164,7 +163,7 @@ def judge_texts(
         }
         | "BySplit" >> beam.CoGroupByKey()
         | "CheckJudge" >> beam.ParDo(CheckWorker())
-        | _judge_pairs(read, corpus.paths, shares, command, places)
+        | _judge_pairs(read, corpus.paths, shares, settings, places)
     )
     return judge_outputs, corpus, count_outputs["read"]
 
@@ -173,19 +172,19 @@ def _judge_pairs(
     read: ReadSplit,
     sets: beam.PCollection,
     shares: beam.PCollection | None,
-    command: Command,
+    settings: Settings,
     places: Places,
 ) -> JudgePairs:
-    blocking = Blocking(places.blocklists.of_pairs, command.job.forget_blocked)
+    blocking = Blocking(places.blocklists.of_pairs, settings.forget_blocked)
     return JudgePairs(
         read=read,
         blocks=places.blocks,
-        rules=command.run_rules,
+        rules=settings,
         sets=sets,
         shares=shares,
         out=places.out,
         work=places.work.path,
-        plan=not command.job.text_only,
+        plan=not settings.text_only,
         blocking=blocking if places.blocklists.lists else None,
     )
 
@@ -231,16 +230,15 @@ class CorpusOutputs(NamedTuple):
 def _corpus(
     count_outputs: Any,
     pairs: Any,
-    command: Command,
+    settings: Settings,
     places: Places,
     buckets: int,
     vocabulary: HashFile | None,
     counts: beam.PCollection | None,
 ) -> CorpusOutputs:
-    rules, pipeline = command.rules, pairs["partners"].pipeline
-    language = rules.language_rule
+    pipeline = pairs["partners"].pipeline
     frequent = pairs["partners"] | FindFrequent(
-        buckets, rules.max_images_per_text, rules.max_texts_per_image
+        buckets, settings.max_images_per_text, settings.max_texts_per_image
     )
     sets = {"frequent_texts": frequent["texts"], "crowded_images": frequent["images"]}
     if vocabulary:
@@ -254,7 +252,7 @@ def _corpus(
     else:
         texts = counts and counts | beam.Map(texts_by_language)
         outputs = count_outputs["ngrams"] | BuildVocabulary(
-            rules.vocabulary_size, places.blocks, texts
+            settings.vocabulary_size, places.blocks, texts
         )
         sets["vocabulary"], summary = outputs["members"], outputs["summary"]
         large = () if places.blocks.folder else ("vocabulary",)
@@ -263,8 +261,12 @@ def _corpus(
     paths = files | "Paths" >> beam.Map(_paths, beam.pvalue.AsSingleton(summary))
     if removed := places.removed_before:
         paths = paths | "AddRemoved" >> beam.Map(lambda of: of | {"removed_before": removed})
-    if limit := rules.max_pairs_per_concept:
-        concept_list = listed_concepts(rules.concepts, language) if rules.concepts else None
+    if limit := settings.max_pairs_per_concept:
+        concept_list = (
+            listed_concepts(settings.concepts, settings.language_rule)
+            if settings.concepts
+            else None
+        )
         name = CONCEPTS if concept_list is None else LISTED_CONCEPTS
         write = WriteConcepts(places.work.path, places.blocks, limit, concept_list)
         concepts = beam.pvalue.AsSingleton(outputs["counted"] | write)

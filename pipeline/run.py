@@ -13,7 +13,6 @@ from pathlib import Path
 
 import apache_beam as beam
 
-from alignset.pipeline.command import Command
 from alignset.pipeline.command_line import was_interrupted
 from alignset.pipeline.copies import describing_cost, descriptors_folder
 from alignset.pipeline.curate import Places, curate_texts, parse_pages
@@ -43,6 +42,7 @@ from alignset.pipeline.runs.engine import Engine, check_engine, everywhere, is_d
 from alignset.pipeline.runs.run_folder import RunFolder, describe_run
 from alignset.pipeline.runs.stores import check_stores
 from alignset.pipeline.runs.work_folder import TextSummary, WorkFolder
+from alignset.pipeline.settings import Settings
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.columns.kernels import WERE_COMPILED
 from alignset.transforms.fetching.fetch_settings import GONE
@@ -59,7 +59,7 @@ BYTES_PER_BUCKET = 1 << 27  # of input; a bucket then holds about 2 million pair
 MAX_BUCKETS = 4096  # more of them, and at 10 billion pairs blocks hold fewer than 32 rows
 
 
-def run(command: Command, show: Callable[[str], object]) -> None:
+def run(settings: Settings, show: Callable[[str], object]) -> None:
     """Runs a command to its end; an interrupted run resumes where it stopped.
 
     Args:
@@ -69,25 +69,24 @@ def run(command: Command, show: Callable[[str], object]) -> None:
       UsageError: the command cannot be run as it was given.
       TooLittleKeptError: it has ended, and nothing or almost nothing was kept.
     """
-    job = command.job
-    be_quiet(job.quiet)
-    check_retry(command)
-    check_stores(command)
-    check_engine(command.beam)
-    source = Input.find(job, command.rules, command.overlap)
+    be_quiet(settings.quiet)
+    check_retry(settings)
+    check_stores(settings)
+    check_engine(settings.beam)
+    source = Input.find(settings)
     for out in folders_of_sets(source.files):  # whose pairs may be about to leave
         WorkFolder(f"{out}/_temporary").refuse_stopped(out)
-    command = replace(command, carried=source.carried)
-    if weak := weak_points(command.rules.language, command.rules.language_rule.languages):
+    settings = replace(settings, carried=source.carried)
+    if weak := weak_points(settings.language, settings.language_rule.languages):
         say(f"--language: {weak}; see docs/languages.md")
     if source.evaluation.files:
-        check_index_folder(command.overlap.eval_index or index_folder(job.output.rstrip("/")))
-    _tell_of_sets(command, source)
-    if is_dry_run(command.beam):
-        _translate(command, source)
+        check_index_folder(settings.eval_index or index_folder(settings.output.rstrip("/")))
+    _tell_of_sets(settings, source)
+    if is_dry_run(settings.beam):
+        _translate(settings, source)
         return
-    folder = RunFolder(job.output, describe_run(command, source), retry=job.retry_failed)
-    if folder.is_finished and not job.retry_failed:
+    folder = RunFolder(settings.output, describe_run(settings, source), retry=settings.retry_failed)
+    if folder.is_finished and not settings.retry_failed:
         folder.clean_finished()
         complete(folder.out)
         say(f"{folder.out} is finished: nothing to do (manifest.json describes it)")
@@ -95,7 +94,7 @@ def run(command: Command, show: Callable[[str], object]) -> None:
             _judge(folder, read_document(f"{folder.out}/funnel.json", Funnel))
         return
     try:
-        funnel = Run(command, folder, source.on_workers(everywhere)).finish()
+        funnel = Run(settings, folder, source.on_workers(everywhere)).finish()
     except DocumentError as error:
         raise UsageError(
             f"{error}: another version of alignset may have begun this run; resume with that "
@@ -107,23 +106,21 @@ def run(command: Command, show: Callable[[str], object]) -> None:
         _judge(folder, funnel, now=True)
 
 
-def _tell_of_sets(command: Command, source: Input) -> None:
+def _tell_of_sets(settings: Settings, source: Input) -> None:
     """Tells what is taken over of the datasets of the input, and what is not."""
     for earlier in source.sets:
-        if earlier.holdout and not command.job.holdout:
+        if earlier.holdout and not settings.holdout:
             say(
                 f"{earlier.folder} holds out pairs, which are not read: --holdout reads them too; "
                 "without it, other input may bring them into training"
             )
-    overlap = command.overlap
     foreign = any(of.format == "webdataset" and not of.of_set for of in source.splits)
-    if foreign and (overlap.decontaminate_only or overlap.score_only):
+    if foreign and (settings.decontaminate_only or settings.score_only):
         say(
             "samples get keys of alignset's own; --columns=all,input_key carries the old ones, "
             "where the input has them"
         )
-    given = {**vars(command.job), "contact": command.fetch.contact}
-    if kept := [name for name in shared_about(source.sets) if not given[name]]:
+    if kept := [name for name in shared_about(source.sets) if not getattr(settings, name)]:
         say(f"the card has the {', '.join(kept)} of the input's dataset; a flag gives another")
 
 
@@ -150,9 +147,9 @@ class Run:
       source: what it reads, as workers find it.
     """
 
-    def __init__(self, command: Command, folder: RunFolder, source: Input) -> None:
-        self.command, self.folder, self.source = command, folder, source
-        self.engine = Engine(command.beam, folder.start)
+    def __init__(self, settings: Settings, folder: RunFolder, source: Input) -> None:
+        self.settings, self.folder, self.source = settings, folder, source
+        self.engine = Engine(settings.beam, folder.start)
         blocks = Blocks(
             tempfile.mkdtemp(prefix="blocks-", dir=folder.work.scratch)
             if self.engine.in_process
@@ -173,7 +170,7 @@ class Run:
                 say("compiling kernels for this machine: about 30 s, once")
             for job in self.engine.cancel(folder.earlier):
                 say(f"{job}, left running by an earlier start of this command, is cancelled")
-            if self.command.job.retry_failed:
+            if self.settings.retry_failed:
                 with _timing("retry"):
                     return self._retried()
             return self._close(self._manifest()) if self._curate_all() else None
@@ -203,7 +200,7 @@ class Run:
         holding = sum(bool(file.bytes or file.fault) for file in self.source.files)
         refuse_if_all_broken(text.broken, holding)
         self.folder.check_lock()
-        if self.command.job.text_only:
+        if self.settings.text_only:
             return True
         images_done = bool(self.folder.work.find_images()) or self._images_curated(text)
         return images_done and self._copies_left()
@@ -232,11 +229,11 @@ class Run:
             return read_document(f"{folder.out}/funnel.json", Funnel)
         if not folder.work.find_text():
             with self.engine.pipeline("plan") as pipeline:
-                plan_retry(pipeline, change, self.command, places)
+                plan_retry(pipeline, change, self.settings, places)
         text = folder.work.find_text()
         assert text is not None, "it is planned"
         if not folder.work.find_images():
-            if descriptors_folder(self.command, places):
+            if descriptors_folder(self.settings, places):
                 say(describing_cost(change.manifest.pairs))
             self._images_curated(text, change.manifest.holding)
         folder.check_lock()
@@ -260,7 +257,7 @@ class Run:
         return funnel
 
     def _forget_listed(self) -> None:
-        if self.command.job.forget_blocked:
+        if self.settings.forget_blocked:
             forget_listed(self.folder.out, self.places.blocklists)
 
     def _images_curated(self, text: TextSummary, earlier: Sequence[int] = ()) -> bool:
@@ -272,10 +269,10 @@ class Run:
         places, model = self.places, self.source.unsafe_model
 
         def build(pipeline: beam.Pipeline) -> None:
-            shards, how = sorted(text.shards), (self.command, places, earlier, model)
+            shards, how = sorted(text.shards), (self.settings, places, earlier, model)
             curate_images(pipeline, shards, self.source.evaluation, *how)
 
-        if scored_by := self.command.job.score_model:
+        if scored_by := self.settings.score_model:
             say(similarity_cost(scored_by, sum(text.shards.values())))
         formats = {file.format for file in self.source.files}
         verb = "fetch again" if self.folder.retry else verb_of(formats)
@@ -284,7 +281,7 @@ class Run:
             say(f"{stored} with an image in the input, {counted(rest, 'pair')} to fetch")
         run_images(self.engine, places, text.shards, model, build, verb=verb)
         images = self.folder.work.find_images()
-        if images and images.evaluation_index and not self.command.overlap.eval_index:
+        if images and images.evaluation_index and not self.settings.eval_index:
             folder = images.evaluation_index.rpartition("/")[0]
             say(f"--eval_index={folder} uses the index of evaluation images in other runs too")
         return bool(images) or self._handed_over("image stage's")
@@ -292,7 +289,7 @@ class Run:
     def _copies_left(self) -> bool:
         """Takes out what leaves for its copies, or since others are more similar."""
         places = self.places
-        if (share := self.command.rules.keep_most_similar) < 1:
+        if (share := self.settings.keep_most_similar) < 1:
             holding = [number for number, holds in shards_there(places.out).items() if holds]
             rank_pairs(sorted(holding), places, share)
         done = rewrite(places.out, places.work, self.engine)
@@ -306,7 +303,7 @@ class Run:
         files = counted(len(self.source.files), "file")
         say(f"parsing the pages of {files} in {counted(len(parts), 'part')}")
         with _timing("pages"), self.engine.pipeline("pages") as pipeline:
-            parse_pages(pipeline, parts, self.command, self.places)
+            parse_pages(pipeline, parts, self.settings, self.places)
         return bool(self.folder.work.find_pages()) or self._handed_over("pages'")
 
     def _texts_curated(self) -> TextSummary | None:
@@ -316,14 +313,14 @@ class Run:
         with _timing("text stage"), self.engine.pipeline("texts") as pipeline:
             buckets = bucket_count(source.files)
             curate_texts(
-                pipeline, source.splits, self.command, self.places, buckets, source.vocabulary
+                pipeline, source.splits, self.settings, self.places, buckets, source.vocabulary
             )
         self._remove_blocks()
         return self.folder.work.find_text()
 
     def _handed_over(self, whose: str) -> bool:
         """A flex template's launcher only leaves the job's graph, which is started after it."""
-        if not self.command.beam.get_all_options().get("template_location"):
+        if not self.settings.beam.get_all_options().get("template_location"):
             out, end = self.folder.out, f"the {whose} job ended without its summary"
             if is_local(out):
                 end += f" in {out}: --output must be a folder that all workers share, or in a store"
@@ -338,25 +335,25 @@ class Run:
                 list(pool.map(Path.unlink, Path(folder).iterdir()))
 
 
-def _translate(command: Command, source: Input) -> None:
+def _translate(settings: Settings, source: Input) -> None:
     """Makes and checks the graphs of all jobs; starts and writes nothing."""
-    out = command.job.output.rstrip("/")
+    out = settings.output.rstrip("/")
     places = Places(out, WorkFolder(f"{out}/_temporary"), Blocks(), source.blocklists)
-    engine = Engine(command.beam, "dry")
+    engine = Engine(settings.beam, "dry")
     splits, graphs = [*source.splits], 1
     if source.pages:
         with engine.pipeline("pages") as pipeline:
-            parse_pages(pipeline, source.pages, command, places)
+            parse_pages(pipeline, source.pages, settings, places)
         # What they will be parsed to, one split a part at least.
         splits += [Split(part.files[0][0], "pages") for part in source.pages]
         graphs += 1
     with engine.pipeline("texts") as pipeline:
         buckets = bucket_count(source.files)
-        curate_texts(pipeline, splits, command, places, buckets, source.vocabulary)
-    if not command.job.text_only:
+        curate_texts(pipeline, splits, settings, places, buckets, source.vocabulary)
+    if not settings.text_only:
         with engine.pipeline("images") as pipeline:
             model = source.unsafe_model
-            curate_images(pipeline, [0], source.evaluation, command, places, unsafe_model=model)
+            curate_images(pipeline, [0], source.evaluation, settings, places, unsafe_model=model)
         graphs += 1
     say(f"dry run: {graphs} graphs were made, of {len(splits)} splits; nothing was started")
 

@@ -22,7 +22,7 @@ import alignset.train.classify.settings
 import alignset.train.settings
 from alignset.__main__ import COMMANDS, main
 from alignset.command_help import First
-from alignset.pipeline.options import FIRST, GROUPS
+from alignset.pipeline.settings import DECLARED, GROUPS
 from alignset.train.__main__ import FIRST as FIRST_OF_TRAINING
 from alignset.train.classify.__main__ import FIRST as FIRST_OF_CLASSIFYING
 from alignset.transforms.fetching.fetch_settings import FetchSettings
@@ -278,7 +278,7 @@ def test_help_is_one_screen_and_that_of_the_other_form(name: str):
 @pytest.mark.parametrize(
     ("name", "first", "titles"),
     [
-        ("curate", FIRST, GROUPS),
+        ("curate", {"": {n: "" for n, of in DECLARED.items() if of.metadata["brief"]}}, GROUPS),
         ("train", FIRST_OF_TRAINING, alignset.train.settings.GROUPS.values()),
         ("classify", FIRST_OF_CLASSIFYING, alignset.train.classify.settings.GROUPS.values()),
     ],

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 import alignset
 from alignset.curation import command_words
-from alignset.pipeline.options import GROUPS, read_flags
+from alignset.pipeline.options import read_flags
+from alignset.pipeline.settings import DECLARED
 from alignset.transforms.rules.rule import Rows
 from tests.support.command import digests
 from tests.support.golden_run import Golden
@@ -85,13 +86,13 @@ def test_a_rule_stands_for_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     rules = importlib.import_module("other")
     words = command_words({"rules": [rules.LONG, "b.py"], "max_characters": 3})
     assert words == [f"--rules={tmp_path}/own_rules.py:max_characters,b.py", "--max_characters=3"]
-    (own,) = read_flags([words[0].partition(",")[0]]).rules.of_files.custom
+    (own,) = read_flags([words[0].partition(",")[0]]).of_users.limits
     assert own.name == "max_characters"
     assert own.dropped(Rows(characters=np.array([3.0, 5.0])), {own.name: 3}).tolist() == [
         *(True, False)  # as `Reversed` has it
     ]
     both = command_words({"rules": [rules.LONG, rules.SHORT]})
-    assert {rule.name for rule in read_flags(both).rules.of_files.custom} == {
+    assert {rule.name for rule in read_flags(both).of_users.limits} == {
         *("max_characters", "min_characters")
     }
     unknown = f"--rules={tmp_path}/own_rules.py:max_words"
@@ -150,10 +151,9 @@ def test_a_wrong_argument_raises(flags: dict[str, Any], said: str, tmp_path: Pat
 def test_help_names_each_flag() -> None:
     names = inspect.signature(alignset.curate).parameters
     text = inspect.getdoc(alignset.curate)
-    for kind in GROUPS.values():
-        for name in inspect.signature(kind).parameters:
-            assert name in names
-            assert f"\n  {name}: " in text
+    for name in DECLARED:
+        assert name in names
+        assert f"\n  {name}: " in text
 
 
 def arguments(run: Golden, output: Path) -> dict[str, Any]:

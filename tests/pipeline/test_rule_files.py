@@ -8,7 +8,7 @@ import pytest
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.options import parse
 from alignset.pipeline.rule_files import INTERNAL_ROWS
-from alignset.pipeline.rules import Rules
+from alignset.pipeline.settings import Settings
 from alignset.transforms.corpus.judge_batch import CorpusSets, text_rows
 from alignset.transforms.pairs.measure_pairs import measure
 from alignset.transforms.rules.catalogue import PRODUCT
@@ -20,9 +20,9 @@ RULES = (ROOT / "docs" / "rules.md").read_text()
 DIGITS, SATURATION = (part.partition("```")[0] for part in RULES.split("```python\n")[1:3])
 
 
-def parsed(tmp_path: Path, code: str, *flags: str) -> Rules:
+def parsed(tmp_path: Path, code: str, *flags: str) -> Settings:
     (tmp_path / "own.py").write_text(code)
-    return parse(["--input=a", "--output=b", f"--rules={tmp_path}/own.py", *flags]).rules
+    return parse(["--input=a", "--output=b", f"--rules={tmp_path}/own.py", *flags])
 
 
 def test_a_reason_of_a_column_rule_is_taken(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from alignset.transforms.arrivals.images import Images
 from alignset.transforms.decontamination.copy_planes import image_planes
 from alignset.transforms.decontamination.evaluation_index import EvaluationIndex
 from alignset.transforms.images.examine import Image
-from alignset.transforms.rules.catalogue import RunRules
+from alignset.transforms.rules.rule_settings import RuleSettings
 from alignset.transforms.rules.verdicts import fit, size_rows
 
 # Searched for together, which costs half of what one at a time costs; their thumbnails are 2 MiB.
@@ -32,7 +32,7 @@ class EvaluationSearch:
       rules: sizes are judged here.
     """
 
-    def __init__(self, index: EvaluationIndex | None, images: Images, rules: RunRules) -> None:
+    def __init__(self, index: EvaluationIndex | None, images: Images, rules: RuleSettings) -> None:
         self.index, self._images, self._rules = index, images, rules
         self._lock = Lock()
         self._rows: list[int] = []

@@ -9,10 +9,10 @@ from typing import NamedTuple
 from alignset.transforms.arrivals.images import Images
 from alignset.transforms.images.displayed_picture import Pixels, rgb_pixels
 from alignset.transforms.images.examine import Image
-from alignset.transforms.rules.catalogue import RunRules
 from alignset.transforms.rules.custom import computed
 from alignset.transforms.rules.given import UNDECODABLE
 from alignset.transforms.rules.rule import Rows, Stage
+from alignset.transforms.rules.rule_settings import RuleSettings
 from alignset.transforms.safety.classifier import open_classifier
 from alignset.transforms.safety.model_files import UnsafeModel
 from alignset.transforms.safety.unsafe_score import model_pixels, unsafe_scores
@@ -56,7 +56,7 @@ class ImageScores:
     def __init__(
         self,
         images: Images,
-        rules: RunRules,
+        rules: RuleSettings,
         model: UnsafeModel | None,
         count: Callable[[int], None],
     ) -> None:

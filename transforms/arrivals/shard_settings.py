@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from alignset.transforms.blocklists.blocklists import NO_LISTS, Blocklists
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
-from alignset.transforms.rules.catalogue import RunRules
+from alignset.transforms.rules.rule_settings import RuleSettings
 from alignset.transforms.safety.model_files import UnsafeModel
 
 
@@ -22,7 +22,7 @@ class ShardSettings:
       looks: whether sidecars say how images look (LOOK_SCHEMA).
     """
 
-    rules: RunRules
+    rules: RuleSettings
     fetch: FetchSettings
     resize: ResizeSettings
     unsafe_model: UnsafeModel | None = None

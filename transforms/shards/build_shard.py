@@ -50,9 +50,10 @@ from alignset.transforms.fetching.fetch import Fetched, fetch_all
 from alignset.transforms.images.displayed_picture import Pixels, rgb_pixels
 from alignset.transforms.images.examine import Image, examine
 from alignset.transforms.rules import given
-from alignset.transforms.rules.catalogue import RunRules, limits, step_of
+from alignset.transforms.rules.catalogue import limits, step_of
 from alignset.transforms.rules.custom import computed
 from alignset.transforms.rules.rule import Rows, Stage
+from alignset.transforms.rules.rule_settings import RuleSettings
 from alignset.transforms.rules.verdicts import faults, first_of
 from alignset.transforms.shards.descriptors import descriptors_path, write_descriptors
 from alignset.transforms.shards.dropped_thumbnails import dropped_thumbnails, rule_rows
@@ -106,14 +107,14 @@ def build_shard(
     rules, pairs = settings.rules, listed(pairs.combine_chunks(), settings)
     sharing = shared_images(pairs, pairs["reason"].is_null().to_numpy(zero_copy_only=False))
     asked = pairs.take(pa.array(sharing.rows))
-    images = Images(len(asked), folder, rules.columns)
+    images = Images(len(asked), folder, rules.computed_columns)
     share = len(pairs) / max(1, len(asked))
     bodies = _bodies(asked, settings, nearly_taken)
     if is_suspect:
         bodies = screened(bodies, asked["url"].to_pylist(), settings.resize)
     take_in(bodies, images, settings, evaluation, lambda done: count(int(done * share)))
     pairs = with_stored_evidence(with_images(pairs, images, sharing, evaluation, rules))
-    of_images = [limit for limit in limits(rules.images) if limit.stage < Stage.PAIR]
+    of_images = [limit for limit in limits(rules.catalogue.images) if limit.stage < Stage.PAIR]
     reasons = first_of(faults(of_images, rule_rows(pairs, rules), rules.numbers))
     pairs = drop(pairs, reasons.is_valid(), reasons)
     pairs = judge_custom(pairs, images, rules)
@@ -189,7 +190,7 @@ def with_images(
     images: Images,
     sharing: SharedImages,
     evaluation: EvaluationIndex | None,
-    rules: RunRules,
+    rules: RuleSettings,
 ) -> pa.Table:
     """Pairs with the columns of their images, null where there is none, and `image`, its row; a
     column that came with the pairs stays. Those are dropped whose image was dropped, or is not the
@@ -221,9 +222,9 @@ def with_images(
     return drop(pairs, why["reason"].is_valid(), why["reason"], why["detail"])
 
 
-def judge_custom(pairs: pa.Table, images: Images, rules: RunRules) -> pa.Table:
+def judge_custom(pairs: pa.Table, images: Images, rules: RuleSettings) -> pa.Table:
     """Drops the pairs that rules of users drop, and adds what these measured."""
-    if not rules.columns:
+    if not rules.computed_columns:
         return pairs
     rows, texts = rule_rows(pairs, rules), pairs["caption"].to_pylist()
     failed_rule = np.array(pairs["failed_rule"].to_pylist(), object)
@@ -258,7 +259,7 @@ def judge_custom(pairs: pa.Table, images: Images, rules: RunRules) -> pa.Table:
             part, pictures, size = [], [], 0
     measure(part, pictures)
     rows[given.RULE_FAILED] = np.array([name is not None for name in failed_rule], np.bool_)
-    columns = {name: pa.array(rows[name], from_pandas=True) for name in rules.columns}
+    columns = {name: pa.array(rows[name], from_pandas=True) for name in rules.computed_columns}
     for name, column in columns.items():
         if name in pairs.column_names:
             pairs = pairs.drop_columns([name])
@@ -278,7 +279,7 @@ def _write_rejects(pairs: pa.Table, images: Images, settings: ShardSettings, fol
         "height": rows["original_height"],
         "thumbnail": dropped_thumbnails(pairs, images, rules, settings.thumbnails),
     }
-    schema, steps = with_columns(REJECTED, rules.written_columns), step_of(rules.images)
+    schema, steps = with_columns(REJECTED, rules.written_columns), step_of(rules.catalogue.images)
     with parquet_file(str(folder / REJECTS), schema, str(folder)) as rejects:
         rows = rejected_rows(rows, rows["reason"], rows["detail"], steps, measures, schema)
         if settings.forget_blocked:

@@ -8,9 +8,10 @@ import pyarrow as pa
 from alignset.transforms.arrivals.images import Images
 from alignset.transforms.columns.records import THUMBNAIL_PX, key_hashes, least_rows, nearest_rows
 from alignset.transforms.images.thumbnail import thumbnail
-from alignset.transforms.rules.catalogue import RunRules, limits
+from alignset.transforms.rules.catalogue import limits
 from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
 from alignset.transforms.rules.rule import Rows
+from alignset.transforms.rules.rule_settings import RuleSettings
 from alignset.transforms.rules.verdicts import numbers_of, size_rows, values_of
 from alignset.transforms.workers.unexpected import tell_once
 
@@ -19,17 +20,17 @@ _MOST_PIXELS = 1 << 23  # of an image that is not a JPEG, whose thumbnail would 
 _MOST_BYTES = 1 << 13  # of a thumbnail, which has 2,500
 
 
-def rule_rows(pairs: pa.Table, rules: RunRules) -> Rows:
+def rule_rows(pairs: pa.Table, rules: RuleSettings) -> Rows:
     """Values of n pairs that the rules of images judge."""
     rows = size_rows(*(pairs[f"original_{side}"].to_pylist() for side in ("width", "height")))
-    for name in ("unsafe_score", "evaluation_distance", *rules.columns):
+    for name in ("unsafe_score", "evaluation_distance", *rules.computed_columns):
         known = pairs[name].combine_chunks() if name in pairs.column_names else None
         rows[name] = np.full(len(pairs), np.nan) if known is None else numbers_of(known)
     return rows
 
 
 def dropped_thumbnails(
-    pairs: pa.Table, images: Images, rules: RunRules, count: int
+    pairs: pa.Table, images: Images, rules: RuleSettings, count: int
 ) -> pa.BinaryArray:
     """binary[n], JPEGs of all copies of evaluation images, and of a few examples of each other
     rule: `count` by the hashes of their keys, and half as many nearest to its threshold. Null
@@ -37,7 +38,7 @@ def dropped_thumbnails(
     hashes, rows = key_hashes(pairs["key"].to_numpy()), rule_rows(pairs, rules)
     reasons = np.array(pairs["reason"].to_pylist(), object)
     thumbnails: list[bytes | None] = [None] * len(pairs)
-    for limit in limits(rules.images):
+    for limit in limits(rules.catalogue.images):
         is_copy = limit.reason == MIN_EVALUATION_DISTANCE.reason
         chosen_rows = dropped = np.flatnonzero(reasons == limit.reason)
         if not is_copy:

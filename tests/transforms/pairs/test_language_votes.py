@@ -15,7 +15,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from alignset.pipeline.rules import Rules
 from alignset.transforms.pairs import language_votes
 from alignset.transforms.pairs.language_kernels import JUDGED_CHARACTERS
 from alignset.transforms.pairs.language_votes import (
@@ -28,6 +27,7 @@ from alignset.transforms.pairs.language_votes import (
     language_scores,
 )
 from alignset.transforms.rules.language_codes import NUMBERED, OF_ELDC, LanguageRule
+from alignset.transforms.rules.rule_settings import RuleSettings
 from alignset.transforms.workers.threads import in_threads
 from tests.support.labelled_texts import ENGLISH_TEXTS, FOREIGN_TEXTS
 from tests.support.languages_by_eldc import eldc_score, language_score, mistaken_for, voted
@@ -221,7 +221,7 @@ def score(text: str, language: str) -> tuple[float, str]:
 
 
 def test_the_tests_use_the_default_thresholds() -> None:
-    assert Rules().language_rule == RULE
+    assert RuleSettings().language_rule == RULE
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ import pytest
 from alignset.pipeline.datasets.facts import Facts, find_facts
 from alignset.pipeline.report.histograms import charts_of
 from alignset.pipeline.report.sliders import sliders
-from alignset.pipeline.rules import Rules
 from alignset.transforms.rules.catalogue import PRODUCT, Catalogue, steps
 from alignset.transforms.rules.custom import computing
 from alignset.transforms.rules.rule import IMAGES, TEXTS, Limit, OfCorpus, Reason, Rows, Rule
+from alignset.transforms.rules.rule_settings import RuleSettings
 from alignset.transforms.rules.verdicts import axes_of
 from tests.support import golden
 from tests.support.bad_web import bad_web
@@ -118,12 +118,12 @@ def test_bins_of_whole_numbers_are_those_of_the_same_fractions(limit: Limit) -> 
 
 @EVERY
 def test_what_makes_no_sense_is_refused_by_name(rule: Rule) -> None:
-    assert rule.name in {field.name for field in fields(Rules)}
+    assert rule.name in {field.name for field in fields(RuleSettings)}
     low, high = rule.range
     for value in (math.nan, low - 1, math.nextafter(low, -math.inf), high * 2):
         if not math.isinf(value):
             with pytest.raises(ValueError, match=f"^{rule.name} must be .*; got"):
-                Rules(**{rule.name: value})
+                RuleSettings(**{rule.name: value})
 
 
 @EVERY
