@@ -23,6 +23,7 @@ from alignset.pipeline.runs.engine import (
 from alignset.pipeline.runs.work_folder import ImageSummary
 from alignset.pipeline.settings import Settings
 from alignset.pipeline.shown_texts import core_time, counted
+from alignset.transforms.arrivals.shard_settings import ShardSettings
 from alignset.transforms.decontamination.evaluation_files import parts_of
 from alignset.transforms.decontamination.evaluation_index import sets_of
 from alignset.transforms.decontamination.index_evaluation_images import (
@@ -34,7 +35,6 @@ from alignset.transforms.fetching.fetcher import forget_hosts
 from alignset.transforms.safety.classifier import open_classifier
 from alignset.transforms.safety.model_files import UnsafeModel
 from alignset.transforms.shards.shard_progress import shards_there
-from alignset.transforms.shards.shard_settings import ShardSettings
 from alignset.transforms.shards.shard_stats import add_copies
 from alignset.transforms.shards.write_shards import ShardDoFn, ShardWriter
 from alignset.transforms.workers.attempts import end_killed
