@@ -201,13 +201,6 @@ def texts(run: Golden, output: Path) -> dict[str, Any]:
     return {"input": run.pairs, "output": output, "quiet": True, "vocabulary_size": 1000}
 
 
-def test_it_runs_where_a_loop_runs(plain: Golden, tmp_path: Path) -> None:
-    async def call() -> int:
-        return len(alignset.curate(text_only=True, **texts(plain, tmp_path / "a")))
-
-    assert asyncio.run(call()) > 0
-
-
 def test_a_failed_run_raises_its_reason_and_resumes(
     plain: Golden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
@@ -225,47 +218,11 @@ def test_a_failed_run_raises_its_reason_and_resumes(
     assert len(alignset.curate(**given)) > 0
 
 
-def test_an_interrupted_run_is_an_interrupt(
-    plain: Golden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("alignset.transforms.corpus.judge_pairs.parquet_file", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        alignset.curate(text_only=True, **texts(plain, tmp_path / "a"))
-
-
 def test_too_little_kept_raises_and_the_dataset_is_there(plain: Golden, tmp_path: Path) -> None:
     given = texts(plain, tmp_path / "a") | {"text_only": True, "min_words": 30, "max_words": 40}
     with pytest.raises(alignset.TooLittleKeptError, match="the rule's flag is --min_words"):
         alignset.curate(**given)
     assert alignset.Dataset(tmp_path / "a").kept().num_rows == 0
-
-
-RULE = """
-from alignset.rules import Limit, Measure, Stage
-
-MAX_LETTERS_A = Limit(
-    name="max_letters_a", default=9, help="a", range=(0, 9), allows="from 0 to 9", keeps="<=",
-    words="As, at most", reason="too_many_as", step="letters", means="too many letters a",
-    stage=Stage.TEXT, opened=9,
-    measure=Measure(axis="as", label="As", short="as", edges=[1, 2, 3], whole=True,
-                    of=lambda rows: [text.count("a") for text in rows["text"]]),
-)
-"""
-
-
-def test_rules_of_a_file_hold_for_one_call(plain: Golden, tmp_path: Path) -> None:
-    (tmp_path / "own.py").write_text(RULE)
-    own = {"rules": [tmp_path / "own.py"], "max_letters_a": 4}
-    with_rule = alignset.curate(text_only=True, **texts(plain, tmp_path / "a"), **own)
-    without = alignset.curate(text_only=True, **texts(plain, tmp_path / "b"))
-    counts = [text.count("a") for text in without.kept()["caption"].to_pylist()]
-    assert with_rule.dropped["too_many_as"] == sum(n > 4 for n in counts) > 0
-    assert "too_many_as" not in without.dropped
-    with pytest.raises(alignset.UsageError, match="unknown flag 'max_letters_a'"):
-        alignset.curate(text_only=True, **texts(plain, tmp_path / "c"), max_letters_a=4)
 
 
 def test_importing_is_light_and_lazy() -> None:

@@ -133,6 +133,8 @@ def test_what_every_mode_needs_is_taken():
     parse([*GIVEN, "--min_words=20", "--max_words=20"])
     parse([*GIVEN, "--min_language_score=0.4"])
     parse([*GIVEN, "--language=en,en", "--min_language_score=0.4"])
+    for words in ("sha256=sha256", '["sha256","sha256"]'):  # as img2dataset has it
+        assert parse([*GIVEN, f"--verify_hash={words}"]).verified == ("sha256", "input_sha256")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
 """The output folder: whose run it is; a finished one is left alone, another's is refused."""
 
 import contextlib
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,15 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from alignset.pipeline.datasets.set_files import read_set
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs import run_folder
 from alignset.pipeline.runs.documents import RunDescription
 from alignset.pipeline.runs.engine import Engine
 from alignset.pipeline.runs.run_folder import RunFolder
 from alignset.pipeline.runs.run_lock import LOCK, Lock, take_lock
-from alignset.pipeline.runs.work_folder import Change, WorkFolder
-from alignset.transforms.storage.documents import write_document
 from tests.support.command import digests, run, succeed
 from tests.support.golden import TEXTS, evaluation_image
 
@@ -137,16 +133,6 @@ def test_one_run_at_once_and_what_a_killed_attempt_left_is_taken_away(tmp_path: 
         RunFolder(str(tmp_path / "out"), DESCRIPTION)
 
 
-def test_only_the_same_command_resumes_a_change(finished: Finished, tmp_path: Path):
-    again, work = "--retry_failed=all", WorkFolder(str(tmp_path))
-    change = Change("curate", [again], read_set(str(finished.output))[0])
-    write_document(work.change, change)
-    assert work.find_change("set", "curate", [again]) == change
-    for command, words in (("curate", []), ("curate", ["--retry_failed"]), ("takedown", [again])):
-        with pytest.raises(UsageError, match=f"alignset curate {again} was stopped on set; run it"):
-            work.find_change("set", command, words)
-
-
 def test_a_job_that_wrote_on_another_machine_is_told(tmp_path: Path, monkeypatch):
     elsewhere = contextlib.contextmanager(lambda *_: iter([beam.Pipeline()]))
     monkeypatch.setattr(Engine, "pipeline", elsewhere)
@@ -154,17 +140,6 @@ def test_a_job_that_wrote_on_another_machine_is_told(tmp_path: Path, monkeypatch
     assert ended.status == 1
     why = f"the text stage's job ended without its summary in {tmp_path}/set: --output must be a "
     assert f"failed: {why}folder that all workers share, or in a store\n" in ended.err
-
-
-def test_jobs_of_dead_starts_are_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    (tmp_path / "set" / "_temporary").mkdir(parents=True)
-    left = {"run": "dead", "host": "elsewhere", "process": 7, "earlier": ["older"]}
-    (tmp_path / "set" / "_temporary" / LOCK).write_text(json.dumps(left))
-    monkeypatch.setattr(Engine, "cancel", lambda _, starts: [f"job-{start}" for start in starts])
-    ended = succeed(write(tmp_path / "pairs.parquet"), tmp_path / "set", "--text_only")
-    for start in ("older", "dead"):
-        assert f"job-{start}, left running by an earlier start of this command, is" in ended.err
-    assert not (tmp_path / "set" / "_temporary").exists()
 
 
 def test_a_run_that_another_ended_meanwhile_leaves_nothing(

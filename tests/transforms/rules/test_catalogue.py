@@ -18,7 +18,6 @@ from alignset.transforms.rules.verdicts import axes_of
 from tests.support import golden
 from tests.support.bad_web import bad_web
 from tests.support.made_sets import put_made_set
-from tests.support.root import ROOT
 from tests.support.rules import STEPS, rows_of, run_rules
 from tests.support.small_web import small_web
 
@@ -160,18 +159,6 @@ def test_each_has_a_slider_and_a_chart_with_its_threshold(limit: Limit, facts: F
     assert slider.edges[slider.place] == facts.rules[limit.name]
     (chart,) = (chart for chart in charts_of(facts) if chart.axis == limit.measure.axis)
     assert f"--{limit.name}={facts.rules[limit.name]:g}" in [label for _, label in chart.marks]
-
-
-@EVERY
-def test_the_docs_have_its_flag(rule: Rule) -> None:
-    assert f"`--{rule.name}`" in (ROOT / "docs" / "flags.md").read_text(), "run `make docs`"
-
-
-def test_the_docs_have_each_reason() -> None:
-    page = (ROOT / "docs" / "reasons.md").read_text()
-    for entry in (*PRODUCT.texts, *PRODUCT.images):
-        row = f"| `{entry.step}` | `{entry.reason}` | {entry.means} | {entry.detail} |"
-        assert row in page, "run `make docs`"
 
 
 # What the golden set lacks, and who has a case on each side.
