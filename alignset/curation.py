@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from numbers import Real
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from alignset.pipeline.command_line import plain_reason, was_interrupted
 from alignset.pipeline.errors import FailedRunError, TooLittleKeptError, UsageError
@@ -56,7 +56,10 @@ def curate(**flags: Value) -> Dataset:
 def _run(words: list[str]) -> str:
     """Runs the command; returns the folder that it wrote."""
     settings = make_settings(read_flags(words, "alignset.curate"))
-    _check_ends_here(settings.beam.get_all_options())
+    options = settings.beam.get_all_options()
+    for name in ("dry_run", "template_location"):
+        if options.get(name):
+            raise UsageError(f"{name} makes no dataset: pass --{name} to `alignset curate`")
     from alignset.pipeline.run import run  # with Beam, which takes a second
     from alignset.pipeline.runs.worker_logs import plain_logs
 
@@ -70,12 +73,6 @@ def _run(words: list[str]) -> str:
             raise KeyboardInterrupt("stopped; the same call resumes it") from error
         raise FailedRunError(f"{plain_reason(error)} (the same call tries again)") from error
     return settings.output
-
-
-def _check_ends_here(options: Mapping[str, Any]) -> None:
-    for name in ("dry_run", "template_location"):
-        if options.get(name):
-            raise UsageError(f"{name} makes no dataset: pass --{name} to `alignset curate`")
 
 
 def command_words(flags: Mapping[str, Value]) -> list[str]:
@@ -108,15 +105,11 @@ def _words(name: str, value: Value) -> list[str]:
         return [f"--{name}={_text(name, value)}"]
     if setting is None:  # Beam takes a word for each
         return [f"--{name}={item}" for item in items]
-    return [f"--{name}={','.join(_one_item(name, item) for item in items)}"]
-
-
-def _one_item(name: str, item: str) -> str:
     if name == "input":
-        return item.replace(",", "\\,")
-    if "," in item:
-        raise UsageError(f"{name}: {item!r} has a comma, which separates items")
-    return item
+        items = [item.replace(",", "\\,") for item in items]
+    elif with_comma := [item for item in items if "," in item]:
+        raise UsageError(f"{name}: {with_comma[0]!r} has a comma, which separates items")
+    return [f"--{name}={','.join(items)}"]
 
 
 def _text(name: str, value: object) -> str:

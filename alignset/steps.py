@@ -70,7 +70,9 @@ class FilterTexts(beam.PTransform):
             batches, spread_batches, _only, settings, places, self._buckets, self._vocabulary
         )
         outputs["counts"] | "Ended" >> _RemoveWork(places.work.path)
-        unpack_each = beam.MapTuple(_unpack_block).with_output_types(pa.RecordBatch)
+        unpack_each = beam.MapTuple(lambda _, block: unpack(block)).with_output_types(
+            pa.RecordBatch
+        )
         return {"kept": outputs["kept"] | "Unpack" >> unpack_each, "counts": outputs["counts"]}
 
 
@@ -232,10 +234,6 @@ def _number(item: tuple[str, pa.RecordBatch], order: list[str]) -> tuple[int, pa
 
 def _only(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     yield batch
-
-
-def _unpack_block(_: int, block: pa.RecordBatch) -> pa.RecordBatch:
-    return unpack(block)
 
 
 def _bucket(batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:

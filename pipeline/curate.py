@@ -116,7 +116,7 @@ def curate_texts(
     spread_splits = (
         numbered_splits | "SpreadSplits" >> beam.GroupByKey() | "Split" >> beam.MapTuple(_only)
     )
-    packages = deciding(settings.language_rule.voter)
+    packages = deciding(settings.voter)
     spread_splits = spread_splits | "CheckReader" >> beam.ParDo(CheckWorker(packages))
 
     judge_outputs, corpus, rows_read = judge_texts(
@@ -154,16 +154,16 @@ def judge_texts(
     Returns:
       the outputs of `JudgePairs`, what the counts found, and how many rows each split has.
     """
-    blocks, language = places.blocks, settings.language_rule
+    blocks = places.blocks
     count_outputs = spread_splits | CountPairs(
-        read, blocks, language, buckets, ngrams=not vocabulary
+        read, blocks, settings, buckets, ngrams=not vocabulary
     )
     pairs = count_outputs["pairs"] | FindDistinctPairs(blocks, buckets)
     counts, shares = None, None
-    if language.has_vote:
+    if settings.has_vote:
         counts = pairs["languages"] | "Languages" >> beam.CombineGlobally(sum)
-    if language.like:
-        shares = counts | "Shares" >> beam.Map(shares_like, language.like)
+    if settings.like:
+        shares = counts | "Shares" >> beam.Map(shares_like, settings.like)
     corpus = _corpus(count_outputs, pairs, settings, places, buckets, vocabulary, counts)
     blocking = Blocking(places.blocklists.of_pairs, settings.forget_blocked)
     repeats = (count_outputs["repeated"], pairs["repeated"]) | "Repeated" >> beam.Flatten()
@@ -270,11 +270,7 @@ def _corpus(
     if removed := places.removed_before:
         paths = paths | "AddRemoved" >> beam.Map(lambda of: of | {"removed_before": removed})
     if limit := settings.max_pairs_per_concept:
-        concept_list = (
-            listed_concepts(settings.concepts, settings.language_rule)
-            if settings.concepts
-            else None
-        )
+        concept_list = listed_concepts(settings.concepts, settings) if settings.concepts else None
         name = CONCEPTS if concept_list is None else LISTED_CONCEPTS
         write = WriteConcepts(places.work.path, places.blocks, limit, concept_list)
         concepts = beam.pvalue.AsSingleton(outputs["counted"] | write)

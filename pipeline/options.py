@@ -149,8 +149,7 @@ def make_settings(given_flags: GivenFlags) -> Settings:
     if needless := needless_flag(flags, settings):
         raise UsageError(needless)
     needed = [("img2dataset", "--exact_resize", settings.exact_resize)]
-    voter = settings.language_rule.voter
-    needed += [("languages", f"--language={settings.language}", voter == VOTE)]
+    needed += [("languages", f"--language={settings.language}", settings.voter == VOTE)]
     for extra, feature, is_needed in needed:
         if is_needed and (missing := missing_extra(extra, feature)):
             raise UsageError(missing)

@@ -74,7 +74,7 @@ def run(settings: Settings, show: Callable[[str], object]) -> None:
     for out in folders_of_sets(source.files):  # whose pairs may be about to leave
         WorkFolder(f"{out}/_temporary").refuse_stopped(out)
     settings = replace(settings, carried=source.carried)
-    if weak := weak_points(settings.language, settings.language_rule.languages):
+    if weak := weak_points(settings.language, settings.languages):
         say(f"--language: {weak}; see docs/languages.md")
     if source.evaluation.files:
         check_index_folder(settings.eval_index or index_folder(settings.output.rstrip("/")))

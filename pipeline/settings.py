@@ -112,17 +112,17 @@ NEEDS = {
     "holdout": Need(lambda its: its.holdout, "nothing is held out", "give --holdout"),
     "blocklist": Need(lambda its: its.blocklist, "there is no blocklist", "give --blocklist=FILE"),
     "vote": Need(
-        lambda its: its.language_rule.has_vote,
+        lambda its: its.has_vote,
         "the languages of texts are not found",
         "pass --language=all, or a list",
     ),
     "languages": Need(
-        lambda its: its.language_rule.languages,
+        lambda its: its.languages,
         "--language= keeps all texts",
         "give --language",
     ),
     "english": Need(
-        lambda its: its.language_rule.languages == (ENGLISH,) and not its.language_detector,
+        lambda its: its.languages == (ENGLISH,) and not its.language_detector,
         "it is of English by itself, and other languages are found by a vote",
         "leave --language and --language_detector out",
     ),

@@ -33,7 +33,8 @@ from tests.support.root import ROOT
 
 FROM_ANYWHERE = {**os.environ, "PYTHONPATH": str(ROOT)}
 FORMS = {
-    name: ("-m", module.removesuffix(".__main__")) for name, (module, _) in COMMANDS.items()
+    name: ("-m", f"alignset.{module.removesuffix('.__main__')}")
+    for name, (module, _) in COMMANDS.items()
 } | {"curate": ("beam_runner.py",)}
 LONG_S = 120  # for what takes some seconds and, where it does not end, takes for ever
 

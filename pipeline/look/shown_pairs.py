@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -121,7 +122,7 @@ def find_pairs(
 
 
 def find_listed(
-    files: SetFiles, blocklist: str, distances: dict[str, int], count: int
+    files: SetFiles, blocklist: str, distances: dict[str, Any], count: int
 ) -> tuple[list[Pair], str, list[EvaluationFile]]:
     """Pairs on the lists, as copies of the listed images that they show; a sentence on them; and
     the files of all listed images."""
@@ -131,7 +132,7 @@ def find_listed(
     from alignset.transforms.columns.rejects import key_column
     from alignset.transforms.shards.listed_pairs import listed_image, listed_in_shard, listed_texts
 
-    RuleSettings(**distances)  # checks them
+    replace(RuleSettings(), **distances)  # checks them
     lists = find_blocklists(blocklist, *distances.values())
     images = [EvaluationFile(of.name, path) for of in lists.lists for path in of.files]
     folders = set_folders([(of.name, of.path) for of in images])

@@ -6,7 +6,6 @@ import dataclasses
 import re
 import shutil
 import uuid
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from alignset.transforms.blocklists.blocklists import Blocklists
 from alignset.transforms.columns.carried import type_name
 from alignset.transforms.decontamination.overlap_settings import INDEX_SETTINGS
 from alignset.transforms.rules.catalogue import of_columns
-from alignset.transforms.rules.custom import RuleFile, described, limits_in
+from alignset.transforms.rules.custom import described, limits_in
 from alignset.transforms.safety.model_files import open_nsfw_path
 from alignset.transforms.storage.documents import DocumentError, read_document, write_document
 from alignset.transforms.storage.files import exists, is_local, match, shown_path
@@ -68,7 +67,16 @@ def describe_run(settings: Settings, source: Input) -> RunDescription:
         if model
         else UNSET,
         blocklists=named_lists(source.blocklists),
-        rule_files=_named_rules(settings.files),
+        rule_files=[
+            NamedRules(
+                file.name,
+                file.sha256,
+                [described(limit) for limit in limits_in([file])],
+                sorted(file.flags) or UNSET,
+            )
+            for file in settings.files
+        ]
+        or UNSET,
         columns={field.name: type_name(field.type) for field in settings.carried} or UNSET,
         about={
             name: value for name in ABOUT if (value := getattr(settings, name) or before.get(name))
@@ -76,19 +84,6 @@ def describe_run(settings: Settings, source: Input) -> RunDescription:
         or UNSET,
         layout=LAYOUT,
     )
-
-
-def _named_rules(files: Sequence[RuleFile]) -> list[NamedRules] | UnsetType:
-    entries = [
-        NamedRules(
-            file.name,
-            file.sha256,
-            [described(limit) for limit in limits_in([file])],
-            sorted(file.flags) or UNSET,
-        )
-        for file in files
-    ]
-    return entries or UNSET
 
 
 def named_lists(blocklists: Blocklists) -> list[NamedList] | UnsetType:
@@ -156,7 +151,14 @@ class RunFolder:
         description, manifest = self.work.description, f"{self.out}/manifest.json"
         is_finished = exists(manifest)
         if is_finished or exists(description):
-            there = msgspec.to_builtins(_read_description(manifest if is_finished else description))
+            path = manifest if is_finished else description
+            try:
+                there = msgspec.to_builtins(read_document(path, RunDescription))
+            except DocumentError as error:
+                raise UsageError(
+                    f"{path} is not a file of ours, or of another version of alignset; pass "
+                    "another --output"
+                ) from error
             here = msgspec.to_builtins(self.description)
             layouts = [run.pop("layout", "") for run in (there, here)]
             if not is_finished and layouts[0] != layouts[1]:
@@ -243,13 +245,3 @@ def _way_out(there: dict[str, Any], here: dict[str, Any], is_finished: bool) -> 
             f"also needs --also_rejected); or {anew}"
         )
     return anew
-
-
-def _read_description(path: str) -> RunDescription:
-    try:
-        return read_document(path, RunDescription)
-    except DocumentError as error:
-        raise UsageError(
-            f"{path} is not a file of ours, or of another version of alignset; pass another "
-            "--output"
-        ) from error

@@ -181,7 +181,7 @@ class JudgeBatch:
         foreign, of_language = self._languages(first, len(batch))
         list_details = self._list_details(pairs)
         on_list = list_details.is_valid().to_numpy(zero_copy_only=False)
-        has_vote = self.rules.language_rule.has_vote
+        has_vote = self.rules.has_vote
         numbers = language_numbers(of_language["language"]) if has_vote else None
         rows = text_rows(pairs, self.corpus, repeats, foreign, on_list, numbers)
         rows |= self._of_languages(numbers, pairs.key)
@@ -224,8 +224,8 @@ class JudgeBatch:
         columns: dict[str, Any] = {}
         if numbers is None:
             return columns
-        words = self.rules.language_rule.words
-        if self.rules.language_rule.has_own_words:
+        words = self.rules.word_limits
+        if self.rules.words_per_language:
             own = np.array((words[0], *words))[numbers]  # the first is of no language
             columns |= {MIN_WORDS.name: own[:, 0], MAX_WORDS.name: own[:, 1]}
         if self.shares is not None:
@@ -265,13 +265,13 @@ class JudgeBatch:
         rows = self.languages["row"].to_numpy()
         low, high = np.searchsorted(rows, [first, first + size])
         foreign = np.zeros(size, np.bool_)
-        if low == high and not self.rules.language_rule.has_vote:
+        if low == high and not self.rules.has_vote:
             return foreign, self.languages.slice(0, 0)
         here = rows[low:high].astype(np.int64) - first
         place, nothing = np.zeros(size, np.int64), np.ones(size, np.bool_)
         place[here], nothing[here] = np.arange(low, high), False
         of_language = self.languages.take(pa.array(place, mask=nothing))
-        foreign[here] = self.rules.language_rule.is_foreign(self.languages["language"][low:high])
+        foreign[here] = self.rules.is_foreign(self.languages["language"][low:high])
         return foreign, of_language
 
 

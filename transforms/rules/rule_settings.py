@@ -7,7 +7,7 @@ Source: ALIGN (Jia et al., 2021), section 3 and appendix A.
 import re
 from argparse import ArgumentTypeError
 from collections.abc import Mapping
-from dataclasses import dataclass, field, make_dataclass, replace
+from dataclasses import dataclass, field, make_dataclass
 from functools import cached_property, partial
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
@@ -31,7 +31,7 @@ from alignset.transforms.rules.language_codes import (
     FOUND_BY,
     NUMBERED,
     UNDETERMINED,
-    LanguageRule,
+    voter_of,
     wanted_languages,
     word_limits,
 )
@@ -39,6 +39,8 @@ from alignset.transforms.rules.rule import IMAGES, TEXTS, Limit, Rule, Stage
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from alignset.transforms.columns.hashing import Bools
 
 MOST_COLUMN_RULES = 32
 _text_setting = partial(setting, step=TEXTS)
@@ -167,8 +169,8 @@ class RuleSettings(_Thresholds):
         for limit in self.catalogue.custom:
             if taken := reasons.get(limit.reason):
                 raise ValueError(
-                    f"the rule {limit.name}: the reason {limit.reason!r} is that of --{taken.name}; "
-                    "choose another"
+                    f"the rule {limit.name}: the reason {limit.reason!r} is that of "
+                    f"--{taken.name}; choose another"
                 )
         for low, high in permutations(self.catalogue.limits.values(), 2):
             if low.measure is high.measure and low.beyond and not high.beyond:
@@ -235,8 +237,7 @@ class RuleSettings(_Thresholds):
     @property
     def measured_columns(self) -> tuple[str, ...]:
         """The columns of measures that files of pairs have beside every run's columns."""
-        has_vote = self.language_rule.has_vote
-        return (*(LANGUAGE_COLUMNS if has_vote else ()), *self.computed_columns)
+        return (*(LANGUAGE_COLUMNS if self.has_vote else ()), *self.computed_columns)
 
     @property
     def written_columns(self) -> "tuple[str | pa.Field, ...]":
@@ -244,16 +245,33 @@ class RuleSettings(_Thresholds):
         return (*self.measured_columns, *self.carried)
 
     @cached_property
-    def language_rule(self) -> LanguageRule:
-        """What is asked of a text's language."""
-        languages, detector = wanted_languages(self.language), self.language_detector
-        rule = LanguageRule(languages, self.min_language_score, detector=detector)
-        if not rule.has_vote:
-            return rule
+    def languages(self) -> tuple[str, ...]:
+        """The wanted languages, of `NUMBERED`; none keeps all texts."""
+        return wanted_languages(self.language)
+
+    @property
+    def voter(self) -> str:
+        """Which of `FOUND_BY` finds the language of each text; empty where none does."""
+        return voter_of(vars(self))
+
+    @property
+    def has_vote(self) -> bool:
+        """Whether the language of each text is found, by the vote or by another detector."""
+        return bool(self.voter)
+
+    def is_foreign(self, languages: "pa.StringArray") -> "Bools":
+        """Which of some languages are not wanted: bool[n]."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        is_wanted = pc.is_in(languages, value_set=pa.array(self.languages, pa.string()))
+        return ~is_wanted.to_numpy(zero_copy_only=False)
+
+    @cached_property
+    def word_limits(self) -> tuple[tuple[int, int], ...]:
+        """The least and the most words of a text, by the places of `NUMBERED`."""
         own, usual = word_limits(self.words_per_language), (self.min_words, self.max_words)
-        words = tuple(own.get(code, usual) for code in NUMBERED)
-        (like,) = wanted_languages(self.like) or ("",)
-        return replace(rule, words=words, has_own_words=bool(own), like=like)
+        return tuple(own.get(code, usual) for code in NUMBERED)
 
 
 def _items(flag: str, text: str) -> list[tuple[str, str]]:

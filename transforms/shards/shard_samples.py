@@ -42,7 +42,7 @@ def write_samples(
     kept_rows = np.flatnonzero(pairs["reason"].is_null())
     kept = pairs.take(pa.array(kept_rows))
     table, names = sidecar_table(kept, images, settings), [*METADATA]
-    names += LANGUAGE_COLUMNS if settings.rules.language_rule.has_vote else ()
+    names += LANGUAGE_COLUMNS if settings.rules.has_vote else ()
     carried = [field.name for field in settings.rules.carried]
     values = [table[name].to_pylist() for name in names]
     values += [json_values(table[name].combine_chunks()) for name in carried]
