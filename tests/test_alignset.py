@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -162,28 +160,6 @@ def test_a_user_may_have_modules_of_the_same_names(installed: Installed, foreign
             ended = run(*command, cwd=foreign, env=environment)
             assert ended.status == 0, ended.err
             assert "usage: python -m alignset.train " in ended.out
-
-
-@pytest.mark.slow
-def test_a_signal_ends_it_in_one_line(installed: Installed, tmp_path: Path):
-    (tmp_path / "a.csv").write_text("url,caption\nhttp://a.org/b,a dog\n")
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        silent.settimeout(LONG_S)
-        engine = ("--runner=PortableRunner", f"--job_endpoint=127.0.0.1:{silent.getsockname()[1]}")
-        process = subprocess.Popen(
-            [installed.command, "curate", "--input=a.csv", "--output=set", *engine],
-            cwd=tmp_path,
-            env=installed.environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        connections = [silent.accept()[0] for _ in range(2)]  # one to see whether it is there
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=LONG_S)
-        for connection in connections:
-            connection.close()
-    said = "alignset curate: stopped; "  # what follows depends on where the signal found it
-    assert (process.returncode, err.splitlines()[-1][: len(said)]) == (1, said), err
 
 
 @pytest.mark.parametrize("flags", [(), ("--help",), ("-h",)])

@@ -152,16 +152,6 @@ def test_the_manifest_names_the_files_and_the_documents_the_rules(rules: Made) -
     assert "train/mean_saturation" in columns
 
 
-def test_another_threshold_needs_no_fetch(rules: Made, tmp_path: Path) -> None:
-    rules.web.requests.clear()
-    before = sorted(row["similarity"] for row in rows_of(rules.folder / "set", "shards"))
-    flags = (*FLAGS, rules.rules, f"--min_similarity={before[2]}")
-    succeed(rules.folder / "set", tmp_path / "set", *flags)
-    assert rules.web.requests == []
-    after = sorted(row["similarity"] for row in rows_of(tmp_path / "set", "shards"))
-    assert after == before[2:]
-
-
 def test_a_model_that_scores_is_such_a_rule_and_a_finished_set_needs_no_fetch(
     rules: Made, tmp_path: Path
 ) -> None:

@@ -1,7 +1,7 @@
 """What holds for every rule: a new one needs no test of its own but a case of the golden set."""
 
 import math
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +10,7 @@ import pytest
 from alignset.pipeline.datasets.facts import Facts, find_facts
 from alignset.pipeline.report.histograms import charts_of
 from alignset.pipeline.report.sliders import sliders
-from alignset.transforms.rules.catalogue import PRODUCT, Catalogue, steps
-from alignset.transforms.rules.custom import computing
+from alignset.transforms.rules.catalogue import PRODUCT, steps
 from alignset.transforms.rules.rule import IMAGES, TEXTS, Limit, OfCorpus, Reason, Rows, Rule
 from alignset.transforms.rules.rule_settings import RuleSettings
 from alignset.transforms.rules.verdicts import axes_of
@@ -67,13 +66,6 @@ def test_a_reason_of_both_planes_is_told_with_its_plane() -> None:
     assert PRODUCT.list_name(TEXTS, "opted_out") == "opted_out (texts)"
     assert PRODUCT.list_name(IMAGES, "opted_out") == "opted_out (images)"
     assert PRODUCT.list_name(IMAGES, "too_small") == "too_small"
-
-
-def test_a_rule_of_users_can_fail_in_its_own_plane_alone() -> None:
-    (of_text,) = (limit for limit in PRODUCT.limits.values() if limit.name == "min_words")
-    catalogue = Catalogue((computing(replace(of_text, name="mine", reason="mine")),))
-    assert "rule_failed" in [entry.reason for entry in catalogue.texts]
-    assert "rule_failed" not in [entry.reason for entry in catalogue.images]
 
 
 def neighbours(limit: Limit, edge: float) -> list[float]:
