@@ -11,12 +11,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from alignset.pipeline.datasets.set_files import read_set
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs import run_folder
 from alignset.pipeline.runs.documents import RunDescription
 from alignset.pipeline.runs.engine import Engine
 from alignset.pipeline.runs.run_folder import RunFolder
 from alignset.pipeline.runs.run_lock import LOCK, Lock, take_lock
+from alignset.pipeline.runs.work_folder import Change, WorkFolder
+from alignset.transforms.storage.documents import write_document
 from tests.support.command import digests, run, succeed
 from tests.support.golden import TEXTS, evaluation_image
 
@@ -131,6 +134,16 @@ def test_one_run_at_once_and_what_a_killed_attempt_left_is_taken_away(tmp_path: 
     (tmp_path / "out/_temporary/base.json").write_text("{}")
     with pytest.raises(UsageError, match="of an earlier version of alignset was stopped in"):
         RunFolder(str(tmp_path / "out"), DESCRIPTION)
+
+
+def test_only_the_same_command_resumes_a_change(finished: Finished, tmp_path: Path):
+    again, work = "--retry_failed=all", WorkFolder(str(tmp_path))
+    change = Change("curate", [again], read_set(str(finished.output))[0])
+    write_document(work.change, change)
+    assert work.find_change("set", "curate", [again]) == change
+    for command, words in (("curate", []), ("curate", ["--retry_failed"]), ("takedown", [again])):
+        with pytest.raises(UsageError, match=f"alignset curate {again} was stopped on set; run it"):
+            work.find_change("set", command, words)
 
 
 def test_a_job_that_wrote_on_another_machine_is_told(tmp_path: Path, monkeypatch):
