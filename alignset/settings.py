@@ -23,7 +23,11 @@ class Allowed(NamedTuple):
 
 
 def between(least: float, most: float = math.inf, words: str = "") -> Allowed:
-    """Allows finite numbers from `least` to `most`."""
+    """Allows finite numbers from `least` to `most`.
+
+    >>> between(1).words, between(0, 9).holds(9), between(0).holds(math.nan)
+    ('>= 1', True, False)
+    """
     if not words:
         words = f">= {least}" if most == math.inf else f"from {least} to {most}"
     return Allowed(words, lambda value: least <= value <= most and math.isfinite(value))

@@ -86,6 +86,9 @@ def parse_pages(
 def bucket_count(files: Sequence[InputFile]) -> int:
     """How many buckets of pairs, of URLs and of texts: a power of two, from 8 to MAX_BUCKETS.
 
+    >>> bucket_count([InputFile("a.parquet", size << 30, "parquet") for size in (1, 2)])
+    32
+
     Few enough that blocks are worth sending, since each batch sends one to each bucket; enough that
     what one bucket holds fits in a worker's memory (docs/scale.md).
     """

@@ -134,6 +134,9 @@ def names_of_ours() -> frozenset[str]:
 def carried(flag: str, text: str) -> str:
     """A flag of columns with the names by which they are carried.
 
+    >>> carried("min_column", "score=0.5,width=3")
+    'score=0.5,input_width=3'
+
     Raises:
       ValueError: it is --verify_hash, and names no hash function or no column.
     """

@@ -61,7 +61,11 @@ _LIMITS = re.compile(r"([\w-]+)[:\s]\s*(\d{1,9})[-\s]\s*(\d{1,9})")
 
 def voter_of(rules: Mapping[str, Any]) -> str:
     """Which of `FOUND_BY` finds the language of each text, by the flags of a run; empty where
-    English alone is found by its score, and where all texts are kept."""
+    English alone is found by its score, and where all texts are kept.
+
+    >>> [voter_of({"language": languages}) for languages in ("", "en", "en,de", "all")]
+    ['', '', 'vote', 'vote']
+    """
     languages, detector = wanted_languages(rules["language"]), rules.get("language_detector", "")
     if not languages or (languages == (ENGLISH,) and not detector):
         return ""

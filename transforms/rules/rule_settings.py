@@ -294,6 +294,9 @@ def hash_column(text: str) -> tuple[str, str]:
     """The hash function and the column of `--verify_hash`; img2dataset has a list of them the
     other way around.
 
+    >>> hash_column("md5=digest"), hash_column("['digest','md5']")
+    (('md5', 'digest'), ('md5', 'digest'))
+
     Raises:
       ValueError: it names no such function, or no column.
     """
