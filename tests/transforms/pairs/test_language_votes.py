@@ -274,8 +274,8 @@ def test_the_words_move_the_score_of_english_alone(text: str, lean: float, most:
 )
 def test_the_threshold_keeps_what_scores_as_much(text: str) -> None:
     own, rival = score(text, "en")
-    assert found([text], replace(RULE, min_score=own)) == {}
-    above = replace(RULE, min_score=float(np.nextafter(own, 1)))
+    assert found([text], replace(RULE, min_language_score=own)) == {}
+    above = replace(RULE, min_language_score=float(np.nextafter(own, 1)))
     assert found([text], above) == {0: rival}
 
 
