@@ -98,6 +98,6 @@ class Checked:
         """Raises `refusal` where fields do not go together."""
 
 
-def declared(kind: type) -> list[Field[Any]]:
+def declared_fields(kind: type) -> list[Field[Any]]:
     """The fields of a class of settings that have a flag."""
     return [of for of in fields(kind) if "help" in of.metadata]

@@ -14,7 +14,7 @@ from alignset.pipeline.errors import UsageError
 from alignset.pipeline.other_flags import beam_options
 from alignset.pipeline.rule_files import NO_RULES, RulesOfUsers, carried, rules_of_users
 from alignset.pipeline.settings import DECLARED, GROUPS, REPORTED, Settings, needless_flag
-from alignset.settings import declared
+from alignset.settings import declared_fields
 from alignset.transforms.rules.columns import COLUMN_FLAGS
 from alignset.transforms.rules.language_codes import VOTE, word_limits
 from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
@@ -46,14 +46,14 @@ def parser(prog: str = "beam_runner.py", of_users: RulesOfUsers = NO_RULES) -> _
         add_help=False,
     )
     briefs = {
-        title: {of.name: brief for of in declared(kind) if (brief := of.metadata["brief"])}
+        title: {of.name: brief for of in declared_fields(kind) if (brief := of.metadata["brief"])}
         for title, kind in GROUPS.items()
     }
     first = {title: flags for title, flags in briefs.items() if flags}
     add_help(flags_parser, first, {name: of.default for name, of in DECLARED.items()})
     for title, kind in GROUPS.items():
         group = flags_parser.add_argument_group(title)
-        for of in declared(kind):
+        for of in declared_fields(kind):
             alone = True if of.type is bool else of.metadata.get("alone")
             optional: dict[str, Any] = (
                 {"nargs": "?", "const": alone, "metavar": of.metadata.get("metavar", "BOOL")}

@@ -16,7 +16,7 @@ from alignset.transforms.rules.catalogue import (
     TAKEDOWN_STEPS,
     Catalogue,
     catalogue_of,
-    with_flags,
+    make_catalogue,
 )
 from alignset.transforms.rules.columns import MIN, REQUIRED, VERIFIED
 from alignset.transforms.rules.concepts import MAX_PAIRS_PER_CONCEPT
@@ -106,7 +106,7 @@ def _names_of_product(flags: Iterable[str]) -> dict[str, set[str]]:
 
     # With all that flags add; only the reasons of columns are not known yet.
     flags_of_parts = {LIKE: "en", MAX_PAIRS_PER_CONCEPT.name: 1, KEEP_MOST_SIMILAR: 0.5}
-    product = with_flags((), {**flags_of_parts, VERIFIED: "md5=", f"{MIN}=": 0.0})
+    product = make_catalogue((), {**flags_of_parts, VERIFIED: "md5=", f"{MIN}=": 0.0})
     reasons = {*product.reasons, RULE_FAILED}
     rule_flags = {rule.name for rule in product.rules}
     return {

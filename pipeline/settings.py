@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alignset.pipeline.job import Job
 from alignset.pipeline.other_flags import beam_options
-from alignset.settings import declared
+from alignset.settings import declared_fields
 from alignset.transforms.decontamination.overlap_settings import OverlapSettings
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
@@ -31,7 +31,7 @@ GROUPS: dict[str, type] = {
 # As documents of a dataset name them.
 DOCUMENTED = {"job": Job, "rules": RuleSettings, "resize": ResizeSettings, "fetch": FetchSettings}
 REPORTED = {"opt_outs": "report"}  # with --decontaminate_only, beside `Catalogue.opened`
-DECLARED = {of.name: of for kind in GROUPS.values() for of in declared(kind)}
+DECLARED = {of.name: of for kind in GROUPS.values() for of in declared_fields(kind)}
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,13 @@ class Settings(ResizeSettings, FetchSettings, OverlapSettings, RuleSettings, Job
             )
 
 
-def deciding(settings: Settings) -> dict[str, dict[str, Any]]:
+def deciding_settings(settings: Settings) -> dict[str, dict[str, Any]]:
     """The settings that decide what comes out, by the groups of documents."""
     return {
         name: {
-            of.name: getattr(settings, of.name) for of in declared(kind) if of.metadata["decides"]
+            of.name: getattr(settings, of.name)
+            for of in declared_fields(kind)
+            if of.metadata["decides"]
         }
         for name, kind in DOCUMENTED.items()
     }

@@ -14,7 +14,7 @@ from alignset.pipeline.command_line import CommandParser
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.options import GivenFlags, make_settings, read_flags
 from alignset.pipeline.settings import DECLARED, Settings
-from alignset.settings import declared
+from alignset.settings import declared_fields
 from alignset.train.__main__ import parse_flags
 from alignset.train.errors import SettingsError, TrainingError
 from alignset.train.evaluate.sets.captioned import find_captioned
@@ -49,7 +49,7 @@ _OFF = {"duplicates": "keep", "keep_most_similar": 1.0, "like": ""}
 _WITH = {"language": ("min_language_score", "words_per_language", "like", "language_detector")}
 _RESIZES = "the trainer resizes, and rules judge the size of the images as they came"
 _REFUSED = {
-    **{field.name: _RESIZES for field in declared(ResizeSettings)},
+    **{field.name: _RESIZES for field in declared_fields(ResizeSettings)},
     "holdout": "--eval names what is evaluated on",
     "score_only": "the pool is measured so in any case",
     "decontaminate_only": "the pool has no copies of evaluation images in any case",
@@ -168,7 +168,7 @@ def _pool_flags(given_flags: GivenFlags, settings: Settings) -> Flags:
 
 def _rule_flags(given_flags: GivenFlags) -> set[str]:
     of_users = {rule.name for rule in given_flags.of_users.limits}
-    return {of.name for of in declared(RuleSettings)} | of_users
+    return {of.name for of in declared_fields(RuleSettings)} | of_users
 
 
 def _variants(given_flags: GivenFlags, settings: Settings) -> list[Variant]:

@@ -10,7 +10,7 @@ from typing import Any
 from alignset.pipeline.rule_files import SCORE_MODEL
 from alignset.pipeline.runs.documents import Manifest, NamedList, RunDescription
 from alignset.pipeline.settings import DOCUMENTED, REPORTED
-from alignset.settings import declared
+from alignset.settings import declared_fields
 from alignset.transforms.rules.columns import REQUIRED
 
 _LINE = 90  # characters; a longer command has a line for each flag
@@ -65,7 +65,7 @@ def flags_of(run: RunDescription) -> dict[str, Any]:
         values.pop("min_evaluation_distance", None)
     if flag_name:
         values = {name: of for name, of in values.items() if name not in run.catalogue.opened}
-    defaults = {of.name: of.default for kind in DOCUMENTED.values() for of in declared(kind)}
+    defaults = {of.name: of.default for kind in DOCUMENTED.values() for of in declared_fields(kind)}
     rule_files = run.rule_files or []
     defaults |= {str(rule["name"]): rule["default"] for of in rule_files for rule in of.rules}
     flags = {n: values[n] for n, usual in defaults.items() if values.get(n, usual) != usual}

@@ -23,12 +23,12 @@ from alignset.pipeline.runs.documents import Settings as Flags
 from alignset.pipeline.runs.engine import everywhere
 from alignset.pipeline.runs.run_lock import Lock, take_lock
 from alignset.pipeline.runs.work_folder import Change, WorkFolder
-from alignset.pipeline.settings import Settings, deciding
+from alignset.pipeline.settings import Settings, deciding_settings
 from alignset.transforms.blocklists.blocklists import Blocklists
 from alignset.transforms.columns.carried import type_name
 from alignset.transforms.decontamination.overlap_settings import INDEX_SETTINGS
-from alignset.transforms.rules.catalogue import of_columns
-from alignset.transforms.rules.custom import described, limits_in
+from alignset.transforms.rules.catalogue import column_numbers
+from alignset.transforms.rules.custom import describe_limit, limits_in
 from alignset.transforms.safety.model_files import open_nsfw_path
 from alignset.transforms.storage.documents import DocumentError, read_document, write_document
 from alignset.transforms.storage.files import exists, is_local, match, shown_path
@@ -39,12 +39,12 @@ _OWN_AGENT = re.compile(r"(?<=^alignset)/[0-9.]+(?= \()")
 
 def describe_run(settings: Settings, source: Input) -> RunDescription:
     """All that decides what the output is; how fast it is fetched and in what batches does not."""
-    groups = deciding(settings)
+    groups = deciding_settings(settings)
     job, rules, fetch = groups["job"], groups["rules"], groups["fetch"]
     if not settings.columns:
         del job["columns"]
     job["score_model"] = model_name(settings.score_model)
-    rules |= {**settings.of_users, **dict(of_columns(settings.numbers))}
+    rules |= {**settings.of_users, **dict(column_numbers(settings.numbers))}
     if not settings.language_detector:  # nor has a run of an earlier version one
         del rules["language_detector"]
     if source.vocabulary:
@@ -71,7 +71,7 @@ def describe_run(settings: Settings, source: Input) -> RunDescription:
             NamedRules(
                 file.name,
                 file.sha256,
-                [described(limit) for limit in limits_in([file])],
+                [describe_limit(limit) for limit in limits_in([file])],
                 sorted(file.flags) or UNSET,
             )
             for file in settings.files

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from alignset.pipeline.runs.documents import RunDescription
 from alignset.pipeline.runs.work_folder import WorkFolder
-from alignset.pipeline.settings import Settings, deciding
+from alignset.pipeline.settings import Settings, deciding_settings
 from alignset.transforms.columns.rejects import REJECTED, key_column
 from alignset.transforms.rules.catalogue import PRODUCT, limits
 from alignset.transforms.rules.rule import Rows
@@ -39,7 +39,7 @@ def put_run(folder: Path, **parts: Any) -> None:
       parts: of its description that are others.
     """
     settings = Settings(input="in", output="out", **RULES.numbers)
-    rules = deciding(settings)["rules"]
+    rules = deciding_settings(settings)["rules"]
     job = {"text_only": False, "holdout": 0.0}
     run = replace(RunDescription(job, rules, {}, {}, [], [], None), **parts)
     write_document(WorkFolder(f"{folder}/_temporary").description, run)

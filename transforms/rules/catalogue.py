@@ -178,7 +178,7 @@ PRODUCT = Catalogue()  # without rules of users
 Settings = tuple[tuple[str, float | str], ...]
 
 
-def with_flags(custom: tuple[Limit, ...], numbers: Numbers) -> Catalogue:
+def make_catalogue(custom: tuple[Limit, ...], numbers: Numbers) -> Catalogue:
     """The catalogue with some rules of users, and what flags of a run add."""
     return Catalogue(
         custom,
@@ -197,15 +197,15 @@ def catalogue_of(files: tuple[RuleFile, ...], numbers: Numbers) -> Catalogue:
     """
     flags = {LIKE, concepts.MAX_PAIRS_PER_CONCEPT.name, KEEP_MOST_SIMILAR}
     own = tuple((name, of) for name, of in numbers.items() if name in flags)
-    return _cached_catalogue(files, own + of_columns(numbers))
+    return _cached_catalogue(files, own + column_numbers(numbers))
 
 
 @lru_cache(maxsize=64)
 def _cached_catalogue(files: tuple[RuleFile, ...], settings: Settings) -> Catalogue:
-    return with_flags(limits_in(files), dict(settings)) if files or settings else PRODUCT
+    return make_catalogue(limits_in(files), dict(settings)) if files or settings else PRODUCT
 
 
-def of_columns(numbers: Numbers) -> Settings:
+def column_numbers(numbers: Numbers) -> Settings:
     """The numbers that are of rules on columns of the input."""
     return tuple((name, of) for name, of in numbers.items() if "=" in name or name == VERIFIED)
 

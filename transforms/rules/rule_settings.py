@@ -21,7 +21,7 @@ from alignset.transforms.rules.catalogue import (
     PRODUCT,
     Catalogue,
     catalogue_of,
-    of_columns,
+    column_numbers,
 )
 from alignset.transforms.rules.columns import HASHES, MAX, MIN, REQUIRED, VERIFIED, verified_column
 from alignset.transforms.rules.concepts import MAX_PAIRS_PER_CONCEPT
@@ -197,7 +197,7 @@ class RuleSettings(_Thresholds):
                     raise ValueError(f"{kind} takes NAME=NUMBER; got {column}={bound}") from error
         for column in filter(None, self.require_column.split(",")):
             numbers[f"{REQUIRED}={column}"] = True
-        if (count := len(of_columns(numbers))) > MOST_COLUMN_RULES:
+        if (count := len(column_numbers(numbers))) > MOST_COLUMN_RULES:
             raise ValueError(f"{MIN}, {MAX} and {REQUIRED} take {MOST_COLUMN_RULES}; got {count}")
         if self.like:
             numbers[LIKE] = self.like
@@ -217,7 +217,7 @@ class RuleSettings(_Thresholds):
     @property
     def judged_columns(self) -> list[str]:
         """The input columns that are judged, by the names that they are carried by."""
-        columns = of_columns(self.numbers)
+        columns = column_numbers(self.numbers)
         return [str(of if name == VERIFIED else name).partition("=")[2] for name, of in columns]
 
     @property

@@ -16,10 +16,10 @@ from alignset.pipeline.runs.documents import (
     Retry,
     Takedown,
 )
-from alignset.pipeline.settings import REPORTED, Settings, deciding
+from alignset.pipeline.settings import REPORTED, Settings, deciding_settings
 from alignset.transforms.corpus.corpus_documents import HashFile
 from alignset.transforms.decontamination.overlap_settings import INDEX_SETTINGS, EvaluationFile
-from alignset.transforms.rules.catalogue import PRODUCT, of_columns
+from alignset.transforms.rules.catalogue import PRODUCT, column_numbers
 from alignset.transforms.safety.model_files import ModelInput, UnsafeModel, usual_model
 from alignset.transforms.storage.documents import read_document
 from tests.support.golden_run import Golden
@@ -48,16 +48,16 @@ def parsed(command: str) -> Settings:
 
 
 def settings_of(settings: Settings) -> dict[str, dict]:
-    groups = deciding(settings)
+    groups = deciding_settings(settings)
     if not settings.columns:
         del groups["job"]["columns"]
-    groups["rules"] = plain_rules(settings) | dict(of_columns(settings.numbers))
+    groups["rules"] = plain_rules(settings) | dict(column_numbers(settings.numbers))
     return groups
 
 
 def plain_rules(settings: Settings) -> dict:
     """Those that are not on columns of the input, as a manifest has them."""
-    rules = deciding(settings)["rules"]
+    rules = deciding_settings(settings)["rules"]
     if not settings.language_detector:
         del rules["language_detector"]
     return rules

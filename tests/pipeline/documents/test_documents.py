@@ -33,7 +33,7 @@ from alignset.pipeline.runs.documents import (
     Step,
     Takedown,
 )
-from alignset.pipeline.settings import Settings, deciding
+from alignset.pipeline.settings import Settings, deciding_settings
 from alignset.transforms.corpus.corpus_documents import (
     CountClass,
     HashFile,
@@ -42,7 +42,7 @@ from alignset.transforms.corpus.corpus_documents import (
 )
 from alignset.transforms.decontamination.overlap_settings import INDEX_SETTINGS, EvaluationSet
 from alignset.transforms.pages.page_counts import PageCounts
-from alignset.transforms.rules.catalogue import PRODUCT, with_flags
+from alignset.transforms.rules.catalogue import PRODUCT, make_catalogue
 from alignset.transforms.safety.model_files import OPEN_NSFW
 from alignset.transforms.shards.shard_stats import NearDuplicates, SharedContents
 
@@ -89,7 +89,7 @@ def make(
       dropped: pairs by reason. of_funnel, changes: fields of the funnel and of the manifest;
         settings are added to those that there are.
     """
-    settings = deciding(Settings(input="in.csv", output="out"))
+    settings = deciding_settings(Settings(input="in.csv", output="out"))
     del settings["rules"]["language_detector"], settings["job"]["columns"]
     settings = {name: of | changes.pop(name, {}) for name, of in settings.items()}
     vocabulary = VocabularySummary(
@@ -115,7 +115,7 @@ def make(
         "unsafe_model": MODEL,
     }
     manifest = Manifest(**(settings | fields | changes))
-    catalogue = with_flags((), manifest.rules)
+    catalogue = make_catalogue((), manifest.rules)
     of_texts = {reason for reasons in catalogue.text_steps.values() for reason in reasons}
     images = {reason: n for reason, n in counts.items() if reason not in of_texts}
     text_only = manifest.job["text_only"]

@@ -23,7 +23,7 @@ from alignset.pipeline.options import parse
 from alignset.pipeline.report.comparison import write_comparison
 from alignset.pipeline.report.page import render_page
 from alignset.pipeline.runs.documents import NamedList
-from alignset.pipeline.settings import Settings, deciding
+from alignset.pipeline.settings import Settings, deciding_settings
 from alignset.transforms.columns.records import LONGEST_TEXT, key_hashes
 from alignset.transforms.columns.rejects import REJECTED
 from alignset.transforms.corpus.corpus_documents import HashFile
@@ -62,7 +62,7 @@ OWN_MODEL = ModelInput(
 # What a run may have been told besides its rules.
 TOLD: dict[str, Any] = {
     "job": {"text_only": False, "holdout": 0.05, "input_format": "csv", "url_column": "a b"},
-    "rules": deciding(
+    "rules": deciding_settings(
         Settings(input="in", output="out", min_evaluation_distance=RULES.min_evaluation_distance)
     )["rules"],
     "resize": {"resize_mode": "keep_ratio", "image_size": 300},
