@@ -120,7 +120,3 @@ class Images:
     def stored_file(self, row: int) -> tuple[bytes, Image]:
         """A file that was put aside, and what `examine` said of it."""
         return self.spool.get(self["file"][row]), self["image"][row]
-
-    def table(self) -> pa.Table:
-        """All columns but objects, m rows."""
-        return pa.table({name: pa.array(self[name], kind) for name, kind in self.types.items()})

@@ -15,6 +15,7 @@ import pytest
 from msgspec import UNSET
 from PIL import Image as PillowImage
 
+from alignset.transforms.arrivals.shard_settings import ShardSettings
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.rules.catalogue import PRODUCT
@@ -22,7 +23,6 @@ from alignset.transforms.shards.build_shard import REJECTS, RESPONSES_FILE, SIDE
 from alignset.transforms.shards.plan_shards import plan_path, write_plan
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA
 from alignset.transforms.shards.shard_places import HOLDOUT
-from alignset.transforms.shards.shard_settings import ShardSettings
 from alignset.transforms.shards.shards_under_way import Beginning
 from alignset.transforms.shards.write_shards import (
     PATIENCE_S,
