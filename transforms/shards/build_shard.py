@@ -21,9 +21,8 @@ from threading import Event
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from msgspec import UNSET
 
-from alignset.transforms.arrivals.arrivals import take_in
+from alignset.transforms.arrivals.arrivals import joined_opt_outs, screened, take_in
 from alignset.transforms.arrivals.images import Images
 from alignset.transforms.arrivals.score_images import MOST_SHOWN
 from alignset.transforms.arrivals.shard_settings import ShardSettings
@@ -34,9 +33,7 @@ from alignset.transforms.arrivals.sharing import (
     shared_images,
     stored_rows,
 )
-from alignset.transforms.arrivals.stated_opt_outs import joined_opt_outs, reported_opt_outs
 from alignset.transforms.arrivals.stored_images import stored_bodies, with_stored_evidence
-from alignset.transforms.arrivals.suspect_images import screened
 from alignset.transforms.columns.carried import carried_columns
 from alignset.transforms.columns.pair_columns import SOURCE_OPTED_OUT
 from alignset.transforms.columns.rejects import (
@@ -127,8 +124,12 @@ def build_shard(
     _write_rejects(pairs, images, settings, folder)
     images.spool.close()
     reasons, details = (pairs[name].to_pylist() for name in ("reason", "detail"))
-    stats = shard_stats(number, reasons, details, size=images.bytes_fetched, sha256=sha256)
-    return dataclasses.replace(stats, opted_out=reported_opt_outs(kept["opted_out"]) or UNSET)
+    return shard_stats(
+        *(number, reasons, details),
+        size=images.bytes_fetched,
+        sha256=sha256,
+        opted_out=kept["opted_out"].to_pylist(),
+    )
 
 
 def listed(pairs: pa.Table, settings: ShardSettings) -> pa.Table:

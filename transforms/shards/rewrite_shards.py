@@ -11,16 +11,13 @@ import hashlib
 import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from msgspec import UNSET
 
-from alignset.transforms.arrivals.stated_opt_outs import reported_opt_outs
 from alignset.transforms.columns.hashing import UInt64s
 from alignset.transforms.columns.rejects import (
     REJECTED,
@@ -114,8 +111,8 @@ def rewrite_shard(
         *(shard, [*reasons, *kept_ends], [*details, *kept_ends]),
         size=old.bytes_downloaded,
         sha256=sha256,
+        opted_out=rest["opted_out"].to_pylist(),
     )
-    stats = replace(stats, opted_out=reported_opt_outs(rest["opted_out"]) or UNSET)
     write_atomically(places.stats(shard), lambda sink: sink.write(stats.encode()))
 
 

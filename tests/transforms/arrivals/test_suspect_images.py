@@ -11,8 +11,8 @@ import pytest
 import simplejpeg
 from PIL import ImageFile
 
+from alignset.transforms.arrivals.arrivals import screened
 from alignset.transforms.arrivals.shard_settings import ShardSettings
-from alignset.transforms.arrivals.suspect_images import screened
 from alignset.transforms.fetching.fetch import Fetched, FetchSettings
 from alignset.transforms.images import try_decoders
 from alignset.transforms.images.resize_settings import ResizeSettings
