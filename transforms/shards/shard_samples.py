@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from alignset.transforms.arrivals.image_looks import LOOK, look_columns, looks_of, stored_planes
-from alignset.transforms.arrivals.images import RESPONSES, Images, Place, Spool
+from alignset.transforms.arrivals.images import RESPONSES, Images, Span, Spool
 from alignset.transforms.arrivals.shard_settings import ShardSettings
 from alignset.transforms.columns.carried import carried_columns, json_values
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS, SOURCE_LICENSE
@@ -143,7 +143,7 @@ def encoded_once(
     """
     uses = Counter(images)
     encodings = iter(encode(dict.fromkeys(images)))
-    aside: dict[int, tuple[Encoded, Place] | None] = {}
+    aside: dict[int, tuple[Encoded, Span] | None] = {}
     for image in images:
         if image in aside:
             entry = aside[image]
