@@ -57,7 +57,7 @@ def take_in(
       count: called with the number of images that are done or failed.
     """
     scores = ImageScores(images, settings.rules, settings.unsafe_model, count)
-    search = EvaluationSearch(evaluation, images, settings.rules)
+    search = EvaluationSearch(evaluation, images)
     look, jobs = _Look(images, settings, scores, search), Jobs(_LOOKING, 2 * THREADS)
     with TakenBytes() as unseen_bytes:
 
@@ -137,7 +137,7 @@ class _Look:
             self.images.note(arrival.index, **values)
             if opt_out:
                 self.images.drop(arrival.index, given.OPTED_OUT, opt_out)
-            elif image := self._examined(arrival, look, fits=fits):
+            elif (image := self._examined(arrival, look, fits=fits)) and fits:
                 images[arrival.index] = image
         self.search.add(images)
 
