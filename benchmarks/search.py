@@ -30,7 +30,7 @@ QUERIES = 200
 SIDES = 480, 960  # px of the shorter side: of nine rows, and of the tenth
 MADE_ROWS = 20_000  # at once
 # What a user asks for: how many results at once, and by which filters.
-REQUESTS = {
+REQUESTS: dict[str, tuple[int, dict[str, Any]]] = {
     "first four pages": (100, {}),
     "later pages": (1000, {}),
     "a tenth of the rows": (100, {"min_side": SIDES[1]}),
@@ -132,7 +132,7 @@ def main() -> None:
         recall = np.mean([np.isin(*pair).mean() for pair in zip(right, near, strict=True)])
         tell(kind, {"recall@10": float(recall)})
         for what, (count, filters) in REQUESTS.items():
-            request = SearchQuery((Term("text", kind),), filters)
+            request = SearchQuery((Term("text", kind),), **filters)
             find_results(queries[0], request, index, count)
             times = []
             for query in queries:

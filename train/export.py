@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from alignset.extras import missing_extra
 from alignset.signals import run_main
 from alignset.train.errors import SettingsError, TrainingError
-from alignset.train.model.model_names import EXPORT_DOCUMENT as DOCUMENT
+from alignset.train.model import EXPORT_DOCUMENT as DOCUMENT
 from alignset.train.runs.flags import Parser, exit_status, local_folder
 from alignset.version import version
 
