@@ -140,7 +140,7 @@ def read_plan(argv: Sequence[str], name: str) -> argparse.Namespace:
         plan.settings, _, _ = parse_flags(["--shards=SHARDS", "--run=RUN", *train])
         for set_name, data in plan.eval.items():
             about = f"--eval={set_name}={data}"
-            if not any(image.captions for image in find_captioned(data)):
+            if not any(item.about for item in find_captioned(data)):
                 raise SettingsError(f"{data} has no image with a caption")
     except (SettingsError, TrainingError) as error:
         raise UsageError(f"{about}: {error}") from error

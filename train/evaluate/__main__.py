@@ -56,10 +56,9 @@ def evaluate(task: str, flags: Namespace) -> str:
         broken.
     """
     # Only now: torch takes seconds, and a wrong flag should not.
-    from alignset.train.evaluate import bootstrap
+    from alignset.train.evaluate.bootstrap import METHOD
     from alignset.train.evaluate.embedding import Embedding
-    from alignset.train.evaluate.page import check_page, write_page
-    from alignset.train.evaluate.task_result import TaskResult
+    from alignset.train.evaluate.page import TaskResult, check_page, write_page
     from alignset.train.model.embed import open_embedder
 
     if flags.batch_size < 1:
@@ -77,7 +76,7 @@ def evaluate(task: str, flags: Namespace) -> str:
         "task": task,
         "unit": "percent",
         **outcome.result,
-        "bootstrap": bootstrap.settings(),
+        "bootstrap": METHOD,
         "model": {"name": model.name, "kind": model.kind, "sha256": model.digest},
         "data": {
             name: value

@@ -4,7 +4,7 @@ As clip_benchmark computes them, ties too: of classes that tie, torch.topk takes
 what it takes, and the mean over the classes takes the first.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,7 @@ import numpy.typing as npt
 import torch
 
 from alignset.train.evaluate import bootstrap
-from alignset.train.evaluate.feature_store import Features
-from alignset.train.evaluate.retrieval import Rows
-from alignset.train.evaluate.task_result import percent, percents
+from alignset.train.evaluate.page import percent, percents
 
 TOP = 5
 _AT_ONCE, _ROWS_AT_ONCE = 1 << 22, 1 << 14  # scores; images, 42 MB of 640 dimensions
@@ -46,37 +44,26 @@ class ClassAnswers:
 
 
 def class_answers(
-    features: Rows, labels: Ints, score: Callable[[torch.Tensor], torch.Tensor], classes: int
+    vectors: npt.NDArray[np.float32],
+    labels: Ints,
+    score: Callable[[torch.Tensor], torch.Tensor],
+    classes: int,
 ) -> ClassAnswers:
-    """Goes through features in parts.
+    """Scores float32[n, d] images in parts.
 
     Args:
       score: float32[m, d] -> float[m, classes].
     """
     best, choices, margins = [], [], []
-    for first, part in parts(features, max(1, min(_ROWS_AT_ONCE, _AT_ONCE // classes))):
-        scores = score(torch.from_numpy(part))
-        of_part = torch.from_numpy(labels[first : first + len(part)])
+    size = max(1, min(_ROWS_AT_ONCE, _AT_ONCE // classes))
+    for start in range(0, len(vectors), size):
+        scores = score(torch.from_numpy(np.ascontiguousarray(vectors[start : start + size])))
+        label = torch.from_numpy(labels[start : start + size])[:, None]
         best.append(scores.topk(TOP if classes >= TOP else 1, dim=1)[1].numpy())
         choices.append(scores.argmax(dim=1).numpy())
-        margins.append(_margins(scores, of_part).numpy())
-    return ClassAnswers(
-        labels, np.concatenate(best), np.concatenate(choices), np.concatenate(margins)
-    )
-
-
-def parts(features: Rows, size: int) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-    if isinstance(features, Features):
-        yield from features.parts(size)
-        return
-    for first in range(0, len(features), size):
-        yield first, np.ascontiguousarray(features[first : first + size], np.float32)
-
-
-def _margins(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    right = scores.gather(1, labels[:, None])[:, 0]
-    others = scores.scatter(1, labels[:, None], -torch.inf).max(dim=1)[0]
-    return (others - right).float()
+        wrong = scores.scatter(1, label, -torch.inf).max(dim=1)[0]
+        margins.append((wrong - scores.gather(1, label)[:, 0]).float().numpy())
+    return ClassAnswers(labels, *map(np.concatenate, (best, choices, margins)))
 
 
 def class_scores(answers: ClassAnswers, classes: int) -> dict[str, Any]:
@@ -85,22 +72,14 @@ def class_scores(answers: ClassAnswers, classes: int) -> dict[str, Any]:
     right = answers.choices == answers.labels
     result: dict[str, Any] = {"n": len(answers.labels), "classes": classes}
     result |= {f"top{k}": percent(float(answers.hits(k).mean())) for k in ks}
-    result["mean_per_class"] = percent(float(_class_accuracies(answers.labels, right).mean()))
+    _, label, counts = np.unique(answers.labels, return_inverse=True, return_counts=True)
+    result["mean_per_class"] = percent(float((np.bincount(label, weights=right) / counts).mean()))
     result["chance"] = {f"top{k}": percent(k / classes) for k in ks}
     result["intervals"] = {
         **{f"top{k}": percents(bootstrap.mean_interval(answers.hits(k).astype(float))) for k in ks},
         "mean_per_class": percents(bootstrap.class_mean_interval(answers.labels, right)),
     }
     return result
-
-
-def _class_accuracies(labels: Ints, right: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    """float64[c] of the classes that have an image."""
-    classes, of_class, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    accuracies: npt.NDArray[np.float64] = (
-        np.bincount(of_class, weights=right, minlength=len(classes)) / counts
-    )
-    return accuracies
 
 
 def confusions(answers: ClassAnswers, most: int) -> list[tuple[int, int, int]]:

@@ -1,9 +1,21 @@
-"""Images with captions: Karpathy's JSON, a table or lines beside a folder of images, shards."""
+"""Images with captions, in each form of `alignset evaluate retrieval --data`.
 
+| form | datasets |
+|---|---|
+| `.json` as Karpathy's splits | Flickr30K, MSCOCO |
+| a table: image, caption and, if need be, language and split | |
+| `captions.jsonl` | XM3600 |
+| lines beside a list of images | Multi30K, XTD10, XTD200, Flickr30k-200 |
+| shards; LANGUAGE=FILE,... for any form | |
+"""
+
+import glob
+import gzip
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,17 +27,19 @@ from alignset.train.data.tables import (
     TABLES,
     check_images,
     check_split,
-    image_file,
     per_language,
     read_table,
 )
-from alignset.train.errors import SettingsError
-from alignset.train.evaluate.sets.caption_lines import read_lines, read_xm3600
+from alignset.train.errors import SettingsError, counted
+from alignset.train.evaluate.sets.image_set import FolderImages, ImageSet, Item, StreamedImages
 
 CAPTION_COLUMNS = ("caption", "text", "title", "sentence", "raw", "comment")
-_SPLITS = ("split", "")
 _USUAL_SPLIT = "test"
 _MOST_NAMED = 9  # splits in an error
+_LONGEST_LINE = 1 << 20  # bytes
+_MOST_LINES = 10_000_000
+# What a JSON file of another form raises.
+_WRONG_FORM = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
 class Caption(NamedTuple):
@@ -34,65 +48,7 @@ class Caption(NamedTuple):
     name: str = ""  # as Crisscrossed Captions names it
 
 
-class CaptionedImage(NamedTuple):
-    data: bytes
-    captions: list[Caption]
-    name: str = ""
-
-
-@dataclass(frozen=True)
-class CaptionedFiles:
-    """Images in a folder. Goes through them as often as it is asked to.
-
-    Attributes:
-      captions: of each image, by its name in the folder.
-    """
-
-    folder: Path
-    captions: dict[str, list[Caption]]
-
-    def __iter__(self) -> Iterator[CaptionedImage]:
-        for name, captions in self.captions.items():
-            yield CaptionedImage(image_file(self.folder / name), captions, name)
-
-
-@dataclass(frozen=True)
-class CaptionedShards:
-    """Pairs in WebDataset shards. Goes through them as often as it is asked to.
-
-    Attributes:
-      lines: each line of a text is a caption.
-      field: of KEY.json, in which the captions are; empty: they are in KEY.txt.
-      most: captions of an image, the first ones; 0: all.
-    """
-
-    shards: tuple[str, ...]
-    lines: bool
-    field: str = ""
-    most: int = 0
-
-    def __iter__(self) -> Iterator[CaptionedImage]:
-        for pair in read_pairs(self.shards, self.field, languages=True):
-            texts = caption_lines(pair.text) if self.lines else [pair.text]
-            texts = texts[: self.most or None]
-            captions = [Caption(each, pair.language) for each in texts]
-            yield CaptionedImage(pair.image, captions, pair.key)
-
-
-@dataclass(frozen=True)
-class CaptionedLanguages:
-    """A set for each language, which may have the same images."""
-
-    sets: "dict[str, CaptionedSet]"
-
-    def __iter__(self) -> Iterator[CaptionedImage]:
-        for language, images in self.sets.items():
-            for image in images:
-                captions = [caption._replace(language=language) for caption in image.captions]
-                yield image._replace(captions=captions)
-
-
-CaptionedSet = CaptionedFiles | CaptionedShards | CaptionedLanguages
+Captions = dict[str, list[Caption]]  # of each image, by its name
 
 
 def find_captioned(
@@ -104,9 +60,9 @@ def find_captioned(
     field: str = "",
     most: int = 0,
     image_list: str = "",
-) -> CaptionedSet:
-    """The set that `data` names: a .json as Karpathy's, XM3600's .jsonl, a table, lines that go
-    with `image_list`, else shards; or one for each language, as "de=a.csv,en=b.csv".
+) -> ImageSet:
+    """The set that `data` names, with a list of `Caption` for each image; or one for each language,
+    as "de=a.csv,en=b.csv".
 
     Args:
       images: the folder of the images that a file names; empty: the file's own folder.
@@ -124,67 +80,70 @@ def find_captioned(
         raise SettingsError(f"--captions_per_image must be 0 (all) or more; got {most}")
     by_language = per_language(data)
     if "" not in by_language:
-        how: dict[str, Any] = {"images": images, "split": split, "lines": lines, "field": field}
-        how["image_list"] = image_list
-        return CaptionedLanguages(
-            {code: find_captioned(of, **how, most=most) for code, of in by_language.items()}
-        )
+        options: dict[str, Any] = {"images": images, "split": split, "lines": lines}
+        options |= {"field": field, "most": most, "image_list": image_list}
+        sets = {code: find_captioned(of, **options) for code, of in by_language.items()}
+        return StreamedImages(partial(_read_languages, sets))
     path = Path(data)
+    kind, named_by, splits = path.suffix.lower(), path, set[str]()
     if image_list:
         named_by = Path(image_list)
-        captions = {
-            name: [Caption(text) for text in own]
-            for name, own in read_lines(data, named_by).items()
-        }
-        return _files(captions, Path(images or named_by.parent), most, named_by)
-    if path.suffix.lower() not in (".json", ".jsonl", *TABLES):
+        captions = _read_lines(data, named_by)
+    elif kind not in (".json", ".jsonl", *TABLES):
         if images:
             raise SettingsError(f"--images goes with a file of captions; {data!r} is none")
         if split not in ("", _USUAL_SPLIT):
             raise SettingsError(f"shards have no splits: name those of {split!r}, without --split")
-        return CaptionedShards(tuple(find_shards(data)), lines or bool(field), field, most)
-    if not path.is_file():
+        shards = find_shards(data)
+        return StreamedImages(partial(_read_shards, shards, lines or bool(field), field, most))
+    elif not path.is_file():
         raise SettingsError(f"there is no file {data}: name a file of captions, or shards")
-    captions, splits = _READERS.get(path.suffix.lower(), _read_table)(path, split)
-    if not captions:
-        raise SettingsError(_without_captions(data, split, splits))
-    return _files(captions, Path(images) if images else path.parent, most, path)
-
-
-def _files(
-    captions: dict[str, list[Caption]], folder: Path, most: int, named_by: Path
-) -> CaptionedFiles:
-    """Images of a folder; of each language at most so many captions of an image."""
+    elif kind == ".jsonl":
+        captions = _read_xm3600(path)
+    else:
+        read = _read_karpathy if kind == ".json" else _read_table
+        captions, splits = read(path, split)
+    if not captions and not image_list:
+        if not split or not splits:
+            raise SettingsError(f"{data} has no captions: give each image one at least")
+        names = ", ".join(sorted(splits)[:_MOST_NAMED])
+        raise SettingsError(
+            f"{data} has no captions in the split {split!r}: it has {names:.200}; name one with "
+            "--split, or all with --split="
+        )
+    folder = Path(images) if images else named_by.parent
     check_images(folder, [*captions], named_by)
-    if most:
-        captions = {name: _first(own, most) for name, own in captions.items()}
-    return CaptionedFiles(folder, captions)
+    return FolderImages(folder, {name: _first(own, most) for name, own in captions.items()})
 
 
 def _first(captions: list[Caption], most: int) -> list[Caption]:
+    """At most so many of each language; 0: all."""
     counts: Counter[str] = Counter()
     first = []
     for caption in captions:
         counts[caption.language] += 1
-        first += [caption] if counts[caption.language] <= most else []
+        first += [caption] if not most or counts[caption.language] <= most else []
     return first
 
 
-def _without_captions(data: str, split: str, splits: set[str]) -> str:
-    if not split or not splits:
-        return f"{data} has no captions: give each image one at least"
-    names = ", ".join(sorted(splits)[:_MOST_NAMED])
-    return (
-        f"{data} has no captions in the split {split!r}: it has {names:.200}; name one with "
-        "--split, or all with --split="
-    )
+def _read_languages(sets: dict[str, ImageSet]) -> Iterator[Item]:
+    """Images of each language, which may be the same."""
+    for language, images in sets.items():
+        for item in images:
+            yield item._replace(about=[c._replace(language=language) for c in item.about])
 
 
-def _read_table(path: Path, split: str) -> tuple[dict[str, list[Caption]], set[str]]:
+def _read_shards(shards: list[str], lines: bool, field: str, most: int) -> Iterator[Item]:
+    for pair in read_pairs(shards, field, languages=True):
+        texts = caption_lines(pair.text) if lines else [pair.text]
+        captions = [Caption(text, pair.language) for text in texts[: most or None]]
+        yield Item(pair.image, captions, pair.key)
+
+
+def _read_table(path: Path, split: str) -> tuple[Captions, set[str]]:
     """The captions of a split by image, and which splits there are."""
-    captions: dict[str, list[Caption]] = {}
-    columns = (IMAGE_COLUMNS, CAPTION_COLUMNS, LANGUAGE_COLUMNS, _SPLITS)
-    rows = [*read_table(path, *columns)]
+    captions: Captions = {}
+    rows = [*read_table(path, IMAGE_COLUMNS, CAPTION_COLUMNS, LANGUAGE_COLUMNS, ("split", ""))]
     if split != _USUAL_SPLIT:
         check_split(path, split, [of_split for *_, of_split in rows])
     for image, text, language, of_split in rows:
@@ -193,44 +152,32 @@ def _read_table(path: Path, split: str) -> tuple[dict[str, list[Caption]], set[s
     return captions, {of_split for image, text, _, of_split in rows if image and text and of_split}
 
 
-def _read_karpathy(path: Path, split: str) -> tuple[dict[str, list[Caption]], set[str]]:
+def _read_karpathy(path: Path, split: str) -> tuple[Captions, set[str]]:
     """The same of `dataset_flickr30k.json` and `dataset_coco.json`, as they are distributed."""
     try:
-        entries: list[dict[str, Any]] = json.loads(path.read_bytes())["images"]
-        captions = {
-            _karpathy_name(entry): own
-            for entry in entries
-            if (not split or entry["split"] == split) and (own := _karpathy_captions(entry))
-        }
-        return captions, {
-            str(entry["split"]) for entry in entries if "split" in entry and entry["sentences"]
-        }
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        captions, splits = Captions(), set[str]()
+        for entry in json.loads(path.read_bytes())["images"]:
+            if "split" in entry and entry["sentences"]:
+                splits.add(str(entry["split"]))
+            if split and entry["split"] != split:
+                continue
+            own = [
+                Caption(_text(sentence["raw"]), name=str(sentence.get("sentid", "")))
+                for sentence in entry["sentences"]
+            ]
+            if own := [caption for caption in own if caption.text]:  # an empty one tells nothing
+                folder = entry.get("filepath", "")  # MSCOCO's have one, such as val2014
+                name = f"{folder}/{entry['filename']}" if folder else str(entry["filename"])
+                captions[name] = own
+        return captions, splits
+    except _WRONG_FORM as error:
         raise SettingsError(
             f"{path} is not a file of captions ({error!r:.120}): it must have images, each with "
             "filename, split and sentences, as Karpathy's splits do"
         ) from error
 
 
-def _read_xm3600(path: Path, split: str) -> tuple[dict[str, list[Caption]], set[str]]:
-    """The same of XM3600, which has no splits."""
-    captions = read_xm3600(path)
-    return {name: [Caption(*each) for each in own] for name, own in captions.items()}, set()
-
-
-_READERS = {".json": _read_karpathy, ".jsonl": _read_xm3600}
-
-
-def _karpathy_captions(entry: dict[str, Any]) -> list[Caption]:
-    """Those that are not empty: an empty text tells nothing of an image."""
-    captions = [
-        Caption(_whole(sentence["raw"]), name=str(sentence.get("sentid", "")))
-        for sentence in entry["sentences"]
-    ]
-    return [caption for caption in captions if caption.text]
-
-
-def _whole(text: object) -> str:
+def _text(text: object) -> str:
     """JSON may name halves of characters, for which no model has a token.
 
     Raises:
@@ -241,7 +188,57 @@ def _whole(text: object) -> str:
     return text.encode("utf-8", "replace").decode().strip()
 
 
-def _karpathy_name(entry: dict[str, Any]) -> str:
-    """MSCOCO's have a folder, such as val2014."""
-    folder = entry.get("filepath", "")
-    return f"{folder}/{entry['filename']}" if folder else str(entry["filename"])
+def _read_xm3600(path: Path) -> Captions:
+    """By the file's name, as XM3600's `captions.jsonl` has them."""
+    captions: Captions = {}
+    for number, line in enumerate(_lines(path), 1):
+        try:
+            record: dict[str, Any] = json.loads(line)
+            captions[f"{record['image/key']}.jpg"] = [
+                Caption(_text(text), language)
+                for language, of in record.items()
+                if isinstance(of, dict)
+                for text in of["caption"]
+                if text.strip()
+            ]
+        except _WRONG_FORM as error:
+            raise SettingsError(
+                f"line {number} of {path} is not as in XM3600's captions.jsonl ({error!r:.120}): "
+                'it must be an object with "image/key" and, by language, a "caption" list'
+            ) from error
+    return captions
+
+
+def _read_lines(pattern: str, image_list: Path) -> Captions:
+    """The nth line of each file that matches, such as task2/raw/test_2016.*.en.gz, is of the nth
+    image of the list."""
+    files = [Path(name) for name in sorted(glob.glob(pattern))] or [Path(pattern)]
+    names = [line.partition("#")[0].strip() for line in _lines(image_list)]
+    captions: Captions = {name: [] for name in names if name}
+    for file in files:
+        for number, (name, text) in enumerate(zip_longest(names, _lines(file)), 1):
+            if name is None or text is None:
+                longer = file if name is None else image_list
+                raise SettingsError(
+                    f"{file} and {image_list} have not as many lines: {longer} has a line {number} "
+                    "too; name the list of the same split"
+                )
+            if name and text.strip():
+                captions[name].append(Caption(text.strip()))
+    return captions
+
+
+def _lines(path: Path) -> Iterator[str]:
+    open_file: Any = gzip.open if path.suffix == ".gz" else open
+    try:
+        with open_file(path, "rb") as file:
+            for _ in range(_MOST_LINES):
+                line = file.readline(_LONGEST_LINE)
+                if not line:
+                    return
+                if len(line) == _LONGEST_LINE:
+                    raise ValueError(f"a line of {counted(_LONGEST_LINE, 'byte')} or more")
+                yield line.decode("utf-8").rstrip("\r\n")
+        raise ValueError(f"more than {_MOST_LINES:,} lines")
+    except (OSError, EOFError, ValueError) as error:  # of gzip, of UTF-8
+        raise SettingsError(f"{path} can't be read as lines in UTF-8 ({error!s:.120})") from error

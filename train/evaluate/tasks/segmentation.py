@@ -16,13 +16,17 @@ import torch
 
 from alignset.train.data.images import check_decodable, image_files, opened, readable_image
 from alignset.train.data.tables import image_file
-from alignset.train.errors import SettingsError, TrainingError
+from alignset.train.errors import SettingsError
 from alignset.train.evaluate import bootstrap
-from alignset.train.evaluate.classes import find_classes
-from alignset.train.evaluate.embedding import Embedding
-from alignset.train.evaluate.feature_store import NOT_FINITE
-from alignset.train.evaluate.task_result import Card, Section, TaskResult, percent, percents
-from alignset.train.evaluate.zero_shot import PLAIN, class_weights, find_prompts
+from alignset.train.evaluate.classes import (
+    PLAIN,
+    class_prompts,
+    class_weights,
+    find_classes,
+    find_prompts,
+)
+from alignset.train.evaluate.embedding import Embedding, finite
+from alignset.train.evaluate.page import Card, Section, TaskResult, percent, percents
 from alignset.transforms.images.decode import MAX_MEMORY
 from alignset.transforms.images.file_formats import MAX_PIXELS
 from alignset.transforms.workers.limited_process import Limits, call_limited
@@ -44,16 +48,14 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
     embedding = open_embedding()
     if not (embed_parts := getattr(embedding.embedder, "embed_parts", None)):
         raise SettingsError("--model must be an AlignModel: others have no map of an image")
-    weights = class_weights(embedding, classes, prompts)
+    weights = class_weights(embedding.texts(class_prompts(classes, prompts)), len(prompts))
     of_image: dict[int, Ints] = {}  # `overlap` of each that can be decoded, by its place
     for place, (image, mask) in enumerate(files):
         truth = read_mask(mask).astype(np.int64) - flags.first_value
         if (picture := readable_image(image_file(image))) is None:
             continue
         picture.thumbnail((1 << 11, 1 << 11))  # a large one is squeezed to far less
-        (scores,) = embed_parts([picture]) @ weights
-        if not np.isfinite(scores).all():
-            raise TrainingError(NOT_FINITE)
+        (scores,) = finite(embed_parts([picture]) @ weights)
         of_image[place] = overlap(tell_pixels(scores, *truth.shape), truth, len(classes))
     overlaps = np.array([*of_image.values()], float)
     if not overlaps.any():

@@ -4,8 +4,7 @@ import re
 import sys
 from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,15 @@ import numpy.typing as npt
 
 from alignset.train.data.tables import per_language
 from alignset.train.errors import SettingsError
-from alignset.train.evaluate.classes import Classes, babel_languages, find_classes
+from alignset.train.evaluate.classes import (
+    Classes,
+    babel_languages,
+    class_prompts,
+    class_weights,
+    find_classes,
+    find_prompts,
+    logits,
+)
 from alignset.train.evaluate.classification import (
     ClassAnswers,
     class_answers,
@@ -21,57 +28,32 @@ from alignset.train.evaluate.classification import (
     confusions,
 )
 from alignset.train.evaluate.embedding import EmbeddedImages, Embedding
-from alignset.train.evaluate.sets.labelled import (
-    LabelledImage,
-    LabelledSet,
-    find_labelled,
-    labelled_languages,
-)
-from alignset.train.evaluate.task_result import Card, Section, TaskResult
-from alignset.train.evaluate.zero_shot import class_weights, find_prompts, logits, usual_prompts
+from alignset.train.evaluate.page import Card, Section, TaskResult
+from alignset.train.evaluate.sets.image_set import ImageSet
+from alignset.train.evaluate.sets.labelled import class_labels, find_labelled, labelled_languages
 
 _SHOWN = 12  # images of a section
 _PAIRS = 10  # of classes that are confused
 # Digits and signs, or hexadecimal, or a synset of WordNet.
 _NUMBER = re.compile(r"[\W\d_]+|(?=\D*\d)[0-9a-f]+|n\d{8}", re.IGNORECASE)
-
-
-@dataclass
-class EmbeddedLabels:
-    """A set that went through a model.
-
-    Attributes:
-      labels: int64[n]: of each image that could be decoded its class.
-      names: of these images.
-      files: how many the dataset has, of images that can't be decoded or are of no class too.
-    """
-
-    images: EmbeddedImages
-    labels: npt.NDArray[np.int64]
-    names: list[str]
-    files: int
+Labelled = tuple[EmbeddedImages, npt.NDArray[np.int64]]  # images, and of each its class
 
 
 def embed_labelled(
-    labelled_set: LabelledSet, classes: Classes, embedding: Embedding, where: str
-) -> EmbeddedLabels:
-    """Raises SettingsError where no image can be decoded, or one's class is none."""
-    # Before it is embedded, each image's class is looked up.
-    images, items = embedding.items(i for i in labelled_set if classes.some or classes.has(i.label))
-    return _in_classes(images, items, classes, where)
+    images: ImageSet, classes: Classes, embedding: Embedding, data: str
+) -> EmbeddedImages:
+    """Raises SettingsError where an image's label is no class, before it is embedded."""
+    checked = (item for item in images if classes.number(item.about) >= -1)
+    return embedding.images(checked, data)
 
 
-def _in_classes(
-    images: EmbeddedImages, items: list[LabelledImage], classes: Classes, where: str
-) -> EmbeddedLabels:
-    """The images that are of the classes; raises SettingsError where none is."""
-    rows = np.flatnonzero([classes.has(item.label) for item in items])
+def select_labelled(embedded: EmbeddedImages, classes: Classes, data: str) -> Labelled:
+    """The images that are of the classes. Raises SettingsError where none is."""
+    labels = np.array([classes.number(item.about) for item in embedded.items], np.int64)
+    rows = np.flatnonzero(labels >= 0)
     if not len(rows):
-        raise SettingsError(f"no image with a class in {where} can be decoded: name some that can")
-    own = [items[row] for row in rows.tolist()]
-    labels = np.array([classes.number(item.label) for item in own], np.int64)
-    files = len(items) + images.skipped
-    return EmbeddedLabels(images.take(rows), labels, [item.name for item in own], files)
+        raise SettingsError(f"no image with a class in {data} can be decoded: name some that can")
+    return embedded.take(rows), labels[rows]
 
 
 def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskResult:
@@ -80,37 +62,52 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
     Raises:
       SettingsError: the dataset, its classes or the prompts can't be read.
     """
-    requests = {language: _request(own) for language, own in flags_by_language(flags).items()}
+    # Cached for hundreds of languages, say, which share their images.
+    find, find_languages = cache(find_labelled), cache(labelled_languages)
+    requests = {}
+    for language, own in flags_by_language(flags).items():
+        of_rows = language if find_languages(own.data) else ""
+        images = find(own.data, images=own.images, split=own.split, language=of_rows)
+        classes = find_classes(own.classes, class_labels(images), language)
+        warn_of_names(classes)
+        prompts = find_prompts(own.prompts or classes.prompts)
+        requests[language] = own.data, images, classes, prompts
     embedding = open_embedding()
-    results: dict[str, dict[str, Any]] = {}
-    pictures: list[Section] = []
-    identities: set[bytes] = set()
-    before = 0  # images of the languages before
-    last: tuple[LabelledSet, EmbeddedImages, list[LabelledImage]] | None = None
-    for language, (labelled_set, classes, prompts) in requests.items():
-        weights = class_weights(embedding, classes.names, prompts)
-        if not classes.some:
-            embeddings = embed_labelled(labelled_set, classes, embedding, flags.data)
-        else:  # of hundreds of languages, say, which share their images
-            if last is None or last[0] != labelled_set:
-                last = (labelled_set, *embedding.items(labelled_set))
-            embeddings = _in_classes(*last[1:], classes, flags.data)
-        images, score = embeddings.images, partial(logits, weights=weights)
-        answers = class_answers(images.features, embeddings.labels, score, len(classes.names))
-        result = class_scores(answers, len(classes.names))
-        result |= {"prompts": len(prompts), "confused": confused_names(answers, classes)}
-        results[language] = result | {"skipped": images.skipped}
-        images.places += before
-        before, identities = before + embeddings.files, identities | {*images.identities}
-        for section in sections(answers, classes, embeddings) if flags.page else []:
-            title = f"{section.title}: {language}" if language else section.title
-            pictures.append(Section(title, section.cards))
-
-    return TaskResult(
-        _of_languages(results, len(identities)),
-        pictures,
-        lambda: (image.data for labelled_set, *_ in requests.values() for image in labelled_set),
-    )
+    results, pictures, identities = dict[str, dict[str, Any]](), list[Section](), set[bytes]()
+    sets, files = list[ImageSet](), 0  # that were gone through
+    for language, (data, images, classes, prompts) in requests.items():
+        texts = embedding.texts(class_prompts(classes.names, prompts))
+        score = partial(logits, weights=class_weights(texts, len(prompts)))
+        if not sets or sets[-1] is not images:
+            embedded = embed_labelled(images, classes, embedding, data)
+            embedded.places += files
+            files += len(embedded.items) + embedded.skipped
+            sets.append(images)
+        own_images, labels = select_labelled(embedded, classes, flags.data)
+        answers = class_answers(own_images.vectors, labels, score, len(classes.names))
+        results[language] = {
+            **class_scores(answers, len(classes.names)),
+            "prompts": len(prompts),
+            "confused": confused_names(answers, classes),
+            "skipped": embedded.skipped,
+        }
+        identities |= {*own_images.identities}
+        title = f": {language}" if language else ""
+        pictures += sections(answers, classes, own_images, title) if flags.page else []
+    if len(results) == 1:
+        ((language, result),) = results.items()
+        result |= {"language": language} if language else {}
+    else:
+        shares = ("top1", "mean_per_class")
+        means = {name: np.mean([own[name] for own in results.values()]) for name in shares}
+        intervals = {language: own.pop("intervals") for language, own in results.items()}
+        result = {
+            "n": len(identities),
+            **{name: round(float(mean), 3) for name, mean in means.items()},
+            "languages": results,
+            "intervals": {"languages": intervals},
+        }
+    return TaskResult(result, pictures, lambda: (item.data for each in sets for item in each))
 
 
 def flags_by_language(flags: Namespace) -> dict[str, Namespace]:
@@ -120,44 +117,16 @@ def flags_by_language(flags: Namespace) -> dict[str, Namespace]:
       SettingsError: a flag that names files for languages has none for one of them.
     """
     values = {name: per_language(getattr(flags, name)) for name in ("data", "classes", "prompts")}
-    languages = sorted({code for of in values.values() for code in of} - {""})
+    languages = sorted({code for own in values.values() for code in own} - {""})
     if not languages:
         languages = babel_languages(flags.classes) or labelled_languages(flags.data) or [""]
-    for name, of in values.items():
-        if missing := [code for code in languages if code not in of and "" not in of]:
-            raise SettingsError(f"--{name} has nothing for {missing[0]}: add {missing[0]}=FILE")
-    return {
-        code: Namespace(
-            **vars(flags)
-            | {name: of.get(code, of.get("")) for name, of in values.items()}
-            | {"language": code}
-        )
-        for code in languages
-    }
-
-
-def _request(flags: Namespace) -> tuple[LabelledSet, Classes, tuple[str, ...]]:
-    labelled_set = find_labelled(
-        flags.data, images=flags.images, split=flags.split, language=flags.language
-    )
-    classes = find_classes(flags.classes, labelled_set.names(), flags.language)
-    warn_of_names(classes)
-    return labelled_set, classes, find_prompts(flags.prompts or usual_prompts(classes))
-
-
-def _of_languages(results: dict[str, dict[str, Any]], images: int) -> dict[str, Any]:
-    """The result of the one language, or each language's with their mean."""
-    if len(results) == 1:
-        ((language, result),) = results.items()
-        return result | ({"language": language} if language else {})
-    shares = ("top1", "mean_per_class")
-    means = {name: np.mean([of[name] for of in results.values()]) for name in shares}
-    return {
-        "n": images,
-        **{name: round(float(mean), 3) for name, mean in means.items()},
-        "languages": results,
-        "intervals": {"languages": {code: of.pop("intervals") for code, of in results.items()}},
-    }
+    by_language = {}
+    for code in languages:
+        own = {name: of.get(code, of.get("")) for name, of in values.items()}
+        if missing := [name for name, value in own.items() if value is None]:
+            raise SettingsError(f"--{missing[0]} has nothing for {code}: add {code}=FILE")
+        by_language[code] = Namespace(**vars(flags) | own)
+    return by_language
 
 
 def warn_of_names(classes: Classes) -> None:
@@ -180,23 +149,24 @@ def confused_names(answers: ClassAnswers, classes: Classes) -> list[dict[str, ob
     ]
 
 
-def sections(answers: ClassAnswers, classes: Classes, embeddings: EmbeddedLabels) -> list[Section]:
+def sections(
+    answers: ClassAnswers, classes: Classes, images: EmbeddedImages, title: str = ""
+) -> list[Section]:
     """Images classified surest, those that are furthest off, and the classes most confused."""
+
+    def cards(rows: npt.NDArray[np.int64]) -> list[Card]:
+        result = []
+        for row in rows.tolist():
+            right, answer = int(answers.labels[row]), int(answers.choices[row])
+            taken = [f"taken for {classes.names[answer]}"] if answer != right else []
+            lines = (classes.names[right], *taken, images.items[row].name)
+            result.append(Card(int(images.places[row]), lines, answer == right))
+        return result
+
     order = np.argsort(answers.margins, kind="stable")
-
-    def card(row: int) -> Card:
-        right, answer = int(answers.labels[row]), int(answers.choices[row])
-        lines = [f"{classes.names[right]}"]
-        lines += [f"taken for {classes.names[answer]}"] if answer != right else []
-        lines += [embeddings.names[row]]
-        return Card(int(embeddings.images.places[row]), tuple(lines), answer == right)
-
-    result_sections = [
-        Section("Surest", [card(row) for row in order[:_SHOWN].tolist()]),
-        Section("Furthest off", [card(row) for row in order[::-1][:_SHOWN].tolist()]),
-    ]
+    titled = {"Surest": order[:_SHOWN], "Furthest off": order[::-1][:_SHOWN]}
     for right, answer, count in confusions(answers, 3):
         rows = np.flatnonzero((answers.labels == right) & (answers.choices == answer))
-        title = f"{classes.names[right]}, taken for {classes.names[answer]} ({count})"
-        result_sections.append(Section(title, [card(row) for row in rows[: _SHOWN // 2].tolist()]))
-    return result_sections
+        name = f"{classes.names[right]}, taken for {classes.names[answer]} ({count})"
+        titled[name] = rows[: _SHOWN // 2]
+    return [Section(f"{name}{title}", cards(rows)) for name, rows in titled.items()]
