@@ -30,6 +30,7 @@ IMAGENETS = {
 PLAIN = "a photo of a {}."
 LOGIT_SCALE = 100.0  # changes no order; clip_benchmark multiplies by it, and so rounds as we do
 _MOST_CLASSES, _MOST_PROMPTS = 1 << 20, 10_000
+Vectors = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -243,17 +244,17 @@ def class_prompts(names: Sequence[str], prompts: Sequence[str]) -> list[str]:
     return [prompt.replace("{}", name) for name in names for prompt in prompts]
 
 
-def class_weights(vectors: npt.NDArray[np.float32], prompts: int) -> npt.NDArray[np.float32]:
+def class_weights(vectors: Vectors, prompts: int) -> Vectors:
     """float32[d, classes], L2-normalised: the mean over each class's prompts.
 
     Args:
       vectors: float32[classes * prompts, d], of `class_prompts`.
     """
     means = torch.from_numpy(vectors).view(-1, prompts, vectors.shape[1]).mean(dim=1)
-    weights: npt.NDArray[np.float32] = (means / means.norm(dim=1, keepdim=True)).T.numpy()
+    weights: Vectors = (means / means.norm(dim=1, keepdim=True)).T.numpy()
     return weights
 
 
-def logits(images: torch.Tensor, weights: npt.NDArray[np.float32]) -> torch.Tensor:
+def logits(images: torch.Tensor, weights: Vectors) -> torch.Tensor:
     """float32[n, classes] of float32[n, d] images."""
     return LOGIT_SCALE * images @ torch.from_numpy(weights)

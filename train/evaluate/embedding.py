@@ -11,6 +11,7 @@ import sys
 import zipfile
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -24,11 +25,11 @@ from alignset.train.data.images import parts_by_pixels, readable_image
 from alignset.train.data.inputs import ahead
 from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import SettingsError, TrainingError
-from alignset.train.evaluate.sets.image_set import Item
+from alignset.train.evaluate.image_sets import Item
 from alignset.train.model.embed import DualEmbedder
 
 _TEXTS_AT_ONCE = 256
-Vectors = npt.NDArray[np.float32]
+Vectors = npt.NDArray[np.floating]
 
 
 @dataclass
@@ -37,24 +38,16 @@ class EmbeddedImages:
 
     Attributes:
       vectors: float32[n, d], L2-normalised.
-      items: what the dataset says of each, without its file.
-      places: int64[n]: the number of each among all images of the dataset.
-      identities: the SHA-256 of each image's file.
+      items: what the dataset says of each, with its identity and without its file.
       skipped: how many could not be decoded.
     """
 
     vectors: Vectors
     items: list[Item]
-    places: npt.NDArray[np.int64]
-    identities: list[bytes]
     skipped: int
 
-    def take(self, rows: npt.NDArray[np.int64]) -> "EmbeddedImages":
-        """Some of them."""
-        items, identities = ([of[row] for row in rows] for of in (self.items, self.identities))
-        return EmbeddedImages(
-            self.vectors[rows], items, self.places[rows], identities, self.skipped
-        )
+    def identities(self) -> list[bytes]:
+        return [item.identity for item in self.items]
 
 
 @dataclass
@@ -81,66 +74,58 @@ class Embedding:
         path = self._path("images", dataset)
         keys, kept = self._read(path)
         row_of = {key.tobytes(): row for row, key in enumerate(keys)}
-        vectors, seen, identities, rows = [kept], list[Item](), list[bytes](), list[int]()
+        vectors, seen, skipped = [kept], list[Item](), 0
 
-        def decode(part: list[Item]) -> tuple[int, list[Image.Image]]:
-            names = [hashlib.sha256(item.data).digest() for item in part]
-            files = {n: i.data for n, i in zip(names, part, strict=True) if n not in row_of}
+        def decode(part: list[Item]) -> tuple[list[Item], list[Image.Image]]:
+            part = [item._replace(identity=hashlib.sha256(item.data).digest()) for item in part]
+            files = {item.identity: item.data for item in part if item.identity not in row_of}
             decoded = zip(files, pool.map(readable_image, files.values()), strict=True)
             pictures = {name: picture for name, picture in decoded if picture is not None}
             row_of.update(zip(pictures, count(len(row_of)), strict=False))
-            seen.extend(item._replace(data=b"") for item in part)
-            identities.extend(names)
-            rows.extend(row_of.get(name, -1) for name in names)
-            return len(part), [*pictures.values()]
+            return [item._replace(data=b"") for item in part], [*pictures.values()]
 
         parts = (part for part in parts_by_pixels(items, self.batch_size, lambda item: item.data))
         with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool, _bar("images") as bar:
-            for size, pictures in ahead(parts, decode):
+            for part, pictures in ahead(parts, decode):
                 if pictures:
                     vectors.append(finite(self.embedder.embed_images(pictures)))
-                bar.update(size)
+                readable = [item for item in part if item.identity in row_of]
+                seen += readable
+                skipped += len(part) - len(readable)
+                bar.update(len(part))
         found = np.concatenate(vectors)
         if len(vectors) > 1:
-            _write(path, np.frombuffer(b"".join(row_of), np.uint8).reshape(-1, 32), found)
-        numbers = np.array(rows, np.int64)
-        places = np.flatnonzero(numbers >= 0)
-        return EmbeddedImages(
-            found[numbers[places]],
-            [seen[place] for place in places],
-            places,
-            [identities[place] for place in places],
-            len(numbers) - len(places),
-        )
+            keys = np.frombuffer(b"".join(row_of), np.uint8).reshape(-1, 32)
+            write_whole(path, lambda file: np.savez(file, keys=keys, vectors=found))
+        rows = np.array([row_of[item.identity] for item in seen], np.int64)
+        return EmbeddedImages(found[rows], seen, skipped)
 
     def texts(self, texts: Sequence[str]) -> Vectors:
         """float32[n, d], L2-normalised; equal texts are embedded once."""
         row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         distinct = [*row_of]
         path = self._path("texts", "\0".join(distinct))
-        _, vectors = self._read(path)
+        keys, vectors = self._read(path)
         if len(vectors) < len(distinct):
-            parts = [vectors[:0]]
+            parts = []
             with _bar("texts") as bar:
                 for start in range(0, len(distinct), _TEXTS_AT_ONCE):
                     part = distinct[start : start + _TEXTS_AT_ONCE]
                     parts.append(finite(self.embedder.embed_texts(part)))
                     bar.update(len(part))
             vectors = np.concatenate(parts)
-            _write(path, np.zeros((0, 32), np.uint8), vectors)
+            write_whole(path, lambda file: np.savez(file, keys=keys, vectors=vectors))
         return vectors[[row_of[text] for text in texts]]
 
     def _path(self, kind: str, name: str) -> Path:
         folder = self.cache / self.embedder.digest[:32]
-        try:
+        with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
-            if not os.access(folder, os.W_OK):
-                raise PermissionError(0, "it is read-only")
-        except OSError as error:
+        if not os.access(folder, os.W_OK):
             raise SettingsError(
-                f"embeddings can't be kept in {folder} ({error.strerror}): name a folder that can "
-                "be written to with --cache"
-            ) from error
+                f"embeddings can't be kept in {folder}: name a folder that can be written to with "
+                "--cache"
+            )
         digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
         return folder / f"{kind}-{digest[:32]}.npz"
 
@@ -160,10 +145,6 @@ def finite(vectors: Vectors) -> Vectors:
             "the model's embeddings are not all finite numbers: it diverged, take an earlier one"
         )
     return vectors
-
-
-def _write(path: Path, keys: npt.NDArray[np.uint8], vectors: Vectors) -> None:
-    write_whole(path, lambda file: np.savez(file, keys=keys, vectors=vectors))
 
 
 def _bar(unit: str) -> tqdm:

@@ -1,12 +1,13 @@
 """What a task found: numbers for the line of JSON, and one HTML file with them and some images."""
 
 import base64
+import hashlib
 import io
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jinja2
 
@@ -14,28 +15,27 @@ from alignset.train.data.images import decode_image
 from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import SettingsError
 from alignset.train.evaluate.bootstrap import Interval
+from alignset.train.evaluate.task_table import TaskSettings
 
 _THUMBNAIL = 192  # px
 _LONGEST_LINE = 300  # characters of a text
 
 
-@dataclass(frozen=True)
-class Card:
+class Card(NamedTuple):
     """An image and what is said of it.
 
     Attributes:
-      place: its number among the images that the task went through; -1: there is none.
+      identity: the SHA-256 of its file; empty: there is no image.
       lines: the first is its title.
       right: whether the model was right; None: that is not what it is about.
     """
 
-    place: int
+    identity: bytes
     lines: tuple[str, ...]
     right: bool | None = None
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(NamedTuple):
     title: str
     cards: list[Card]
 
@@ -75,22 +75,25 @@ def check_page(page: str) -> None:
         )
 
 
-def write_page(page: str, result: dict[str, Any], outcome: TaskResult) -> None:
+def write_page(settings: TaskSettings, result: dict[str, Any], outcome: TaskResult) -> None:
     """Writes the file, whole or not at all."""
-    places = {card.place for section in outcome.sections for card in section.cards}
-    pictures: dict[int, str] = {}  # data: URLs
-    for place, data in enumerate(outcome.files()):
-        if len(pictures) == len(places - {-1}):
-            break
-        if place in places:
+    cards = (card for section in outcome.sections for card in section.cards)
+    missing = {card.identity for card in cards} - {b""}
+    pictures: dict[bytes, str] = {}  # data: URLs
+    for data in outcome.files() if missing else ():
+        if (identity := hashlib.sha256(data).digest()) in missing:
             small = decode_image(data).copy()
             small.thumbnail((_THUMBNAIL, _THUMBNAIL))
             small.save(buffer := io.BytesIO(), "JPEG", quality=80)
             encoded = base64.b64encode(buffer.getvalue()).decode()
-            pictures[place] = f"data:image/jpeg;base64,{encoded}"
+            pictures[identity] = f"data:image/jpeg;base64,{encoded}"
+            missing.remove(identity)
+        if not missing:
+            break
     template = Path(__file__).with_name("page.html.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     html = environment.from_string(template).render(
+        right=settings.right,
         result=result,
         numbers=numbers(result),
         sections=outcome.sections,
@@ -98,7 +101,7 @@ def write_page(page: str, result: dict[str, Any], outcome: TaskResult) -> None:
         marks={True: "right", False: "wrong", None: ""},
         longest=_LONGEST_LINE,
     )
-    write_whole(Path(page), html)
+    write_whole(Path(settings.page), html)
 
 
 def numbers(result: dict[str, Any]) -> list[tuple[str, str, str]]:

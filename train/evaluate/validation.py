@@ -10,14 +10,14 @@ on.
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,7 +28,6 @@ from alignset.train.data.find_shards import find_shards
 from alignset.train.data.images import readable_image
 from alignset.train.data.inputs import encode_texts
 from alignset.train.data.samples import caption_lines, read_pairs
-from alignset.train.data.tables import image_file
 from alignset.train.data.whole_files import put_back
 from alignset.train.errors import SettingsError, counted
 from alignset.train.evaluate.classes import (
@@ -38,11 +37,10 @@ from alignset.train.evaluate.classes import (
     find_prompts,
     logits,
 )
-from alignset.train.evaluate.classification import TOP, class_answers
+from alignset.train.evaluate.image_sets import FolderImages, Item, class_labels, find_labelled
 from alignset.train.evaluate.page import percent
-from alignset.train.evaluate.retrieval import WAYS, find_both, make_captioned, recall_scores
-from alignset.train.evaluate.sets.image_set import FolderImages
-from alignset.train.evaluate.sets.labelled import class_labels, find_labelled
+from alignset.train.evaluate.tasks.retrieval import WAYS, find_both, make_captioned, recall_scores
+from alignset.train.evaluate.tasks.zero_shot import TOP, class_answers
 from alignset.train.model.dual_encoder import DualEncoder, export_model, image_processor
 from alignset.train.runs import processes
 from alignset.train.runs.curve import CURVE, CURVES, draw_curve, read_points
@@ -51,7 +49,6 @@ from alignset.train.runs.progress import Progress
 from alignset.train.settings import Settings
 
 _READ_AT_ONCE = 32  # images, as their files: 1 GiB of the largest that are read
-About = TypeVar("About")
 
 
 @dataclass(frozen=True)
@@ -102,8 +99,8 @@ def read_held_out(settings: Settings) -> HeldOut:
     several = settings.caption_lines or settings.caption_field
     split = caption_lines if several else lambda text: [text]
     pairs = read_pairs(find_shards(settings.validate), settings.caption_field)
-    files = ((pair.image, (split(pair.text), _identity(pair.image))) for pair in pairs)
-    crops, read, skipped = _read_crops(files, settings)
+    items = (Item(pair.image, split(pair.text), pair.key) for pair in pairs)
+    crops, read, skipped = _read_crops(items, settings)
     if not crops:
         field = settings.caption_field
         caption = f" and a caption in --caption_field={field}" if field else ""
@@ -111,8 +108,8 @@ def read_held_out(settings: Settings) -> HeldOut:
             f"--validate: no pair with a readable image{caption} in {settings.validate!r}: name "
             f"{'another field, or ' if field else ''}shards that have some, such as OUT/holdout"
         )
-    captions, identities = map(list, zip(*read, strict=True))
     classes = _read_classes(settings) if settings.validate_classes else None
+    captions, identities = ([item.about for item in read], [item.identity for item in read])
     return HeldOut(np.stack(crops), captions, identities, skipped, classes)
 
 
@@ -134,47 +131,43 @@ def _read_classes(settings: Settings) -> HeldOutClasses:
     for name, label in images.about.items():
         turns[name] = turn[label] = turn.get(label, -1) + 1
     names = sorted(turns, key=lambda name: (turns[name], images.about[name]))
-    files = ((image_file(images.folder / name), name) for name in names[: settings.validate_pairs])
-    crops, read, _ = _read_crops(files, settings)
+    chosen = {name: images.about[name] for name in names[: settings.validate_pairs]}
+    crops, read, _ = _read_crops(FolderImages(images.folder, chosen), settings)
     if not crops:
         raise SettingsError(f"--validate_classes: no image in {where!r} can be decoded")
-    labels = np.array([classes.number(images.about[name]) for name in read], np.int64)
+    labels = np.array([classes.number(item.about) for item in read], np.int64)
     prompts = find_prompts(classes.prompts)
     return HeldOutClasses(np.stack(crops), labels, classes.names, prompts)
 
 
 def _read_crops(
-    files: Iterable[tuple[bytes, About]], settings: Settings
-) -> tuple[list[np.ndarray], list[About], int]:
-    """The first `validate_pairs` images that can be decoded, uint8[crop_px, crop_px, 3] each, what
-    is said of each, and how many between them can't be decoded."""
-    processor, files = image_processor(settings), iter(files)
+    items: Iterable[Item], settings: Settings
+) -> tuple[list[np.ndarray], list[Item], int]:
+    """The first `validate_pairs` images that can be decoded, uint8[crop_px, crop_px, 3] each; their
+    items, without the files; and how many images before the last can't be decoded."""
+    processor, items = image_processor(settings), iter(items)
 
-    def crop(data: bytes) -> np.ndarray | None:
-        if (image := readable_image(data)) is None:
+    def crop(item: Item) -> np.ndarray | None:
+        if (image := readable_image(item.data)) is None:
             return None
         made: Any = processor(image, do_rescale=False, do_normalize=False, return_tensors="np")
         return np.asarray(made["pixel_values"])[0].transpose(1, 2, 0)
 
     crops: list[np.ndarray] = []
-    read: list[About] = []
+    read: list[Item] = []
     skipped = 0
     with ThreadPoolExecutor(settings.decode_threads) as pool:
         while missing := settings.validate_pairs - len(crops):
-            if not (part := list(islice(files, min(missing, _READ_AT_ONCE)))):
+            if not (part := list(islice(items, min(missing, _READ_AT_ONCE)))):
                 break
-            decoded = pool.map(crop, [data for data, _ in part])
-            for (_, about), pixels in zip(part, decoded, strict=True):
+            for item, pixels in zip(part, pool.map(crop, part), strict=True):
                 if pixels is None:
                     skipped += 1
-                else:
-                    crops.append(pixels)
-                    read.append(about)
+                    continue
+                crops.append(pixels)
+                identity = hashlib.sha256(item.data).digest()
+                read.append(item._replace(data=b"", identity=identity))
     return crops, read, skipped
-
-
-def _identity(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()
 
 
 class Validation:
@@ -324,22 +317,15 @@ def _embed(
       pixels: uint8[n, crop_px, crop_px, 3].
       texts: m in all, in parts that go through the model at once.
     """
-    device = model.log_temperature.device
-
-    def unit(embed: Callable[[Any], torch.Tensor], part: Any) -> torch.Tensor:
-        with torch.autocast(device.type, torch.bfloat16, enabled=model.bf16):
-            return F.normalize(embed(part).float(), dim=-1)
-
-    images = (
-        torch.from_numpy(pixels[rows]).to(device)
-        for rows in _parts(len(pixels), settings.micro_batch_size)
-    )
-    buckets = (
-        encode_texts(part, tokenizer, settings).map(lambda tensor: tensor.to(device))
-        for part in texts
-    )
-    of_images = [unit(model.embed_images, part) for part in images]
-    return torch.cat(of_images), torch.cat([unit(model.embed_texts, part) for part in buckets])
+    device, of_images, of_texts = model.log_temperature.device, [], []
+    with torch.autocast(device.type, torch.bfloat16, enabled=model.bf16):
+        for rows in _parts(len(pixels), settings.micro_batch_size):
+            of_images.append(model.embed_images(torch.from_numpy(pixels[rows]).to(device)))
+        for part in texts:
+            buckets = encode_texts(part, tokenizer, settings).map(lambda tensor: tensor.to(device))
+            of_texts.append(model.embed_texts(buckets))
+    images, vectors = (F.normalize(torch.cat(of).float(), dim=-1) for of in (of_images, of_texts))
+    return images, vectors
 
 
 def _parts(n: int, size: int) -> Iterator[slice]:

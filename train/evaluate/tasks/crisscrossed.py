@@ -5,7 +5,6 @@ The evaluation, with its thresholds, was written from memory of the paper: neith
 code was at hand, and no published number was reproduced.
 """
 
-from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,18 @@ from alignset.train.data.tables import finite_number, read_table
 from alignset.train.errors import SettingsError
 from alignset.train.evaluate import bootstrap
 from alignset.train.evaluate.embedding import Embedding, Vectors
+from alignset.train.evaluate.image_sets import find_captioned
 from alignset.train.evaluate.page import TaskResult, percent, percents
-from alignset.train.evaluate.retrieval import KS, Ints, chance, find, group, recalls
-from alignset.train.evaluate.sets.captioned import find_captioned
-from alignset.train.evaluate.tasks.retrieval import embed_captioned
+from alignset.train.evaluate.task_table import CrisscrossedSettings, RetrievalSettings
+from alignset.train.evaluate.tasks.retrieval import (
+    KS,
+    Ints,
+    chance,
+    embed_captioned,
+    find,
+    group,
+    recalls,
+)
 
 # By file: its two columns, and from which score on a pair is right, 0 to 5.
 FILES = {
@@ -30,7 +37,7 @@ FILES = {
 _AT_ONCE = 1 << 14  # pairs
 
 
-def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskResult:
+def evaluate(flags: CrisscrossedSettings, open_embedding: Callable[[], Embedding]) -> TaskResult:
     """The task, by its flags.
 
     Raises:
@@ -39,11 +46,15 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
     paths = {kind: Path(flags.data) / f"{kind}_{flags.split}.csv" for kind in FILES}
     if absent := [path for path in paths.values() if not path.is_file()]:
         raise SettingsError(f"there is no file {absent[0]}: name its folder with --data")
-    captioned_set = find_captioned(flags.captions, images=flags.images, split=flags.split)
-    embedded = embed_captioned(captioned_set, open_embedding(), flags.captions)
-    if skipped := embedded.images.skipped:
+    captioned_set = find_captioned(
+        RetrievalSettings(
+            model=flags.model, data=flags.captions, images=flags.images, split=flags.split
+        )
+    )
+    embedded, captioned = embed_captioned(captioned_set, open_embedding(), flags.captions)
+    if skipped := embedded.skipped:
         raise SettingsError(f"replace the images of --captions that can't be decoded: {skipped}")
-    images, texts, items = embedded.images.vectors, embedded.texts, embedded.images.items
+    images, texts, items = embedded.vectors, captioned.texts, embedded.items
     row_of = {Path(item.name).name: row for row, item in enumerate(items)}
     names = [caption.name for item in items for caption in item.about]
     row_of |= {f"sentid:{name}": row for row, name in enumerate(names)}

@@ -1,9 +1,8 @@
 """A linear classifier over frozen vectors, by L-BFGS. Its strength is chosen on images that are
 neither those that it is trained on nor those that it is tested on."""
 
-from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -12,14 +11,14 @@ import torch.nn.functional as F
 
 from alignset.train.errors import SettingsError, counted
 from alignset.train.evaluate.classes import find_classes
-from alignset.train.evaluate.classification import class_answers, class_scores
 from alignset.train.evaluate.embedding import EmbeddedImages, Embedding, Vectors
+from alignset.train.evaluate.image_sets import ImageSet, class_labels, find_labelled
 from alignset.train.evaluate.page import TaskResult, percent
-from alignset.train.evaluate.sets.image_set import ImageSet
-from alignset.train.evaluate.sets.labelled import class_labels, find_labelled
+from alignset.train.evaluate.task_table import ProbeSettings
 from alignset.train.evaluate.tasks.zero_shot import (
     Labelled,
-    confused_names,
+    class_answers,
+    class_scores,
     embed_labelled,
     sections,
     select_labelled,
@@ -33,7 +32,7 @@ _VALIDATION_SHARE = 5  # a fifth of each class
 Ints = npt.NDArray[np.int64]
 
 
-def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskResult:
+def evaluate(flags: ProbeSettings, open_embedding: Callable[[], Embedding]) -> TaskResult:
     """The task, by its flags.
 
     Raises:
@@ -53,10 +52,10 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
         embedded = embed_labelled(images, classes, embedding, named[flag])
         labelled[flag] = select_labelled(embedded, classes, named[flag])
     (train, train_labels), (test, test_labels) = labelled["data"], labelled["test"]
-    tested, learned_from = set(test.identities), set(train.identities)
+    tested, learned_from = set(test.identities()), set(train.identities())
     if flags.validation:
         validation, validation_labels = labelled["validation"]
-        if common := tested & set(validation.identities):
+        if common := tested & {*validation.identities()}:
             raise SettingsError(
                 f"--validation shares {counted(len(common), 'image')} with --test, on which the "
                 "strength must not be chosen: take what is shared out of one"
@@ -64,23 +63,25 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
         sides = (train.vectors, train_labels), (validation.vectors, validation_labels)
     else:
         chosen = _validation_images(train, train_labels, tested)
-        sides = tuple((train.vectors[rows], train_labels[rows]) for rows in (~chosen, chosen))
-    shared_count = sum(name in learned_from for name in test.identities)
-    if shared_count == len(test.identities):
+        sides = (
+            (train.vectors[~chosen], train_labels[~chosen]),
+            (train.vectors[chosen], train_labels[chosen]),
+        )
+    shared_count = sum(name in learned_from for name in test.identities())
+    if shared_count == len(test.items):
         raise SettingsError(
             "all images of --test are in --data: name images that are not learned from"
         )
     count = len(classes.names)
     strength, accuracies = choose_strength(*sides, count)
-    probe = fit(train.vectors, train_labels, count, strength)
-    answers = class_answers(test.vectors, test_labels, probe.scores, count)
-    result = class_scores(answers, count) | {
+    weights = fit(train.vectors, train_labels, count, strength)
+    answers = class_answers(test.vectors, test_labels, partial(linear_scores, weights), count)
+    result = class_scores(answers, classes.names) | {
         "strength": strength,
         "validation": {f"{key:g}": percent(value) for key, value in accuracies.items()},
         "trained_on": len(train_labels),
         "validated_on": len(sides[1][1]),
         "also_trained_on": shared_count,
-        "confused": confused_names(answers, classes),
         "skipped": train.skipped + test.skipped,
     }
     return TaskResult(
@@ -99,12 +100,12 @@ def _validation_images(
     Raises:
       SettingsError: none is left.
     """
-    chosen = np.zeros(len(labels), bool)
+    chosen, identities = np.zeros(len(labels), bool), train.identities()
     for label in range(labels.max() + 1):
         rows = np.flatnonzero(labels == label).tolist()
-        kinds = sorted({train.identities[row] for row in rows})
+        kinds = sorted({identities[row] for row in rows})
         every_fifth = set(kinds[_VALIDATION_SHARE - 1 :: _VALIDATION_SHARE]) - tested
-        chosen[rows] = [train.identities[row] in every_fifth for row in rows]
+        chosen[rows] = [identities[row] in every_fifth for row in rows]
     if not chosen.any():
         raise SettingsError(
             f"--data has fewer than {_VALIDATION_SHARE} images of each class, or they are in "
@@ -114,34 +115,29 @@ def _validation_images(
     return chosen
 
 
-@dataclass(frozen=True)
-class Probe:
-    """A linear classifier.
-
-    Attributes:
-      weights: float64[classes, d + 1]; the last column is the bias.
-    """
-
-    weights: torch.Tensor
-
-    def scores(self, rows: torch.Tensor) -> torch.Tensor:
-        """float64[n, classes] of float32[n, d]."""
-        return rows.double() @ self.weights[:, :-1].T + self.weights[:, -1]
+def linear_scores(weights: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """float64[n, classes] of float64[classes, d + 1], whose last column is the bias, and
+    float32[n, d]."""
+    return rows.double() @ weights[:, :-1].T + weights[:, -1]
 
 
 def fit(
-    vectors: Vectors, labels: Ints, classes: int, strength: float, start: Probe | None = None
-) -> Probe:
-    """The classifier that has the least mean cross-entropy + strength / 2 * |weights|^2, without
-    the bias: the minimum is one, so that it depends neither on an order nor on a seed.
+    vectors: Vectors,
+    labels: Ints,
+    classes: int,
+    strength: float,
+    start: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """The weights with the least mean cross-entropy + strength / 2 * |weights|^2, without the bias:
+    the minimum is one, so that it depends neither on an order nor on a seed.
 
     Args:
       vectors: float32[n, d]. labels: int64[n].
-      start: of another strength, from which fewer steps lead there.
+      start: the weights of another strength, from which fewer steps lead there.
     """
-    width = vectors.shape[1] + 1
-    weights = torch.zeros(classes, width, dtype=torch.float64) if start is None else start.weights
-    weights = weights.clone().requires_grad_(True)
+    if start is None:
+        start = torch.zeros(classes, vectors.shape[1] + 1, dtype=torch.float64)
+    weights = start.clone().requires_grad_(True)
     optimizer = torch.optim.LBFGS(
         [weights],
         max_iter=_MOST_STEPS,
@@ -157,7 +153,7 @@ def fit(
         penalty.backward()  # type: ignore[no-untyped-call]
         total = penalty.detach()
         for first in range(0, len(labels), _AT_ONCE):  # in float64 a part at a time
-            scores = Probe(weights).scores(torch.from_numpy(vectors[first : first + _AT_ONCE]))
+            scores = linear_scores(weights, torch.from_numpy(vectors[first : first + _AT_ONCE]))
             target = torch.from_numpy(labels[first : first + _AT_ONCE])
             part = F.cross_entropy(scores, target, reduction="sum") / len(labels)
             part.backward()  # type: ignore[no-untyped-call]
@@ -166,7 +162,7 @@ def fit(
 
     step: Callable[[Callable[[], torch.Tensor]], object] = optimizer.step
     step(loss)
-    return Probe(weights.detach())
+    return weights.detach()
 
 
 def choose_strength(
@@ -175,10 +171,10 @@ def choose_strength(
     """The strength with the best accuracy on the validation images, and the accuracy of each. Among
     equally good ones the strongest: it is the simplest classifier."""
     accuracies: dict[float, float] = {}
-    probe = None
+    weights = None
     for strength in sorted(STRENGTHS, reverse=True):
-        probe = fit(*train, classes, strength, probe)
-        answers = class_answers(*validation, probe.scores, classes)
+        weights = fit(*train, classes, strength, weights)
+        answers = class_answers(*validation, partial(linear_scores, weights), classes)
         accuracies[strength] = float((answers.choices == answers.labels).mean())
     best = max(accuracies, key=lambda strength: (accuracies[strength], strength))
     return best, accuracies

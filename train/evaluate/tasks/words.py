@@ -3,7 +3,6 @@
 SimLex-999 as the paper's appendix B has it: the [CLS] token before the projection, and nine parts
 of the dataset."""
 
-from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from alignset.train.errors import SettingsError
 from alignset.train.evaluate.bootstrap import mean_ranks, spearman, spearman_interval
 from alignset.train.evaluate.embedding import Embedding, finite
 from alignset.train.evaluate.page import Card, Section, TaskResult, percent, percents
+from alignset.train.evaluate.task_table import WordsSettings
 
 WORDS = ("word1", "word 1", "first"), ("word2", "word 2", "second")
 SCORES = ("simlex999", "score", "similarity", "human (mean)", "mean", "rating")
@@ -22,7 +22,7 @@ _KINDS = {"A": "adjectives", "N": "nouns", "V": "verbs"}
 _SHOWN, _AT_ONCE = 12, 256
 
 
-def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskResult:
+def evaluate(flags: WordsSettings, open_embedding: Callable[[], Embedding]) -> TaskResult:
     """The task, by its flags.
 
     Raises:
@@ -64,7 +64,7 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
     }
     order = np.argsort(mean_ranks(cosines) - mean_ranks(scores), kind="stable").tolist()
     cards = [
-        Card(-1, (" and ".join(pairs[row]), f"people {scores[row]:g}, cosine {cosines[row]:.3f}"))
+        Card(b"", (" and ".join(pairs[row]), f"people {scores[row]:g}, cosine {cosines[row]:.3f}"))
         for row in order
     ]
     return TaskResult(

@@ -1,17 +1,24 @@
-"""Images classified by the classes' names alone, as the paper's table 4."""
+"""Images classified by the classes' names alone, as the paper's table 4.
+
+Accuracies as clip_benchmark computes them, ties too: of classes that tie, torch.topk takes what it
+takes, and the mean over the classes takes the first.
+"""
 
 import re
 import sys
-from argparse import Namespace
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import cache, partial
+from itertools import compress
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from alignset.train.data.tables import per_language
 from alignset.train.errors import SettingsError
+from alignset.train.evaluate import bootstrap
 from alignset.train.evaluate.classes import (
     Classes,
     babel_languages,
@@ -21,22 +28,47 @@ from alignset.train.evaluate.classes import (
     find_prompts,
     logits,
 )
-from alignset.train.evaluate.classification import (
-    ClassAnswers,
-    class_answers,
-    class_scores,
-    confusions,
+from alignset.train.evaluate.embedding import EmbeddedImages, Embedding, Vectors
+from alignset.train.evaluate.image_sets import (
+    ImageSet,
+    class_labels,
+    find_labelled,
+    labelled_languages,
 )
-from alignset.train.evaluate.embedding import EmbeddedImages, Embedding
-from alignset.train.evaluate.page import Card, Section, TaskResult
-from alignset.train.evaluate.sets.image_set import ImageSet
-from alignset.train.evaluate.sets.labelled import class_labels, find_labelled, labelled_languages
+from alignset.train.evaluate.page import Card, Section, TaskResult, percent, percents
+from alignset.train.evaluate.task_table import ZeroShotSettings
 
+TOP = 5
+_AT_ONCE, _ROWS_AT_ONCE = 1 << 22, 1 << 14  # scores; images, 42 MB of 640 dimensions
 _SHOWN = 12  # images of a section
 _PAIRS = 10  # of classes that are confused
 # Digits and signs, or hexadecimal, or a synset of WordNet.
 _NUMBER = re.compile(r"[\W\d_]+|(?=\D*\d)[0-9a-f]+|n\d{8}", re.IGNORECASE)
-Labelled = tuple[EmbeddedImages, npt.NDArray[np.int64]]  # images, and of each its class
+Ints = npt.NDArray[np.int64]
+Labelled = tuple[EmbeddedImages, Ints]  # images, and of each its class
+
+
+@dataclass(frozen=True)
+class ClassAnswers:
+    """The classes that a model gives n images.
+
+    Attributes:
+      labels: int64[n], the classes that are right.
+      best: int64[n, k]: the classes that score best, the best one first, -1 where there are no
+        more; k is 5, or 1 where there are fewer classes.
+      choices: int64[n]: the first of the classes that score best.
+      margins: float32[n]: how much better the best class scores than the right one; of an image
+        that is classified right, how much better than the next one, and below zero.
+    """
+
+    labels: Ints
+    best: Ints
+    choices: Ints
+    margins: npt.NDArray[np.float32]
+
+    def hits(self, k: int) -> npt.NDArray[np.bool_]:
+        right: npt.NDArray[np.bool_] = (self.best[:, :k] == self.labels[:, None]).any(axis=1)
+        return right
 
 
 def embed_labelled(
@@ -50,13 +82,14 @@ def embed_labelled(
 def select_labelled(embedded: EmbeddedImages, classes: Classes, data: str) -> Labelled:
     """The images that are of the classes. Raises SettingsError where none is."""
     labels = np.array([classes.number(item.about) for item in embedded.items], np.int64)
-    rows = np.flatnonzero(labels >= 0)
-    if not len(rows):
+    known = labels >= 0
+    if not known.any():
         raise SettingsError(f"no image with a class in {data} can be decoded: name some that can")
-    return embedded.take(rows), labels[rows]
+    items = [*compress(embedded.items, known.tolist())]
+    return EmbeddedImages(embedded.vectors[known], items, embedded.skipped), labels[known]
 
 
-def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskResult:
+def evaluate(flags: ZeroShotSettings, open_embedding: Callable[[], Embedding]) -> TaskResult:
     """The task, by its flags; each language by itself where these, or --data, have several.
 
     Raises:
@@ -74,24 +107,21 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
         requests[language] = own.data, images, classes, prompts
     embedding = open_embedding()
     results, pictures, identities = dict[str, dict[str, Any]](), list[Section](), set[bytes]()
-    sets, files = list[ImageSet](), 0  # that were gone through
+    sets = list[ImageSet]()  # that were gone through
     for language, (data, images, classes, prompts) in requests.items():
         texts = embedding.texts(class_prompts(classes.names, prompts))
         score = partial(logits, weights=class_weights(texts, len(prompts)))
         if not sets or sets[-1] is not images:
             embedded = embed_labelled(images, classes, embedding, data)
-            embedded.places += files
-            files += len(embedded.items) + embedded.skipped
             sets.append(images)
         own_images, labels = select_labelled(embedded, classes, flags.data)
         answers = class_answers(own_images.vectors, labels, score, len(classes.names))
         results[language] = {
-            **class_scores(answers, len(classes.names)),
+            **class_scores(answers, classes.names),
             "prompts": len(prompts),
-            "confused": confused_names(answers, classes),
             "skipped": embedded.skipped,
         }
-        identities |= {*own_images.identities}
+        identities |= {*own_images.identities()}
         title = f": {language}" if language else ""
         pictures += sections(answers, classes, own_images, title) if flags.page else []
     if len(results) == 1:
@@ -110,7 +140,7 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
     return TaskResult(result, pictures, lambda: (item.data for each in sets for item in each))
 
 
-def flags_by_language(flags: Namespace) -> dict[str, Namespace]:
+def flags_by_language(flags: ZeroShotSettings) -> dict[str, ZeroShotSettings]:
     """The task's flags for each language; by "" where there is none.
 
     Raises:
@@ -122,10 +152,10 @@ def flags_by_language(flags: Namespace) -> dict[str, Namespace]:
         languages = babel_languages(flags.classes) or labelled_languages(flags.data) or [""]
     by_language = {}
     for code in languages:
-        own = {name: of.get(code, of.get("")) for name, of in values.items()}
+        own: dict[str, Any] = {name: of.get(code, of.get("")) for name, of in values.items()}
         if missing := [name for name, value in own.items() if value is None]:
             raise SettingsError(f"--{missing[0]} has nothing for {code}: add {code}=FILE")
-        by_language[code] = Namespace(**vars(flags) | own)
+        by_language[code] = replace(flags, **own)
     return by_language
 
 
@@ -141,14 +171,6 @@ def warn_of_names(classes: Classes) -> None:
         )
 
 
-def confused_names(answers: ClassAnswers, classes: Classes) -> list[dict[str, object]]:
-    """The pairs of classes that are most often taken for each other."""
-    return [
-        {"class": classes.names[right], "taken_for": classes.names[answer], "images": count}
-        for right, answer, count in confusions(answers, _PAIRS)
-    ]
-
-
 def sections(
     answers: ClassAnswers, classes: Classes, images: EmbeddedImages, title: str = ""
 ) -> list[Section]:
@@ -159,8 +181,9 @@ def sections(
         for row in rows.tolist():
             right, answer = int(answers.labels[row]), int(answers.choices[row])
             taken = [f"taken for {classes.names[answer]}"] if answer != right else []
-            lines = (classes.names[right], *taken, images.items[row].name)
-            result.append(Card(int(images.places[row]), lines, answer == right))
+            item = images.items[row]
+            lines = (classes.names[right], *taken, item.name)
+            result.append(Card(item.identity, lines, answer == right))
         return result
 
     order = np.argsort(answers.margins, kind="stable")
@@ -170,3 +193,61 @@ def sections(
         name = f"{classes.names[right]}, taken for {classes.names[answer]} ({count})"
         titled[name] = rows[: _SHOWN // 2]
     return [Section(f"{name}{title}", cards(rows)) for name, rows in titled.items()]
+
+
+def class_answers(
+    vectors: Vectors,
+    labels: Ints,
+    score: Callable[[torch.Tensor], torch.Tensor],
+    classes: int,
+) -> ClassAnswers:
+    """Scores float32[n, d] images in parts.
+
+    Args:
+      score: float32[m, d] -> float[m, classes].
+    """
+    best, choices, margins = [], [], []
+    size = max(1, min(_ROWS_AT_ONCE, _AT_ONCE // classes))
+    for start in range(0, len(vectors), size):
+        scores = score(torch.from_numpy(np.ascontiguousarray(vectors[start : start + size])))
+        label = torch.from_numpy(labels[start : start + size])[:, None]
+        best.append(scores.topk(TOP if classes >= TOP else 1, dim=1)[1].numpy())
+        choices.append(scores.argmax(dim=1).numpy())
+        wrong = scores.scatter(1, label, -torch.inf).max(dim=1)[0]
+        margins.append((wrong - scores.gather(1, label)[:, 0]).float().numpy())
+    return ClassAnswers(labels, *map(np.concatenate, (best, choices, margins)))
+
+
+def class_scores(answers: ClassAnswers, names: list[str]) -> dict[str, Any]:
+    """Scores of these images, in percent and with intervals, and the classes that are most often
+    taken for each other."""
+    ks = (1, TOP) if len(names) >= TOP else (1,)
+    right = answers.choices == answers.labels
+    shares = [answers.hits(k).astype(float) for k in ks]
+    _, label, counts = np.unique(answers.labels, return_inverse=True, return_counts=True)
+    intervals = {f"top{k}": bootstrap.mean_interval(own) for k, own in zip(ks, shares, strict=True)}
+    intervals["mean_per_class"] = bootstrap.class_mean_interval(answers.labels, right)
+    return {
+        "n": len(answers.labels),
+        "classes": len(names),
+        **{f"top{k}": percent(float(own.mean())) for k, own in zip(ks, shares, strict=True)},
+        "mean_per_class": percent(float((np.bincount(label, weights=right) / counts).mean())),
+        "chance": {f"top{k}": percent(k / len(names)) for k in ks},
+        "intervals": {name: percents(interval) for name, interval in intervals.items()},
+        "confused": [
+            {"class": names[right], "taken_for": names[answer], "images": images}
+            for right, answer, images in confusions(answers, _PAIRS)
+        ],
+    }
+
+
+def confusions(answers: ClassAnswers, most: int) -> list[tuple[int, int, int]]:
+    """(right class, answered class, how often), the most frequent first."""
+    wrong = answers.choices != answers.labels
+    pairs, counts = np.unique(
+        np.stack([answers.labels[wrong], answers.choices[wrong]], axis=1),
+        axis=0,
+        return_counts=True,
+    )
+    order = np.argsort(-counts, kind="stable")[:most]
+    return [(*map(int, pairs[i]), int(counts[i])) for i in order]  # type: ignore[misc]
