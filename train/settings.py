@@ -1,7 +1,7 @@
 """Every number of a training run, in one frozen dataclass."""
 
 import math
-from dataclasses import Field, dataclass, fields, replace
+from dataclasses import Field, dataclass, fields, is_dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -62,9 +62,9 @@ class RunSettings(Checked):
 
 
 def ordered_fields(kind: type[Checked]) -> list[Field[Any]]:
-    """Lists the fields of settings as the help has them, every run's behind the others."""
-    every_run = {field.name for field in fields(RunSettings)}
-    return sorted(fields(kind), key=lambda field: field.name in every_run)
+    """Lists the fields of settings as the help has them, those of its bases behind its own."""
+    inherited = {of.name for base in kind.__mro__[1:] if is_dataclass(base) for of in fields(base)}
+    return sorted(fields(kind), key=lambda field: field.name in inherited)
 
 
 @dataclass(frozen=True)

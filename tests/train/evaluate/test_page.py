@@ -1,13 +1,14 @@
 """The page: one file that needs nothing beside itself, whatever the captions say."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from alignset.train.errors import SettingsError
-from alignset.train.evaluate.page import check_page, numbers, write_page
-from alignset.train.evaluate.task_result import Card, Section, TaskResult
+from alignset.train.evaluate.page import Card, Section, TaskResult, check_page, numbers, write_page
+from alignset.train.evaluate.task_table import WordsSettings
 from tests.support.train_shards import encoded
 
 RESULT = {
@@ -26,14 +27,14 @@ def test_hostile_captions_are_text(tmp_path: Path):
     lines = ("<script>alert(1)</script>", "x" * 5000, "\ud800")
     outcome = TaskResult(
         {},
-        [Section("<b>", [Card(1, lines, False), Card(-1, ("a",))])],
+        [Section("<b>", [Card(hashlib.sha256(image).digest(), lines, False), Card(b"", ("a",))])],
         lambda: [
             b"no image, and nobody asks for it",
             image,
         ],
     )
     page = tmp_path / "page.html"
-    write_page(str(page), RESULT, outcome)
+    write_page(WordsSettings(model="m", data="d", page=str(page)), RESULT, outcome)
     html = page.read_text()
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
