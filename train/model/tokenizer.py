@@ -125,7 +125,11 @@ def _most_frequent(words: Words) -> Words:
 
 def repeated_words(words: Mapping[str, float]) -> Iterator[str]:
     """Texts that have each word as often as it was counted; what is left of a count goes to the
-    next word, so that no language's rare words are rounded away or up."""
+    next word, so that no language's rare words are rounded away or up.
+
+    >>> [*repeated_words({"a": 1.5, "b": 1.5})]
+    ['a ', 'b b ']
+    """
     total = 0.0
     for word, count in words.items():
         before, total = int(total), total + count

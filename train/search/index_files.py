@@ -163,7 +163,11 @@ def damaged(path: Path, error: Exception) -> TrainingError:
 
 
 def factory_for(rows: int) -> str:
-    """faiss's name of the index that so many rows get."""
+    """faiss's name of the index that so many rows get.
+
+    >>> factory_for(50_000), factory_for(1_000_000)
+    ('SQfp16', 'IVF4096,SQfp16')
+    """
     if rows <= EXACT_ROWS:
         return "SQfp16"
     cells = min(1 << round(math.log2(4 * math.sqrt(rows))), max(1, rows // _ROWS_A_CELL))

@@ -1,7 +1,10 @@
 """An index that is searched, queries, and what they find.
 
-A query is terms with weights, which add up to one vector, and filters of the rows. Texts and
-vectors of an index are in memory; a thumbnail is read from the file when it is shown.
+1. The vectors of a query's terms are added up by their weights (`query_vector`).
+2. faiss finds the nearest rows that their datasets still have, and that pass the filters.
+3. Rows that show the same image are folded into the nearest one (`find_results`).
+
+Texts and vectors of an index are in memory; a thumbnail is read from the file when it is shown.
 """
 
 from __future__ import annotations

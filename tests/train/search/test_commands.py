@@ -86,8 +86,8 @@ def test_what_is_left_out_is_told_of(
     flags = ["--model=colours", f"--data={data}", f"--index={tmp_path / 'index'}"]
     assert main(["index", *flags, "--batch_size=5"]) == 0
     printed = capsys.readouterr()
-    told = [line.partition(" [")[0] for line in printed.err.splitlines()[0].split("\r")]
-    assert told[1:] == [f"{n} samples" for n in (0, 5, 9)]  # where there is no terminal
+    told = [part.partition(" [")[0] for part in printed.err.split("\r")]
+    assert told[1:4] == [f"{n} samples" for n in (0, 5, 9)]  # where there is no terminal
     assert json.loads(printed.out) == {
         "index": str(tmp_path / "index"),
         "rows": 8,

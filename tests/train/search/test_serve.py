@@ -177,7 +177,7 @@ def test_what_the_paths_answer_with(site: str) -> None:
     last = answer(f"{site}/api/search?text=red&limit=100&offset=90")[1]
     assert last["next_offset"] is None
     # Terms of all kinds with their weights, and filters.
-    link = "text=red&text_weight=1&text=blue+%26+pink&text_weight=-0.5&key=red/0.jpg&key_weight=2"
+    link = "text=red&text_weight=1&text=blue+%26+pink&text_weight=-0.5&key=red/0&key_weight=2"
     told = answer(f"{site}/api/search?{link}&caption=number+3&min_side=81&fold=false&limit=3")[1]
     assert told["results"][0]["caption"] == "a red picture, number 3"
     assert len(told["results"]) == 3
