@@ -8,12 +8,12 @@ from typing import Any
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.examine import Image, Unusable, examine
 from alignset.transforms.images.resize_settings import ResizeSettings
-from alignset.transforms.rules.catalogue import RunRules
+from alignset.transforms.rules.rule_settings import RuleSettings
 from alignset.transforms.shards.shard_images import ShardImages
 from alignset.transforms.shards.shard_settings import ShardSettings
 
 
-def empty_images(folder: Path, size: int, rules: RunRules, **settings: Any) -> ShardImages:
+def empty_images(folder: Path, size: int, rules: RuleSettings, **settings: Any) -> ShardImages:
     how = {"fetch": FetchSettings(), "resize": ResizeSettings(), **settings}
     return ShardImages(size, ShardSettings(rules, **how), folder)
 
@@ -21,7 +21,7 @@ def empty_images(folder: Path, size: int, rules: RunRules, **settings: Any) -> S
 def images_of(
     folder: Path,
     bodies: Iterable[bytes],
-    rules: RunRules,
+    rules: RuleSettings,
     looks: list[Image | Unusable] | None = None,
     **settings: Any,
 ) -> ShardImages:

@@ -43,6 +43,12 @@ def key_column(keys: npt.NDArray[np.uint64]) -> pa.StringArray:
     return pa.StringArray.from_buffers(len(keys), pa.py_buffer(ends), pa.py_buffer(digits))
 
 
+def keys_of(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.uint64]:
+    """uint64[n] of keys or perceptual hashes that are written as 16 hex digits; 0 of a null."""
+    digits = pc.fill_null(column, "0" * 16).to_pylist()
+    return np.frombuffer(bytes.fromhex("".join(digits)), ">u8").astype(np.uint64)
+
+
 def with_columns(schema: pa.Schema, columns: Iterable[str | pa.Field]) -> pa.Schema:
     """A schema with further columns behind its own: of the types of their fields; columns that are
     only named have numbers, except languages."""

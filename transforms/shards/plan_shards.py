@@ -15,9 +15,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from alignset.transforms.arrivals.sharing import stored_rows
 from alignset.transforms.columns.hashing import UInt64s
 from alignset.transforms.pairs.urls import url_hashes
-from alignset.transforms.shards.shard_pairs import stored_rows
 from alignset.transforms.shards.shard_places import HOLDOUT, shard_name
 from alignset.transforms.storage.blocks import BUCKET, Blocks, Bucket, unpack
 from alignset.transforms.storage.files import write_atomically

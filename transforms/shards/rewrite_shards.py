@@ -20,9 +20,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from msgspec import UNSET
 
+from alignset.transforms.arrivals.stated_opt_outs import reported_opt_outs
 from alignset.transforms.columns.hashing import UInt64s
 from alignset.transforms.columns.rejects import (
     REJECTED,
+    keys_of,
     rejected_rows,
     with_columns,
     without_contents,
@@ -30,11 +32,10 @@ from alignset.transforms.columns.rejects import (
 from alignset.transforms.rules.catalogue import STEP_OF_TAKEDOWNS, STEPS_OF_COPIES
 from alignset.transforms.rules.given import OPTED_OUT, TAKEN_DOWN
 from alignset.transforms.shards.leaving_pairs import Leaving, may_be_taken, name_of, read_leaving
-from alignset.transforms.shards.listed_pairs import keys_of, stored_images
+from alignset.transforms.shards.listed_pairs import stored_images
 from alignset.transforms.shards.shard_files import LOOK_SCHEMA, SHARD_SCHEMA, TarWriter
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.shards.shard_stats import ShardStats, shard_stats
-from alignset.transforms.shards.stated_opt_outs import reported_opt_outs
 from alignset.transforms.storage.documents import read_document
 from alignset.transforms.storage.files import (
     exists,
@@ -114,8 +115,7 @@ def rewrite_shard(
         size=old.bytes_downloaded,
         sha256=sha256,
     )
-    opted_out = reported_opt_outs(rest.select(["opted_out"]).to_pylist())
-    stats = replace(stats, opted_out=opted_out or UNSET)
+    stats = replace(stats, opted_out=reported_opt_outs(rest["opted_out"]) or UNSET)
     write_atomically(places.stats(shard), lambda sink: sink.write(stats.encode()))
 
 

@@ -30,7 +30,7 @@ from alignset.transforms.fetching.body_memory import TakenBytes
 from alignset.transforms.fetching.fetch import Fetched, fetch_all
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.examine import Image, Unusable, examine
-from alignset.transforms.rules.catalogue import RunRules
+from alignset.transforms.rules.rule_settings import RuleSettings
 from alignset.transforms.safety.model_files import describe_model
 from alignset.transforms.shards import arrivals as arrivals_module
 from alignset.transforms.shards.arrivals import Arrivals, blocked_by
@@ -71,7 +71,7 @@ def judged(
     index: EvaluationIndex | None,
     folder: Path,
     size: int | None = None,
-    rules: RunRules = RULES,
+    rules: RuleSettings = RULES,
 ) -> tuple[ShardImages, dict[str, pa.Array]]:
     images = empty_images(folder, len(list(bodies)) if size is None else size, rules)
     with Arrivals(images, index, lambda done: None) as arrivals:

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image as PillowImage
 
 from alignset.transforms.images.examine import Image, examine
-from alignset.transforms.rules.catalogue import RunRules
 from alignset.transforms.rules.rule import Rows
+from alignset.transforms.rules.rule_settings import RuleSettings
 from alignset.transforms.safety.model_files import ModelInput, UnsafeModel, describe_model
 from alignset.transforms.shards import score_images
 from alignset.transforms.shards.score_images import ImageScores
@@ -113,7 +113,7 @@ def test_memory_of_what_rules_of_users_see_is_bounded(
         return np.array(widths), np.zeros(size, np.bool_)
 
     limit = SimpleNamespace(name="max_wide", measure=SimpleNamespace(column="wide"))
-    monkeypatch.setattr(RunRules, "computing", lambda self, stage: [limit])
+    monkeypatch.setattr(RuleSettings, "computing", lambda self, stage: [limit])
     monkeypatch.setattr(score_images, "computed", computed)
     monkeypatch.setattr(score_images, "MOST_SHOWN", 6_000_000)
     images = images_of(tmp_path, bodies, run_rules())

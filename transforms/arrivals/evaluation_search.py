@@ -9,11 +9,11 @@ from threading import Lock
 import numpy as np
 import numpy.typing as npt
 
-from alignset.transforms.decontamination.copy_index import Nearest
+from alignset.transforms.arrivals.images import Images
 from alignset.transforms.decontamination.copy_planes import image_planes
 from alignset.transforms.decontamination.evaluation_index import EvaluationIndex
 from alignset.transforms.images.examine import Image
-from alignset.transforms.rules.catalogue import RunRules
+from alignset.transforms.rules.rule_settings import RuleSettings
 from alignset.transforms.rules.verdicts import fit, size_rows
 
 # Searched for together, which costs half of what one at a time costs; their thumbnails are 2 MiB.
@@ -28,13 +28,12 @@ class EvaluationSearch:
 
     Args:
       index: None finds none.
-      size: how many images the shard has.
+      images: of the shard, whose column `nearest` is filled.
       rules: sizes are judged here.
     """
 
-    def __init__(self, index: EvaluationIndex | None, size: int, rules: RunRules) -> None:
-        self.nearest: list[Nearest | None] = [None] * size
-        self.index, self._rules = index, rules
+    def __init__(self, index: EvaluationIndex | None, images: Images, rules: RuleSettings) -> None:
+        self.index, self._images, self._rules = index, images, rules
         self._lock = Lock()
         self._rows: list[int] = []
         self._planes: list[Planes] = []
@@ -47,8 +46,8 @@ class EvaluationSearch:
         """
         if self.index is None or not images:
             return
-        widths, heights = zip(*((of.width, of.height) for of in images.values()), strict=True)
-        fitting = list(compress(images, fit(self._rules, size_rows(widths, heights))))
+        sizes = zip(*((image.width, image.height) for image in images.values()), strict=True)
+        fitting = list(compress(images, fit(self._rules, size_rows(*sizes))))
         planes = image_planes([images[row] for row in fitting])
         with self._lock:
             self._rows += fitting
@@ -58,10 +57,10 @@ class EvaluationSearch:
             self.finish()
 
     def finish(self) -> None:
-        """Searches for those that wait; at the end `nearest` is whole."""
+        """Searches for those that wait."""
         with self._lock:
             rows, planes = self._rows, self._planes
             self._rows, self._planes = [], []
         if self.index is not None and rows:
             for row, nearest in zip(rows, self.index.nearest(np.concatenate(planes)), strict=True):
-                self.nearest[row] = nearest
+                self._images.note(row, nearest=nearest)
