@@ -187,8 +187,8 @@ def _variants(given_flags: GivenFlags, settings: Settings) -> list[Variant]:
     for name in (n for n, of in DECLARED.items() if of.metadata.get("several") and n in flags):
         parts = str(flags[name]).split(",")
         for part in parts:
-            others = ",".join(other for other in parts if other != part)
-            without.append((f"{name}={part}", name, others))
+            remaining = ",".join(other for other in parts if other != part)
+            without.append((f"{name}={part}", name, remaining))
     all_rules = flags | _BARE, limit
     variants = [
         Variant("raw", "every pair of the pool"),

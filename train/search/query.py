@@ -447,8 +447,8 @@ def table(results: Sequence[Result], columns: int) -> list[str]:
         more = f" (and {result['folded']} like it)" if result["folded"] else ""
         url = f" <{result['url']}>" if result["url"] else ""
         key, text = (
-            "".join(" " if c.isspace() else c for c in of if c.isspace() or c.isprintable())
-            for of in (result["key"], f"{result['caption']}{more}{url}")
+            "".join(" " if c.isspace() else c for c in text if c.isspace() or c.isprintable())
+            for text in (result["key"], f"{result['caption']}{more}{url}")
         )
         line = f"{rank:>4} {result['score']:>6.3f}  {key:<16}  {size:<11} {text}"
         lines.append(line if len(line) <= columns else line[: columns - 1] + "…")
