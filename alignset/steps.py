@@ -130,7 +130,11 @@ class FindCopies(beam.PTransform):
         super().__init__()
         eval_flags = {"eval_images": eval_images, "eval_index": eval_index}
         self._settings = _settings_of(
-            "FindCopies", _taking(IMAGES, "eval_images"), flags, eval_index, **eval_flags
+            "FindCopies",
+            _taking(IMAGES, "eval_images") - {*eval_flags},
+            flags,
+            eval_index,
+            **eval_flags,
         )
         self._evaluation = find_evaluation(self._settings.eval_images, self._settings.eval_index)
 

@@ -91,11 +91,13 @@ def similarity_file(model: str) -> RuleFile:
         raise UsageError(f"--score_model: {error}") from error
 
 
-# What rules read beside columns: `Rows` has a name once.
+# What rules read beside columns, and columns of shards under way: each name stands once.
 INTERNAL_ROWS = frozenset(
     (
         *("text", "pixels", "word_count", "text_hash", "url_hash", "foreign", "corpus"),
         *("has_ngram_outside", "is_beyond_concepts", "own_language_score", "shorter", "longer"),
+        *("image", "file", "planes", "nearest", "response", "digest", "input_hash", "is_stored"),
+        "failed_rule",
     )
 )
 

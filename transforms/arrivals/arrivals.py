@@ -5,16 +5,17 @@ images, and scored."""
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from alignset.transforms.arrivals.evaluation_search import EvaluationSearch
 from alignset.transforms.arrivals.image_looks import planes_of
 from alignset.transforms.arrivals.images import Images
 from alignset.transforms.arrivals.score_images import ImageScores
 from alignset.transforms.arrivals.shard_settings import ShardSettings
-from alignset.transforms.arrivals.stated_opt_outs import stated_values
 from alignset.transforms.blocklists import kinds as k
 from alignset.transforms.blocklists.blocklists import Blocklists
 from alignset.transforms.columns.pair_columns import OPT_OUTS
@@ -22,13 +23,19 @@ from alignset.transforms.decontamination.evaluation_index import EvaluationIndex
 from alignset.transforms.fetching.body_memory import TakenBytes
 from alignset.transforms.fetching.fetch import Fetched
 from alignset.transforms.images.decode import turn_of
-from alignset.transforms.images.examine import Image, Unusable, examine
+from alignset.transforms.images.examine import CRASHED_DECODER, Image, Unusable, examine
 from alignset.transforms.images.file_formats import FileLook
+from alignset.transforms.images.resize_settings import ResizeSettings
+from alignset.transforms.images.try_decoders import crashes
+from alignset.transforms.opt_outs.file_opt_outs import file_opt_outs
+from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from alignset.transforms.rules import given
 from alignset.transforms.rules.verdicts import fit, size_rows
-from alignset.transforms.workers.threads import THREADS, Jobs, SharedThreads
+from alignset.transforms.workers.limited_process import CHECKED
+from alignset.transforms.workers.threads import THREADS, Jobs, SharedThreads, in_threads
 from alignset.transforms.workers.unexpected import tell_once
 
+LOG = logging.getLogger("alignset")
 # Given to a thread together: to hand over costs 50 us. Large ones go alone, for the memory.
 IMAGES_AT_ONCE, BYTES_AT_ONCE = 8, 1 << 20
 _LOOKING = SharedThreads()
@@ -50,7 +57,7 @@ def take_in(
       count: called with the number of images that are done or failed.
     """
     scores = ImageScores(images, settings.rules, settings.unsafe_model, count)
-    search = EvaluationSearch(evaluation, images, settings.rules)
+    search = EvaluationSearch(evaluation, images)
     look, jobs = _Look(images, settings, scores, search), Jobs(_LOOKING, 2 * THREADS)
     with TakenBytes() as unseen_bytes:
 
@@ -88,6 +95,29 @@ def take_in(
             scores.cancel()
 
 
+def screened(
+    bodies: Iterable[Fetched], urls: Sequence[str], resize: ResizeSettings
+) -> Iterator[Fetched]:
+    """Yields the images of a shard that was under way when a worker died: each is decoded in a
+    child process first. One that crashes its decoder has the detail CRASHED_DECODER, and must not
+    be decoded.
+
+    Args:
+      urls: of the images, for the log.
+    """
+
+    def look(arrival: Fetched) -> Fetched:
+        if arrival.body is None or not crashes(arrival.body, resize):
+            return arrival
+        LOG.warning("a decoder crashes at %s: please report it", urls[arrival.index])
+        return replace(arrival, detail=CRASHED_DECODER)
+
+    try:
+        yield from in_threads(look, bodies)
+    finally:
+        CHECKED.end_idle()
+
+
 @dataclass(frozen=True)
 class _Look:
     """What a thread does with the images that came."""
@@ -107,7 +137,7 @@ class _Look:
             self.images.note(arrival.index, **values)
             if opt_out:
                 self.images.drop(arrival.index, given.OPTED_OUT, opt_out)
-            elif image := self._examined(arrival, look, fits=fits):
+            elif (image := self._examined(arrival, look, fits=fits)) and fits:
                 images[arrival.index] = image
         self.search.add(images)
 
@@ -187,3 +217,28 @@ def blocked_by(lists: Blocklists, body: bytes, sha256: bytes, image: Image) -> s
     except Exception as error:  # an image that was decoded before
         tell_once("comparing an image with a blocklist", error)
         return None
+
+
+def stated_values(
+    arrival: Fetched, look: FileLook, settings: OptOutSettings
+) -> tuple[str | None, dict[str, Any]]:
+    """The detail by which an image that came is dropped, None where it is not; and its values in
+    the columns of what is stated."""
+    statements, response = file_opt_outs(look, settings), None
+    if arrival.answer:
+        response = arrival.answer._asdict()
+        response |= {"final_url": response["url"], "date": int(1000 * response["came_at"])}
+    opt_outs = arrival.opted_out + statements.opt_outs
+    is_rejected = bool(opt_outs) and settings.rejects
+    return opt_outs[0] if is_rejected else None, {
+        "opted_out": None if is_rejected else joined_opt_outs(opt_outs),
+        "web_statement": statements.web_statement,
+        "usage_terms": statements.usage_terms,
+        "response": response,
+    }
+
+
+def joined_opt_outs(details: Iterable[str]) -> str | None:
+    """Details in their order, each once, comma-separated; None where there are none."""
+    present = set(details)
+    return ",".join(detail for detail in OPT_OUTS if detail in present) or None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import compress
 from threading import Lock
 
 import numpy as np
@@ -13,8 +12,6 @@ from alignset.transforms.arrivals.images import Images
 from alignset.transforms.decontamination.copy_planes import image_planes
 from alignset.transforms.decontamination.evaluation_index import EvaluationIndex
 from alignset.transforms.images.examine import Image
-from alignset.transforms.rules.rule_settings import RuleSettings
-from alignset.transforms.rules.verdicts import fit, size_rows
 
 # Searched for together, which costs half of what one at a time costs; their thumbnails are 2 MiB.
 _SEARCHED_AT_ONCE = 256
@@ -24,16 +21,13 @@ Planes = npt.NDArray[np.uint8]  # [n, 2, 64, 64]
 class EvaluationSearch:
     """Finds the nearest evaluation image of images that come in any order, on any thread.
 
-    An image that is too small or too long is not searched for.
-
     Args:
       index: None finds none.
       images: of the shard, whose column `nearest` is filled.
-      rules: sizes are judged here.
     """
 
-    def __init__(self, index: EvaluationIndex | None, images: Images, rules: RuleSettings) -> None:
-        self.index, self._images, self._rules = index, images, rules
+    def __init__(self, index: EvaluationIndex | None, images: Images) -> None:
+        self.index, self._images = index, images
         self._lock = Lock()
         self._rows: list[int] = []
         self._planes: list[Planes] = []
@@ -46,11 +40,9 @@ class EvaluationSearch:
         """
         if self.index is None or not images:
             return
-        sizes = zip(*((image.width, image.height) for image in images.values()), strict=True)
-        fitting = list(compress(images, fit(self._rules, size_rows(*sizes))))
-        planes = image_planes([images[row] for row in fitting])
+        planes = image_planes([*images.values()])
         with self._lock:
-            self._rows += fitting
+            self._rows += images
             self._planes.append(planes)
             is_full = len(self._rows) >= _SEARCHED_AT_ONCE
         if is_full:

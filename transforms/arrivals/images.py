@@ -13,7 +13,7 @@ import pyarrow as pa
 from alignset.transforms.images.examine import Image
 from alignset.transforms.images.resize import plain_form
 
-Place = tuple[int, int]  # where bytes begin in a spool, and how many there are
+Span = tuple[int, int]  # where bytes begin in a spool, and how many there are
 
 # One row a kept pair whose image was fetched. Apart from the shard's other files: its times differ
 # from run to run.
@@ -61,17 +61,17 @@ class Spool:
         self._size = 0
         self._lock = Lock()
 
-    def put(self, body: bytes) -> Place:
-        """Appends bytes; returns their place, to be given to `get`. For all threads."""
+    def put(self, body: bytes) -> Span:
+        """Appends bytes; returns their span, to be given to `get`. For all threads."""
         with self._lock:
             self._file.write(body)
             self._size += len(body)
             return self._size - len(body), len(body)
 
-    def get(self, place: Place) -> bytes:
-        """The bytes at a place."""
+    def get(self, span: Span) -> bytes:
+        """The bytes of a span."""
         self._file.flush()
-        return os.pread(self._file.fileno(), place[1], place[0])  # `put` goes on where it was
+        return os.pread(self._file.fileno(), span[1], span[0])  # `put` goes on where it was
 
     def close(self) -> None:
         self._file.close()
@@ -120,7 +120,3 @@ class Images:
     def stored_file(self, row: int) -> tuple[bytes, Image]:
         """A file that was put aside, and what `examine` said of it."""
         return self.spool.get(self["file"][row]), self["image"][row]
-
-    def table(self) -> pa.Table:
-        """All columns but objects, m rows."""
-        return pa.table({name: pa.array(self[name], kind) for name, kind in self.types.items()})

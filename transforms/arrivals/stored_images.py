@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from alignset.transforms.arrivals.images import COLUMNS, RESPONSES
 from alignset.transforms.columns.pair_columns import SOURCE_LICENSE
+from alignset.transforms.columns.rejects import with_values
 from alignset.transforms.fetching.orders import Fetched
 from alignset.transforms.storage.broken_files import BrokenInputError, broken_file
 from alignset.transforms.storage.files import exists, open_to_read
@@ -91,14 +92,13 @@ def with_stored_evidence(pairs: pa.Table) -> pa.Table:
             if row := rows.get(identities[pair]):
                 for name in columns:
                     columns[name][pair] = row[name]
+    filled = {}
     for name, values in columns.items():
-        evidence = pa.array(values, COLUMNS.get(name, pa.string()))
+        filled[name] = pa.array(values, COLUMNS.get(name, pa.string()))
         if name in pairs.column_names:
             known = pairs[name].combine_chunks()
-            evidence = pc.if_else(known.is_valid(), known, evidence)
-            pairs = pairs.drop_columns([name])
-        pairs = pairs.append_column(name, evidence)
-    return pairs
+            filled[name] = pc.if_else(known.is_valid(), known, filled[name])
+    return with_values(pairs, filled)
 
 
 def _rows_beside(

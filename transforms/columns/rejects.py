@@ -60,6 +60,12 @@ def with_columns(schema: pa.Schema, columns: Iterable[str | pa.Field]) -> pa.Sch
     return schema
 
 
+def with_values(table: pa.Table, columns: Mapping[str, pa.Array | pa.ChunkedArray]) -> pa.Table:
+    """A table with some columns, in place of those that have their names."""
+    there = dict(zip(table.column_names, table.columns, strict=True))
+    return pa.table(there | dict(columns)).combine_chunks()
+
+
 def pages_of(rows: pa.RecordBatch) -> pa.StringArray:
     """The column `page_url`, string[n]; null where the source knows no page."""
     if PAGE_URL in rows.schema.names:

@@ -5,7 +5,7 @@ A shard is one table of its pairs, to which each step adds columns:
 1. `listed`: what pairs say alone gives the first `reason` and `detail`: blocklists, bad hashes.
 2. `take_in`: the images of the others come, one for all pairs with its URL, and fill their columns.
 3. `with_images`: pairs get the columns of their images, and what keeps them out.
-4. The rules compare the measures with their thresholds.
+4. `judge`: the rules compare the measures with their thresholds.
 5. `judge_custom`: rules of users see the pictures and texts of what is left.
 6. The files are selections of the columns: tar, sidecar and responses of pairs without a reason,
    `rejected/` of those with one.
@@ -21,9 +21,8 @@ from threading import Event
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from msgspec import UNSET
 
-from alignset.transforms.arrivals.arrivals import take_in
+from alignset.transforms.arrivals.arrivals import joined_opt_outs, screened, take_in
 from alignset.transforms.arrivals.images import Images
 from alignset.transforms.arrivals.score_images import MOST_SHOWN
 from alignset.transforms.arrivals.shard_settings import ShardSettings
@@ -34,15 +33,14 @@ from alignset.transforms.arrivals.sharing import (
     shared_images,
     stored_rows,
 )
-from alignset.transforms.arrivals.stated_opt_outs import joined_opt_outs, reported_opt_outs
 from alignset.transforms.arrivals.stored_images import stored_bodies, with_stored_evidence
-from alignset.transforms.arrivals.suspect_images import screened
 from alignset.transforms.columns.carried import carried_columns
 from alignset.transforms.columns.pair_columns import SOURCE_OPTED_OUT
 from alignset.transforms.columns.rejects import (
     REJECTED,
     rejected_rows,
     with_columns,
+    with_values,
     without_contents,
 )
 from alignset.transforms.decontamination.evaluation_index import EvaluationIndex
@@ -108,16 +106,13 @@ def build_shard(
     sharing = shared_images(pairs, pairs["reason"].is_null().to_numpy(zero_copy_only=False))
     asked = pairs.take(pa.array(sharing.rows))
     images = Images(len(asked), folder, rules.computed_columns)
-    share = len(pairs) / max(1, len(asked))
     bodies = _bodies(asked, settings, nearly_taken)
     if is_suspect:
         bodies = screened(bodies, asked["url"].to_pylist(), settings.resize)
-    take_in(bodies, images, settings, evaluation, lambda done: count(int(done * share)))
-    pairs = with_stored_evidence(with_images(pairs, images, sharing, evaluation, rules))
-    of_images = [limit for limit in limits(rules.catalogue.images) if limit.stage < Stage.PAIR]
-    reasons = first_of(faults(of_images, rule_rows(pairs, rules), rules.numbers))
-    pairs = drop(pairs, reasons.is_valid(), reasons)
-    pairs = judge_custom(pairs, images, rules)
+    count_pairs = lambda done: count(done * len(pairs) // max(1, len(asked)))  # noqa: E731
+    take_in(bodies, images, settings, evaluation, count_pairs)
+    pairs = with_stored_evidence(with_images(pairs, images, sharing, evaluation))
+    pairs = judge_custom(judge(pairs, rules), images, rules)
     unwritable, sha256 = write_samples(pairs, images, settings, folder / TAR, folder / SIDECAR)
     is_unwritable = np.isin(np.arange(len(pairs)), unwritable)
     pairs = drop(pairs, pa.array(is_unwritable), given.UNDECODABLE, "unwritable")
@@ -129,8 +124,12 @@ def build_shard(
     _write_rejects(pairs, images, settings, folder)
     images.spool.close()
     reasons, details = (pairs[name].to_pylist() for name in ("reason", "detail"))
-    stats = shard_stats(number, reasons, details, size=images.bytes_fetched, sha256=sha256)
-    return dataclasses.replace(stats, opted_out=reported_opt_outs(kept["opted_out"]) or UNSET)
+    return shard_stats(
+        *(number, reasons, details),
+        size=images.bytes_fetched,
+        sha256=sha256,
+        opted_out=kept["opted_out"].to_pylist(),
+    )
 
 
 def listed(pairs: pa.Table, settings: ShardSettings) -> pa.Table:
@@ -140,9 +139,7 @@ def listed(pairs: pa.Table, settings: ShardSettings) -> pa.Table:
     lists = settings.blocklists.of_pairs(urls, texts, pairs["key"].to_numpy())
     hashes = input_hashes(pairs, settings.rules.verified)
     none = pa.nulls(len(pairs), pa.string())
-    columns = {"reason": none, "detail": none, "input_hash": hashes}
-    for name, column in columns.items():
-        pairs = pairs.append_column(name, column)
+    pairs = with_values(pairs, {"reason": none, "detail": none, "input_hash": hashes})
     pairs = drop(pairs, lists.is_valid(), given.BLOCKED, lists)
     return drop(pairs, bad_hashes(hashes, settings.rules.verified), given.HASH_MISMATCH, BAD_HASH)
 
@@ -163,26 +160,25 @@ def drop(
     ['blocked', 'too_small', None]
     """
     which = pc.and_(pc.fill_null(which, False), pairs["reason"].is_null())
-    for name, values in (("reason", reasons), ("detail", details)):
+    new = {"reason": reasons, "detail": details}
+    for name, values in new.items():
         if not isinstance(values, pa.Array):
             values = pa.scalar(values, pa.string())
-        at = pairs.schema.get_field_index(name)
-        pairs = pairs.set_column(at, name, pc.if_else(which, values, pairs[name]))
-    return pairs.combine_chunks()
+        new[name] = pc.if_else(which, values, pairs[name])
+    return with_values(pairs, new)
 
 
 def _bodies(pairs: pa.Table, settings: ShardSettings, nearly_taken: Event) -> Iterator[Fetched]:
-    fetch, is_stored = settings.fetch, stored_rows(pairs)
-    for mask in (is_stored, ~is_stored):
-        rows = np.flatnonzero(mask)
+    how, is_stored = (settings.fetch, nearly_taken, settings.blocklists.of_url), stored_rows(pairs)
+    for rows in filter(len, (np.flatnonzero(is_stored), np.flatnonzero(~is_stored))):
         part = pairs.take(pa.array(rows))
-        if mask is is_stored:
-            bodies = stored_bodies(part, fetch.max_image_bytes) if len(rows) else ()
+        if is_stored[rows[0]]:
+            bodies = stored_bodies(part, settings.fetch.max_image_bytes)
         else:
-            how = fetch, nearly_taken, settings.blocklists.of_url
             bodies = fetch_all(part["url"].to_pylist(), *how)
         for arrival in bodies:
             yield dataclasses.replace(arrival, index=int(rows[arrival.index]))
+    nearly_taken.set()
 
 
 def with_images(
@@ -190,7 +186,6 @@ def with_images(
     images: Images,
     sharing: SharedImages,
     evaluation: EvaluationIndex | None,
-    rules: RuleSettings,
 ) -> pa.Table:
     """Pairs with the columns of their images, null where there is none, and `image`, its row; a
     column that came with the pairs stays. Those are dropped whose image was dropped, or is not the
@@ -198,28 +193,29 @@ def with_images(
 
     An image that is stored may be resized, and is compared with no hash.
     """
-    found = images.table()
-    for name, column in (evaluation.columns(images["nearest"]) if evaluation else {}).items():
-        found = found.append_column(name, column)
-    stored = pa.array(stored_rows(pairs)[sharing.rows])
-    found = found.append_column("is_stored", stored).take(sharing.of_pairs).combine_chunks()
-    why = {name: found[name].combine_chunks() for name in ("reason", "detail")}
-    for name in found.column_names:
-        if name not in pairs.column_names:
-            pairs = pairs.append_column(name, found[name])
-    pairs = pairs.append_column("image", sharing.of_pairs).combine_chunks()
+    columns = {name: pa.array(images[name], kind) for name, kind in images.types.items()}
+    columns |= evaluation.columns(images["nearest"]) if evaluation is not None else {}
+    columns["is_stored"] = pa.array(stored_rows(pairs)[sharing.rows])
+    columns = {name: column.take(sharing.of_pairs) for name, column in columns.items()}
+    reasons, details = columns.pop("reason"), columns.pop("detail")
+    named = {name: column for name, column in columns.items() if name not in pairs.column_names}
+    pairs = with_values(pairs, named | {"image": sharing.of_pairs})
     if SOURCE_OPTED_OUT in pairs.column_names:
-        both = (pairs[name].to_pylist() for name in (SOURCE_OPTED_OUT, "opted_out"))
-        opted_out = [",".join(filter(None, details)) for details in zip(*both, strict=True)]
-        values = [joined_opt_outs(details.split(",")) for details in opted_out]
-        at = pairs.schema.get_field_index("opted_out")
-        pairs = pairs.set_column(at, "opted_out", pa.array(values, pa.string()))
-    is_blocked = pc.equal(why["reason"], given.BLOCKED)
-    pairs = drop(pairs, is_blocked, why["reason"], why["detail"])
-    differs = pc.not_equal(found["digest"], pairs["input_hash"])
-    differs = pc.and_(differs, pc.invert(found["is_stored"])).combine_chunks()
-    pairs = drop(pairs, differs, given.HASH_MISMATCH)
-    return drop(pairs, why["reason"].is_valid(), why["reason"], why["detail"])
+        both = pairs[SOURCE_OPTED_OUT], pairs["opted_out"]
+        texts = pc.binary_join_element_wise(*both, ",", null_handling="skip").to_pylist()
+        opted_out = [joined_opt_outs(text.split(",")) for text in texts]
+        pairs = with_values(pairs, {"opted_out": pa.array(opted_out, pa.string())})
+    pairs = drop(pairs, pc.equal(reasons, given.BLOCKED), reasons, details)
+    differs = pc.not_equal(pairs["digest"], pairs["input_hash"])
+    pairs = drop(pairs, pc.and_not(differs, pairs["is_stored"]), given.HASH_MISMATCH)
+    return drop(pairs, reasons.is_valid(), reasons, details)
+
+
+def judge(pairs: pa.Table, rules: RuleSettings) -> pa.Table:
+    """Drops the pairs that rules of images drop, each for the first of them."""
+    entries = [limit for limit in limits(rules.catalogue.images) if limit.stage < Stage.PAIR]
+    reasons = first_of(faults(entries, rule_rows(pairs, rules), rules.numbers))
+    return drop(pairs, reasons.is_valid(), reasons)
 
 
 def judge_custom(pairs: pa.Table, images: Images, rules: RuleSettings) -> pa.Table:
@@ -257,13 +253,11 @@ def judge_custom(pairs: pa.Table, images: Images, rules: RuleSettings) -> pa.Tab
         if len(part) == _PICTURES_AT_ONCE or size >= MOST_SHOWN:
             measure(part, pictures)
             part, pictures, size = [], [], 0
-    measure(part, pictures)
+    if part:
+        measure(part, pictures)
     rows[given.RULE_FAILED] = np.array([name is not None for name in failed_rule], np.bool_)
     columns = {name: pa.array(rows[name], from_pandas=True) for name in rules.computed_columns}
-    for name, column in columns.items():
-        if name in pairs.column_names:
-            pairs = pairs.drop_columns([name])
-        pairs = pairs.append_column(name, column)
+    pairs = with_values(pairs, columns)
     entries = [*pair_rules, given.OF_FAILED_IMAGE_RULES]
     reasons = first_of(faults(entries, rows, rules.numbers))
     is_failed = pc.equal(reasons, given.RULE_FAILED)

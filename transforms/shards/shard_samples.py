@@ -12,11 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from alignset.transforms.arrivals.image_looks import LOOK, look_columns, looks_of, stored_planes
-from alignset.transforms.arrivals.images import RESPONSES, Images, Place, Spool
+from alignset.transforms.arrivals.images import RESPONSES, Images, Span, Spool
 from alignset.transforms.arrivals.shard_settings import ShardSettings
 from alignset.transforms.columns.carried import carried_columns, json_values
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS, SOURCE_LICENSE
-from alignset.transforms.columns.rejects import key_column, with_columns
+from alignset.transforms.columns.rejects import key_column, with_columns, with_values
 from alignset.transforms.images.decode import turn_of
 from alignset.transforms.images.examine import Image
 from alignset.transforms.images.resize import Encoder
@@ -64,9 +64,8 @@ def write_samples(
         tar.unlink()
         return kept_rows[unwritable].tolist(), None
     table = table.take(pa.array(np.delete(np.arange(len(kept)), unwritable)))
-    for name, column in zip(("width", "height"), zip(*sizes, strict=True), strict=True):
-        at = table.schema.get_field_index(name)
-        table = table.set_column(at, table.schema.field(name), pa.array(column, pa.int32()))
+    widths, heights = (pa.array(column, pa.int32()) for column in zip(*sizes, strict=True))
+    table = with_values(table, {"width": widths, "height": heights})
     pq.write_table(table, sidecar, compression="zstd")
     return kept_rows[unwritable].tolist(), sha256
 
@@ -144,7 +143,7 @@ def encoded_once(
     """
     uses = Counter(images)
     encodings = iter(encode(dict.fromkeys(images)))
-    aside: dict[int, tuple[Encoded, Place] | None] = {}
+    aside: dict[int, tuple[Encoded, Span] | None] = {}
     for image in images:
         if image in aside:
             entry = aside[image]
