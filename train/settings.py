@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import Field, dataclass, fields, is_dataclass, replace
+from functools import partial
 from typing import Any
 
 from alignset.settings import Allowed, Checked, above, between, one_of, setting
@@ -15,6 +16,7 @@ FRACTION = between(0, math.nextafter(1, 0), "at least 0 and below 1")
 SHARE = between(math.ulp(0.0), 1, "larger than 0 and at most 1")
 MOMENTUM = between(math.ulp(0.0), math.nextafter(1, 0), "larger than 0 and below 1")
 HOW_IT_IS_RUN = "how it is run, not what is learned"
+free = partial(setting, decides=False)  # may differ when a run is resumed
 
 
 def choice(*names: str) -> Allowed:
@@ -33,30 +35,22 @@ class RunSettings(Checked):
 
     refusal = SettingsError
 
-    device: str = setting(
+    device: str = free(
         "auto",
         "cpu, cuda, or auto: a GPU where there is one",
-        decides=False,
         allowed=choice("auto", "cpu", "cuda"),
         group=HOW_IT_IS_RUN,
     )
-    decode_threads: int = setting(8, "threads that decode images", decides=False, allowed=COUNT)
-    log_every: int = setting(100, "steps between two reports", decides=False, allowed=COUNT)
-    samples_every: int = setting(
-        1_000,
-        "steps between two looks at what is trained on; 0: none",
-        decides=False,
-        allowed=NOT_NEGATIVE,
+    decode_threads: int = free(8, "threads that decode images", allowed=COUNT)
+    log_every: int = free(100, "steps between two reports", allowed=COUNT)
+    samples_every: int = free(
+        1_000, "steps between two looks at what is trained on; 0: none", allowed=NOT_NEGATIVE
     )
-    trackers: str = setting(
-        "tensorboard",
-        "what gets the run's numbers: tensorboard, your own as module:name; commas",
-        decides=False,
+    trackers: str = free(
+        "tensorboard", "what gets the run's numbers: tensorboard, your own as module:name; commas"
     )
-    checkpoint_every: int = setting(
-        1_000, "steps between two checkpoints", decides=False, allowed=COUNT
-    )
-    keep_checkpoints: int = setting(2, "checkpoints to keep", decides=False, allowed=COUNT)
+    checkpoint_every: int = free(1_000, "steps between two checkpoints", allowed=COUNT)
+    keep_checkpoints: int = free(2, "checkpoints to keep", allowed=COUNT)
 
     def check(self) -> None:
         for name in filter(None, self.trackers.split(",")):
@@ -219,55 +213,47 @@ class Settings(RunSettings):
         10_000, "size of the buffer that the next sample is drawn from", allowed=COUNT
     )
     # How it is run, not what is learned.
-    max_skipped_share: float = setting(
+    max_skipped_share: float = free(
         0.01,
         "share of bad samples, of all or of the first 1,000, beyond which the run ends",
-        decides=False,
         allowed=FRACTION,
         group=HOW_IT_IS_RUN,
     )
-    max_skipped_steps: int = setting(
+    max_skipped_steps: int = free(
         20,
         "steps left out because their loss or gradient was not finite, beyond which the run ends",
-        decides=False,
         allowed=NOT_NEGATIVE,
     )
-    check_memory: bool = setting(
-        True, "refuse, before it starts, a run whose step does not fit into memory", decides=False
+    check_memory: bool = free(
+        True, "refuse, before it starts, a run whose step does not fit into memory"
     )
-    compile: bool = setting(False, "have torch.compile make the step faster", decides=False)
-    checkpoint_activations: bool = setting(
-        False, "compute what lies within a block twice, to take less memory", decides=False
+    compile: bool = free(False, "have torch.compile make the step faster")
+    checkpoint_activations: bool = free(
+        False, "compute what lies within a block twice, to take less memory"
     )
-    cached_images: int = setting(
-        0, "decoded images to keep in memory", decides=False, allowed=NOT_NEGATIVE
-    )
-    validate: str = setting(
+    cached_images: int = free(0, "decoded images to keep in memory", allowed=NOT_NEGATIVE)
+    validate: str = free(
         "",
         "shards that are not trained on, named as --shards has them, without weights: the model is "
         "scored on their pairs while it is trained; empty: none",
-        decides=False,
     )
-    validate_every: int = setting(
+    validate_every: int = free(
         1_000,
         "steps between two validations; the last step has one too",
-        decides=False,
         allowed=COUNT,
         needs="validate",
     )
     # R@1 among 1,000 is what Flickr30K's and MSCOCO's smaller tables have too.
-    validate_pairs: int = setting(
+    validate_pairs: int = free(
         1_000,
         "pairs that are validated on, at most: the first of --validate",
-        decides=False,
         allowed=COUNT,
         needs="validate",
     )
-    validate_classes: str = setting(
+    validate_classes: str = free(
         "",
         "a folder with a subfolder of images for each class, or a table of images and their "
         "classes, which each validation classifies by the classes' names; empty: none",
-        decides=False,
         needs="validate",
     )
 

@@ -107,8 +107,8 @@ def read_plan(argv: Sequence[str], name: str) -> argparse.Namespace:
         epilog="Any other flag is one of alignset curate: its rules are those compared.",
     )
     for flag, metavar, kind, default, about in _FLAGS:
-        of = {"default": default, "required": default is None, "metavar": metavar, "help": about}
-        parser.add_argument(f"--{flag}", type=kind, **of)
+        how = {"default": default, "required": default is None, "metavar": metavar, "help": about}
+        parser.add_argument(f"--{flag}", type=kind, **how)
     plan, words = parser.parse_known_args(list(argv))
     if plan.seeds < 1 or plan.jobs < 0 or plan.recall_at not in (1, 5, 10):
         raise UsageError("--seeds must be >= 1, --jobs >= 0, and --recall_at 1, 5 or 10")
@@ -116,8 +116,8 @@ def read_plan(argv: Sequence[str], name: str) -> argparse.Namespace:
         if why := _REFUSED.get(word.partition("=")[0].removeprefix("--")):
             raise UsageError(f"{word.partition('=')[0]} is of no use here: {why}")
     train = shlex.split(plan.train)
-    if own := _OWN.intersection(word.partition("=")[0] for word in train):
-        raise UsageError(f"--train: {min(own)} is set by alignset ablate: leave it out")
+    if doubled := _OWN.intersection(word.partition("=")[0] for word in train):
+        raise UsageError(f"--train: {min(doubled)} is set by alignset ablate: leave it out")
     pool = plan.output / "pool"
     given_flags = read_flags([f"--input={plan.input}", f"--output={pool}", *words], name)
     images = [given_flags.ours.get("eval_images"), *map("=".join, plan.eval.items())]
@@ -155,9 +155,9 @@ def read_plan(argv: Sequence[str], name: str) -> argparse.Namespace:
 def _pool_flags(given_flags: GivenFlags, command: Command) -> Flags:
     """Flags of the one run that fetches, with every rule off and everything measured. Only that run
     can compare files with the input's hashes."""
-    of_variants = {field.name for field in dataclasses.fields(given_flags.rules)} - {VERIFIED}
-    of_variants.add("duplicates")
-    flags = {name: of for name, of in given_flags.ours.items() if name not in of_variants}
+    varied = {field.name for field in dataclasses.fields(given_flags.rules)} - {VERIFIED}
+    varied.add("duplicates")
+    flags = {name: value for name, value in given_flags.ours.items() if name not in varied}
     flags |= {"score_only": True, "opt_outs": "reject"}
     flags[MIN_EVALUATION_DISTANCE.name] = command.rules.min_evaluation_distance
     if MAX_UNSAFE_SCORE.is_off(command.rules.max_unsafe_score):
@@ -181,19 +181,18 @@ def _variants(given_flags: GivenFlags, command: Command) -> list[Variant]:
     for name in (name for name in SEVERAL if name in flags):
         parts = str(flags[name]).split(",")
         for part in parts:
-            rest = ",".join(other for other in parts if other != part)
-            without.append((f"{name}={part}", name, rest))
-    of_all = flags | _BARE, limit
+            others = ",".join(other for other in parts if other != part)
+            without.append((f"{name}={part}", name, others))
+    all_rules = flags | _BARE, limit
     variants = [
         Variant("raw", "every pair of the pool"),
-        Variant(RANDOM, "a random part of the pool, as large as what all rules keep", *of_all),
-        Variant(ALL, "all rules", *of_all),
+        Variant(RANDOM, "a random part of the pool, as large as what all rules keep", *all_rules),
+        Variant(ALL, "all rules", *all_rules),
     ]
     for rule, name, value in without:
-        others = {of: given for of, given in flags.items() if of not in _WITH.get(name, ())}
-        most = 1.0 if name == MAX_UNSAFE_SCORE.name else limit
-        of = "without-" + "=".join(rule.split("=")[:2])
-        variants.append(
-            Variant(of, f"all rules but --{rule}", {**others, name: value, **_BARE}, most)
-        )
+        kept = {flag: given for flag, given in flags.items() if flag not in _WITH.get(name, ())}
+        kept |= {name: value, **_BARE}
+        title = "without-" + "=".join(rule.split("=")[:2])
+        unsafe = 1.0 if name == MAX_UNSAFE_SCORE.name else limit
+        variants.append(Variant(title, f"all rules but --{rule}", kept, unsafe))
     return [*variants, *BASELINES]

@@ -98,25 +98,21 @@ def weighted_words(
 ) -> dict[str, float]:
     """How often each word is in the texts, in the order of the words; of several languages as if
     each had as many texts as its share to the power 0.5 says."""
-    roots = {name: (counts.get(name) or len(own)) ** SHARE_POWER for name, own in texts.items()}
+    roots = {name: (counts.get(name) or len(few)) ** SHARE_POWER for name, few in texts.items()}
     each = sum(map(len, texts.values())) / (sum(roots.values()) or 1)
     words: dict[str, float] = {}
     for language in sorted(texts):
+        counted: Counter[str] = Counter()
+        for text in texts[language]:
+            normal = tokenizer.normalizer.normalize_str(text)
+            parts = tokenizer.pre_tokenizer.pre_tokenize_str(normal)
+            counted.update(word for word, _ in parts if len(word) <= _LONGEST_WORD)
+            counted = _most_frequent(counted)
         weight = each * roots[language] / max(1, len(texts[language])) if len(texts) > 1 else 1
-        for word, count in _count(texts[language], tokenizer).items():
+        for word, count in counted.items():
             words[word] = words.get(word, 0) + weight * count
         words = _most_frequent(words)
     return dict(sorted(words.items()))
-
-
-def _count(texts: Iterable[str], tokenizer: tokenizers.Tokenizer) -> Counter[str]:
-    words: Counter[str] = Counter()
-    for text in texts:
-        normal = tokenizer.normalizer.normalize_str(text)
-        pieces = tokenizer.pre_tokenizer.pre_tokenize_str(normal)
-        words.update(word for word, _ in pieces if len(word) <= _LONGEST_WORD)
-        words = _most_frequent(words)
-    return words
 
 
 def _most_frequent(words: Words) -> Words:
@@ -179,6 +175,8 @@ def load_tokenizer(
 
 def tokenizer_lack(tokenizer: PreTrainedTokenizerFast, max_tokens: int) -> str:
     """The reason why a model cannot be trained with a tokenizer; empty: none."""
+    if len(tokenizer.get_vocab()) <= len(tokenizer.all_special_tokens):
+        return "holds no tokenizer (tokenizer.json or vocab.txt)"
     if not tokenizer.is_fast:
         return "has no tokenizer.json of a fast tokenizer"
     if tokenizer.pad_token_id is None:

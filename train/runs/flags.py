@@ -152,7 +152,10 @@ def exit_status(command: Callable[[], int], *, stop_message: str = STOPPED) -> i
     except BrokenPipeError:  # whoever reads it, such as head, has read enough
         raise
     except Exception as error:
-        refusal = _refused_by_the_system(error)
+        # The system's message, such as for a full disk: torch hides it behind its own error, and
+        # libraries in Rust give only its number.
+        of_system = (e for e in (error, error.__context__) if isinstance(e, OSError) and e.errno)
+        refusal = next(of_system, error if "(os error " in str(error) else None)
         if refusal is None or os.environ.get("ALIGNSET_LOG_LEVEL") == "DEBUG":
             raise
         print(
@@ -161,15 +164,6 @@ def exit_status(command: Callable[[], int], *, stop_message: str = STOPPED) -> i
             file=sys.stderr,
         )
         return 1
-
-
-def _refused_by_the_system(error: Exception) -> str | None:
-    """The system's message, such as for a full disk: torch hides it behind its own error, and
-    libraries in Rust give only its number."""
-    for cause in (error, error.__context__):
-        if isinstance(cause, OSError) and cause.errno:
-            return str(cause)
-    return str(error) if "(os error " in str(error) else None
 
 
 def local_folder(text: str) -> Path:

@@ -18,7 +18,7 @@ from starlette.datastructures import QueryParams
 from alignset.train.search import serve
 from alignset.train.search.__main__ import main
 from alignset.train.search.index_files import ROWS
-from alignset.train.search.query import Filters, OpenedIndex
+from alignset.train.search.query import OpenedIndex
 from alignset.train.search.serve import parse_query
 from tests.support.colour_search import (
     ColourModel,
@@ -272,5 +272,5 @@ def test_a_link_has_the_terms_in_order_with_their_weights() -> None:
         ("key", "red/0.jpg", 1.0),
         ("picture", "a1", 2.0),
     ]
-    assert query.filters == Filters(host="a.example", min_side=200)
+    assert (query.host, query.caption, query.min_side, query.max_side) == ("a.example", "", 200, 0)
     assert (query.fold, offset, limit) == (False, 24, 24)
