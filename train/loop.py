@@ -61,7 +61,7 @@ def train(
     start, position, skipped = _resume(run, settings, model, optimizer)
     guard = GuardedStep(model, optimizer, settings, skipped=skipped)
     replica = processes.replicate(model)
-    data = TrainingData(sets, settings, rank, count, indexes)
+    data = TrainingData(sets, indexes, settings, rank, count)
     gpu = torch.cuda.current_device() if device.type == "cuda" else None
     prepare = partial(to_inputs, tokenizer=tokenizer, settings=settings, gpu=gpu)
     inputs = ahead(data.batches(position), prepare)  # a thread makes the next micro-batch
@@ -80,6 +80,7 @@ def train(
             optimizer.zero_grad()
             output = step_gradients(replica, islice(inputs, micro_batches), settings, step)
             set_learning_rate(optimizer, step, settings)
+            processes.average_statistics(model)
             guard.step(step)
             model.clamp_temperature()
 
@@ -99,12 +100,7 @@ def train(
             if validates:  # before the checkpoint: what that has is not done again
                 validation.after(step, model)
             if saves or stops:  # where the step was left out, it is as behind the one before
-                if saves:
-                    processes.average_buffers(model)
-                    guard.keep_statistics()
-                # Where a run is only stopped, BatchNorm's statistics don't become all processes':
-                # that would change what is learned behind the stop.
-                state = capture(step, model, optimizer, position, guard.skipped, averaged=saves)
+                state = capture(step, model, optimizer, position, guard.skipped)
                 if rank == 0:
                     writer.save(state)
             if stops:
@@ -148,7 +144,8 @@ def _resume(
         )
     start, position = restore(checkpoint, model, optimizer)
     before, count = len(checkpoint["processes"]), processes.count()
-    others = f", with {count} processes, which were {before}" if before != count else ""
+    others = f", with {count} processes, which were {before}: they begin the next epoch"
     if processes.rank() == 0:
-        print(f"resuming after step {start} of {settings.steps}{others}", file=sys.stderr)
+        also = others if before != count else ""
+        print(f"resuming after step {start} of {settings.steps}{also}", file=sys.stderr)
     return start, position, checkpoint["skipped_steps"]

@@ -53,11 +53,11 @@ class ShardStream:
         waits_s = [1, 2, 4, 8]
         while True:
             try:
-                data = self._read(count)
+                if self._file is None:
+                    self._open()
+                data: bytes = self._file.read(count)
                 self.at += len(data)
                 return data
-            except TrainingError:
-                raise
             except Exception as error:  # drivers raise many kinds
                 self.__exit__()
                 why = f"at byte {self.at} ({type(error).__name__}: {error}"[:200].replace("\n", " ")
@@ -77,38 +77,21 @@ class ShardStream:
         while count and (piece := self.read(min(_BLOCK, count))):
             count -= len(piece)
 
-    def _read(self, count: int) -> bytes:
-        if self.size is not None and self.at >= self.size:
-            return b""
-        if self._file is None:
-            self._open()
-        data: bytes = self._file.read(count)
-        if len(data) < count and self.size is not None and self.at + len(data) < self.size:
-            raise OSError(f"ended after {self.at + len(data)} of {self.size} bytes")
-        return data
-
     def _open(self) -> None:
-        size, over = None, 0
         if self._is_remote:
             remote = RemoteFile(self.shard, self.at)
-            size, self.seeks = remote.size, remote.has_ranges
+            self.size, self.seeks = remote.size, remote.has_ranges
             self._file = io.BufferedReader(remote, _BLOCK)
         elif self.seeks:
             self._file = open(self.shard, "rb", buffering=_BLOCK)  # noqa: SIM115 (read on later)
             self._file.seek(self.at)
-            size = os.fstat(self._file.fileno()).st_size
+            self.size = os.fstat(self._file.fileno()).st_size
         else:
             self._file, over = _Command(self.shard.removeprefix(PIPE)), self.at
-        if self.size not in (None, size):
-            raise TrainingError(
-                f"{self.shard} had {self.size} bytes and now has {size}: it was changed while "
-                "it was read; put the old one back, or train in a new --run"
-            )
-        self.size = size
-        while over and (piece := self._file.read(min(_BLOCK, over))):
-            over -= len(piece)
-        if over:
-            raise OSError(f"ended {over} bytes before the place that was reached before")
+            while over and (piece := self._file.read(min(_BLOCK, over))):
+                over -= len(piece)
+            if over:
+                raise OSError(f"ended {over} bytes before the byte that was reached before")
 
 
 class _Command(subprocess.Popen[bytes]):

@@ -149,43 +149,22 @@ def gather_rows(rows: torch.Tensor) -> torch.Tensor:
 
 
 def sum_rows(rows: torch.Tensor) -> torch.Tensor:
-    """float[b * processes, d] of each process -> float[b, d]: this one's rows, summed over all.
-
-    By nccl none gets the others' rows, which halves what is sent. Gloo sends all either way.
-    """
-    rows = rows.contiguous()
-    if dist.get_backend() == "gloo":
-        dist.all_reduce(rows)
-        return rows.chunk(count())[rank()]
-    return scatter_sum(rows)
-
-
-def scatter_sum(rows: torch.Tensor) -> torch.Tensor:
-    """The same by a reduce-scatter."""
+    """float[b * processes, d] of each process -> float[b, d]: this one's rows, summed over all."""
     own = rows.new_empty(len(rows) // count(), *rows.shape[1:])
-    dist.reduce_scatter_tensor(own, rows)
+    dist.reduce_scatter_tensor(own, rows.contiguous())
     return own
 
 
-def average_buffers(model: torch.nn.Module) -> None:
-    """BatchNorm's running statistics, which each process gathers alone, become all processes'."""
-    if is_grouped():
-        for buffer in model.buffers():
-            if buffer.is_floating_point():
-                dist.all_reduce(buffer)
-                buffer /= count()
-
-
-@contextmanager
-def averaged_buffers(model: torch.nn.Module) -> Iterator[None]:
-    """Within, BatchNorm's statistics are all processes'; behind it, each has its own again."""
-    before = [buffer.clone() for buffer in model.buffers()]
-    average_buffers(model)
-    try:
-        yield
-    finally:
-        for buffer, own in zip(model.buffers(), before, strict=True):
-            buffer.copy_(own)
+@torch.no_grad()
+def average_statistics(model: torch.nn.Module) -> None:
+    """BatchNorm's running statistics, of which each process has taken its own in this step, become
+    their mean on all."""
+    if is_grouped() and (floats := [b for b in model.buffers() if b.is_floating_point()]):
+        together = torch.cat([buffer.flatten() for buffer in floats])
+        dist.all_reduce(together)
+        parts = torch.split(together / count(), [buffer.numel() for buffer in floats])
+        for buffer, part in zip(floats, parts, strict=True):
+            buffer.copy_(part.view_as(buffer))
 
 
 def replicate(model: torch.nn.Module) -> torch.nn.Module:
@@ -195,7 +174,7 @@ def replicate(model: torch.nn.Module) -> torch.nn.Module:
     with warnings.catch_warnings():
         # Torch 2.15 has another name for `broadcast_buffers`, which 2.8 does not know.
         warnings.filterwarnings("ignore", "`broadcast_buffers`", FutureWarning)
-        # No buffers: `average_buffers` makes better statistics of them than the first process's.
+        # No buffers: `average_statistics` makes better ones than the first process's.
         return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
