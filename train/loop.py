@@ -6,7 +6,6 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedTokenizerFast
 
 from alignset.train.data.batches import TrainingData
 from alignset.train.data.find_shards import ShardSet
@@ -56,7 +55,11 @@ def train(
             f"{settings.steps}, warmup_steps {settings.warmup_steps}): pass a lower --warmup_steps",
             file=sys.stderr,
         )
-    model, tokenizer = _make_model(settings, run, device)
+    align, tokenizer = start_model(settings, run)
+    model = DualEncoder(align, settings, batch_size=settings.batch_size // count)
+    model.to(device).to(memory_format=torch.channels_last).train()
+    if settings.compile:
+        compile_towers(model.align)
     optimizer = make_optimizer(model, settings)
     start, position, skipped = _resume(run, settings, model, optimizer)
     guard = GuardedStep(model, optimizer, settings, skipped=skipped)
@@ -65,14 +68,8 @@ def train(
     gpu = torch.cuda.current_device() if device.type == "cuda" else None
     prepare = partial(to_inputs, tokenizer=tokenizer, settings=settings, gpu=gpu)
     inputs = ahead(data.batches(position), prepare)  # a thread makes the next micro-batch
-    progress = Progress(
-        run,
-        settings,
-        batch_size=settings.batch_size,
-        start=start,
-        steps=settings.steps,
-        quiet=rank > 0,
-    )
+    lengths = {"batch_size": settings.batch_size, "start": start, "steps": settings.steps}
+    progress = Progress(run, settings, **lengths, quiet=rank > 0)
     validation = Validation(run, settings, tokenizer, held_out, progress)
     keep = settings.keep_checkpoints
     with StopRequest() as stop, CheckpointWriter(run / "checkpoints", keep) as writer:
@@ -80,7 +77,7 @@ def train(
             optimizer.zero_grad()
             output = step_gradients(replica, islice(inputs, micro_batches), settings, step)
             set_learning_rate(optimizer, step, settings)
-            processes.average_statistics(model)
+            processes.average_buffers(model)
             guard.step(step)
             model.clamp_temperature()
 
@@ -104,7 +101,7 @@ def train(
                 if rank == 0:
                     writer.save(state)
             if stops:
-                writer.wait()
+                writer.check(wait=True)
                 raise KeyboardInterrupt
     progress.close()
     if rank == 0:  # the cards, and then the model, with which the run has ended
@@ -112,19 +109,6 @@ def train(
         for folder in (run, *run.glob("model-best")):
             card(folder)
         export_model(model, tokenizer, settings, run / "model", card)
-
-
-def _make_model(
-    settings: Settings, run: Path, device: torch.device
-) -> tuple[DualEncoder, PreTrainedTokenizerFast]:
-    """As it is before the first step, on the device, and the run's tokenizer."""
-    align, tokenizer = start_model(settings, run)
-    share = settings.batch_size // processes.count()
-    model = DualEncoder(align, settings, batch_size=share)
-    model.to(device).to(memory_format=torch.channels_last).train()
-    if settings.compile:
-        compile_towers(model.align)
-    return model, tokenizer
 
 
 def _resume(

@@ -114,24 +114,19 @@ class CheckpointWriter:
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
         self._pool.shutdown()
         if error is None:
-            self.wait()
+            self.check(wait=True)
 
     def save(self, state: Checkpoint) -> None:
         """Copies `state`, which may change behind this call, and begins to write it."""
-        self.wait()
+        self.check(wait=True)
         copy = _on_cpu(state)
         self._last = self._pool.submit(save_checkpoint, self._folder, copy, keep=self._keep)
 
-    def wait(self) -> None:
-        """Until the last one is on disk."""
-        last, self._last = self._last, None
-        if last is not None:
+    def check(self, *, wait: bool = False) -> None:
+        """Raises what the last one has met so far, or with `wait` until it is on disk."""
+        if self._last is not None and (wait or self._last.done()):
+            last, self._last = self._last, None
             last.result()
-
-    def check(self) -> None:
-        """Raises what the last one has met so far; waits for nothing."""
-        if self._last is not None and self._last.done():
-            self.wait()
 
 
 def _on_cpu(value: Any) -> Any:
