@@ -18,7 +18,7 @@ from alignset.train.classify.settings import PRESETS as CLASSIFY_PRESETS  # noqa
 from alignset.train.classify.settings import ClassifySettings  # noqa: E402
 from alignset.train.peer_flags import OPEN_CLIP  # noqa: E402
 from alignset.train.presets import PRESETS  # noqa: E402
-from alignset.train.settings import Settings, own_first  # noqa: E402
+from alignset.train.settings import Settings, ordered_fields  # noqa: E402
 from alignset.transforms.rules.catalogue import PRODUCT  # noqa: E402
 from alignset.transforms.rules.columns import COLUMN_FLAGS, column_rules  # noqa: E402
 from alignset.transforms.rules.concepts import MAX_PAIRS_PER_CONCEPT  # noqa: E402
@@ -76,7 +76,7 @@ the same names.
 
 def rows(kind: type) -> Iterator[str]:
     """Yields a line of the table for each field of a settings dataclass."""
-    for field in own_first(kind) if kind in TINY else dataclasses.fields(kind):
+    for field in ordered_fields(kind) if kind in TINY else dataclasses.fields(kind):
         meaning = field.metadata["help"].replace("|", "\\|")
         values = " | ".join(shown(value) for value in defaults(kind, field))
         yield f"| `--{field.name}` | {values} | {meaning} |"

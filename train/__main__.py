@@ -15,7 +15,7 @@ from alignset.train.errors import SettingsError
 from alignset.train.peer_flags import EARLIER, OPEN_CLIP
 from alignset.train.presets import PRESETS
 from alignset.train.runs.flags import exit_status, settings_parser, take_settings
-from alignset.train.settings import GROUPS, Settings
+from alignset.train.settings import Settings
 
 if TYPE_CHECKING:
     from alignset.train.data.find_shards import ShardSet
@@ -44,16 +44,6 @@ FIRST = {
 }
 
 
-_BROUGHT = {
-    "start_from": (
-        *("image_tower", "text_tower", "image_weights", "text_weights", "text_dropout"),
-        *("tokenizer", "tokenizer_texts", "vocabulary_size", "temperature"),
-    ),
-    "text_weights": ("tokenizer_texts", "vocabulary_size"),
-    "tokenizer": ("tokenizer_texts", "vocabulary_size"),
-}
-
-
 def parse_flags(arguments: list[str], name: str = NAME) -> tuple[Settings, str, Path]:
     """The settings (a preset, then the flags given), where the shards are, and the run folder.
 
@@ -65,7 +55,6 @@ def parse_flags(arguments: list[str], name: str = NAME) -> tuple[Settings, str, 
         str(__doc__).replace(NAME, name),
         FIRST,
         PRESETS,
-        GROUPS,
         usage="%(prog)s --shards=SHARDS --run=FOLDER [flags]",
         peers=OPEN_CLIP | EARLIER,
     )
@@ -75,15 +64,8 @@ def parse_flags(arguments: list[str], name: str = NAME) -> tuple[Settings, str, 
         help="folders, files, globs, URLs of .tar shards, comma-separated; A::2,B::1 weighs sets",
     )
     flags = vars(parser.parse_args(arguments))
-    for brings, brought in _BROUGHT.items():
-        for flag in brought:
-            if flags.get(brings) and flag in flags:
-                raise SettingsError(f"--{flag} is what --{brings} brings: leave it out")
     if flags.get("epochs") and "steps" in flags:
         raise SettingsError("--steps and --epochs both say how long the run is: pass one of them")
-    for flag in ("validate_every", "validate_pairs", "validate_classes"):
-        if flag in flags and not flags.get("validate"):
-            raise SettingsError(f"--{flag} is of no use without --validate=SHARDS: add that")
     return take_settings(flags, PRESETS), flags["shards"], flags["run"]
 
 

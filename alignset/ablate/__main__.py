@@ -166,9 +166,15 @@ def train_variant(plan: Namespace, variant: Variant, seed: int, files: Mapping[i
     """
     from alignset.train.__main__ import main as train
     from alignset.train.evaluate.embedding import Embedding
-    from alignset.train.evaluate.retrieval import KS, both_ranks, recall_scores
-    from alignset.train.evaluate.sets.captioned import find_captioned
-    from alignset.train.evaluate.tasks.retrieval import embed_captioned, hits_of_images, pairs_of
+    from alignset.train.evaluate.image_sets import find_captioned
+    from alignset.train.evaluate.task_table import RetrievalSettings
+    from alignset.train.evaluate.tasks.retrieval import (
+        KS,
+        embed_captioned,
+        find_both,
+        hits_of_images,
+        recall_scores,
+    )
     from alignset.train.model.embed import open_embedder
 
     pool, shards = Pool(plan.output), plan.output / f"variants/{variant.name}-{seed}-shards"
@@ -192,10 +198,11 @@ def train_variant(plan: Namespace, variant: Variant, seed: int, files: Mapping[i
         result |= {"train_s": round(time.monotonic() - start, 2), "scores": {}}
         embedding = Embedding(open_embedder(str(run / "model")), run)
         for name, data in plan.eval.items():
-            pairs = pairs_of(embed_captioned(find_captioned(data), embedding, data))
-            ranks = both_ranks(pairs)
-            *hits, _, texts = hits_of_images(pairs, *ranks).astype(int).T.tolist()
-            ways = recall_scores(pairs, ranks)["chance"].values()
+            captioned_set = find_captioned(RetrievalSettings(model="", data=data))
+            _, pairs = embed_captioned(captioned_set, embedding, data)
+            found = find_both(pairs)
+            *hits, _, texts = hits_of_images(pairs, found).astype(int).T.tolist()
+            ways = recall_scores(found)["chance"].values()
             result["scores"][name] = {
                 str(k): {"image": of_image, "text": of_text, "texts": texts}
                 | {"chance": sum(way[f"R@{k}"] for way in ways) / len(ways)}

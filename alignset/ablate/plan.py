@@ -17,7 +17,8 @@ from alignset.pipeline.errors import UsageError
 from alignset.pipeline.options import SEVERAL, GivenFlags, make_command, read_flags
 from alignset.train.__main__ import parse_flags
 from alignset.train.errors import SettingsError, TrainingError
-from alignset.train.evaluate.sets.captioned import find_captioned
+from alignset.train.evaluate.image_sets import find_captioned
+from alignset.train.evaluate.task_table import RetrievalSettings
 from alignset.train.runs.flags import local_folder
 from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.rules.catalogue import PRODUCT
@@ -140,7 +141,8 @@ def read_plan(argv: Sequence[str], name: str) -> argparse.Namespace:
         plan.settings, _, _ = parse_flags(["--shards=SHARDS", "--run=RUN", *train])
         for set_name, data in plan.eval.items():
             about = f"--eval={set_name}={data}"
-            if not any(image.captions for image in find_captioned(data)):
+            captioned_set = find_captioned(RetrievalSettings(model="", data=data))
+            if not any(item.about for item in captioned_set):
                 raise SettingsError(f"{data} has no image with a caption")
     except (SettingsError, TrainingError) as error:
         raise UsageError(f"{about}: {error}") from error

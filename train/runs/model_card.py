@@ -35,7 +35,7 @@ def write_card(folder: Path, run: Path, settings: Settings, sets: list[ShardSet]
     jinja = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     jinja.filters["cell"] = _cell
     template = Path(__file__).with_name("model_card.md.j2").read_text(encoding="utf-8")
-    fields = [of.name for of in dataclasses.fields(settings) if not of.metadata.get("free")]
+    fields = [of.name for of in dataclasses.fields(settings) if of.metadata["decides"]]
     text = jinja.from_string(template).render(
         model="model" if folder == run else ".",
         datasets=[data for shard_set in sets for data in _datasets(shard_set, len(sets) > 1)],

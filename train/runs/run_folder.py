@@ -131,7 +131,7 @@ def _differences(before: dict[str, object], settings: RunSettings, *, warns: boo
     now = dataclasses.asdict(settings)
     fields = dataclasses.fields(settings)
     before = {field.name: field.default for field in fields} | before
-    free = {field.name for field in fields if field.metadata.get("free")} | EARLIER.keys()
+    free = {field.name for field in fields if not field.metadata["decides"]} | EARLIER.keys()
     may = {field.name for field in fields if field.metadata.get("warns")}
     names = [name for name in (now | before) if name not in free and (name in may) == warns]
     return _changes(before, now, names)
