@@ -94,20 +94,19 @@ def _find(part: str) -> list[str]:
         raise SettingsError(f"no shards at {part!r}: its braces do not match") from error
     shards: list[str] = []
     for name in names:
-        matches = [name]
-        if not name.startswith(PIPE):
-            matches = _find_remote(name) if "://" in name else _find_local(name)
+        if name.startswith(PIPE):
+            matches = [name]
+        elif "://" in name:
+            matches = _find_remote(name)
+        else:
+            matches = sorted(
+                glob.glob(f"{glob.escape(name)}/*.tar" if Path(name).is_dir() else name)
+            )
+            matches = [name] if Path(name).is_file() else matches
         if not matches:
             raise SettingsError(f"no shards at {name!r}: {_EXAMPLE}")
         shards += matches
     return shards
-
-
-def _find_local(name: str) -> list[str]:
-    path = Path(name)
-    if path.is_dir():
-        return sorted(str(tar) for tar in path.glob("*.tar"))
-    return [name] if path.exists() else sorted(glob.glob(name))
 
 
 def _find_remote(url: str) -> list[str]:

@@ -27,19 +27,13 @@ MEAN_BYTES = 1 << 20
 
 
 class Window(NamedTuple):
-    """Samples that are read together and given in a shuffled order.
-
-    Attributes:
-      begins: at the so-many-th sample of the process's part.
-      block, number: int64[n], as they are read: the block in the index, and which of its samples.
-      order: int64[n]: which of them is given n-th.
-    """
+    """Samples that are read together and given in a shuffled order."""
 
     epoch: int
-    begins: int
-    block: np.ndarray
-    number: np.ndarray
-    order: np.ndarray
+    begins: int  # at the so-many-th sample of the process's part
+    block: np.ndarray  # int64[n], as they are read: the block in the index
+    number: np.ndarray  # int64[n]: which of the block's samples
+    order: np.ndarray  # int64[n]: which of these is given n-th
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,7 @@ class Position:
     """How far one process has read."""
 
     cursors: tuple[Cursor, ...] = ()  # of each dataset
-    samples: int = 0  # of the whole run, skipped ones among them
+    samples: int = 0  # since there are as many processes, skipped ones among them
     reasons: dict[str, int] = field(default_factory=lambda: dict.fromkeys(SKIPPED, 0))
 
     @property
@@ -37,29 +37,22 @@ class Position:
         return {"skipped": sum(self.reasons.values())} | why
 
 
-def resume_position(rank: int, processes: int, positions: list[Position]) -> Position:
+def resume_position(rank: int, positions: list[Position], processes: int) -> Position:
     """Where one of so many processes resumes a run whose processes had these positions, by rank.
 
     As many as before resume exactly. Others begin the next epoch of each dataset: nobody reads the
     rest of the one that was under way.
 
     >>> one, other = Position((Cursor(2, 7),), 40), Position((Cursor(3, 1),), 41)
-    >>> resume_position(1, 2, [one, other]) == other
+    >>> resume_position(1, [one, other], 2) == other
     True
-    >>> resume_position(1, 3, [one, other]).cursors, resume_position(1, 3, [one, other]).samples
-    ((Cursor(epoch=4, taken=0),), 27)
+    >>> resume_position(1, [one, other], 3).cursors
+    (Cursor(epoch=4, taken=0),)
     """
     if len(positions) == processes:
         return positions[rank]
     by_dataset = zip(*(position.cursors for position in positions), strict=True)
-    return Position(
-        tuple(Cursor(max(cursor.epoch for cursor in cursors) + 1) for cursors in by_dataset),
-        sum(position.samples for position in positions) // processes,
-        {
-            reason: sum(position.reasons.get(reason, 0) for position in positions) // processes
-            for reason in SKIPPED
-        },
-    )
+    return Position(tuple(Cursor(1 + max(c.epoch for c in cursors)) for cursors in by_dataset))
 
 
 def check_skipped(reasons: dict[str, int], samples: int, settings: Settings, key: str) -> None:

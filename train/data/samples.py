@@ -109,10 +109,15 @@ def shard_samples(
             for _, extension, file in files:
                 start = file.start if start < 0 else start
                 is_image = extension in IMAGE_EXTENSIONS
-                if extension not in fields and (is_image or extension in text_files):
-                    is_read = number >= first and (images or not is_image)
-                    fields[extension] = _field(stream, extension, file.size) if is_read else b""
-                    sizes[extension] = file.size
+                if extension in fields or not (is_image or extension in text_files):
+                    continue
+                fields[extension], sizes[extension] = b"", file.size
+                if file.size > _LONGEST.get(extension, file.size):
+                    fields[extension] = None
+                elif number >= first and (images or not is_image):
+                    # Where the shard ends before, going on to the next file raises.
+                    longest = _LONGEST.get(extension, LONGEST_TEXT)
+                    fields[extension] = stream.read(min(file.size, longest))
             if number < first:
                 continue
             document = json_object(fields.get("json"))
@@ -153,24 +158,6 @@ def shard_files(stream: ShardStream) -> Iterator[Member]:
                 "--shards='pipe:gzip -dc FILE' (a command's output: 'pipe:COMMAND | gzip -dc')"
             ) from error
         raise TrainingError(f"{stream.shard} is damaged ({error}): replace it") from error
-
-
-def _field(stream: ShardStream, extension: str, size: int) -> bytes | None:
-    """The used part of a file; None for a file that is too large.
-
-    Raises:
-      TrainingError: the shard ends before.
-    """
-    if size > _LONGEST.get(extension, size):
-        return None
-    count = min(size, _LONGEST.get(extension, LONGEST_TEXT))
-    data = stream.read(count)
-    if len(data) < count:
-        raise TrainingError(
-            f"{stream.shard} is damaged (it is cut off at byte {stream.at}, within a member): "
-            "replace it"
-        )
-    return data
 
 
 def read_pairs(

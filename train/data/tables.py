@@ -85,10 +85,10 @@ def check_images(folder: Path, names: Sequence[str], said_by: Path) -> None:
     """Raises SettingsError where a name is outside of the folder, or no file of it."""
     if not folder.is_dir():
         raise SettingsError(f"there is no folder {folder}: name that of {said_by}'s images")
-    outside = next((n for n in names if os.path.isabs(n) or ".." in Path(n).parts), None)
-    if outside is not None:
+    outside = [name for name in names if os.path.isabs(name) or ".." in Path(name).parts]
+    if outside:
         raise SettingsError(
-            f"{said_by} names {outside!r:.200}, which is not in {folder}: pass names within the "
+            f"{said_by} names {outside[0]!r:.200}, which is not in {folder}: pass names within the "
             "folder"
         )
     missing = [name for name in dict.fromkeys(names) if not os.path.isfile(folder / name)]
@@ -99,9 +99,9 @@ def check_images(folder: Path, names: Sequence[str], said_by: Path) -> None:
         )
 
 
-def check_split(path: Path, split: str, of_rows: Sequence[str]) -> None:
+def check_split(path: Path, split: str, row_splits: Sequence[str]) -> None:
     """Raises SettingsError where a split is asked for, and no row of the table names one."""
-    if split and not any(of_rows):
+    if split and not any(row_splits):
         raise SettingsError(
             f"{path} has no column split, or it is empty: leave --split={split} out"
         )

@@ -62,7 +62,7 @@ def restore(
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
     positions = [msgspec.convert(process["position"], Position) for process in state["processes"]]
-    return state["step"], resume_position(processes.rank(), processes.count(), positions)
+    return state["step"], resume_position(processes.rank(), positions, processes.count())
 
 
 def save_checkpoint(folder: Path, state: Mapping[str, Any], *, keep: int) -> Path:

@@ -93,13 +93,12 @@ def test_others_begin_the_next_epoch(processes: int):
     stopped = [Position((Cursor(3, 200), Cursor(0, 9)), 40), Position((Cursor(4, 1), Cursor()), 42)]
     had: Counter[int] = Counter()
     for rank in range(processes):
-        position = resume_position(rank, processes, stopped)
-        assert position.cursors == (Cursor(5), Cursor(1))
-        assert position.samples == 82 // processes
+        position = resume_position(rank, stopped, processes)
+        assert position == Position((Cursor(5), Cursor(1)))
         stream = samples_of(Order(index, 1, 50, rank, processes), position.cursors[0])
         had.update(who for _, who in takewhile(lambda one: one[0].epoch == 5, stream))
     assert had == dict.fromkeys(range(497), 1)
-    assert [resume_position(rank, 2, stopped) for rank in range(2)] == stopped
+    assert [resume_position(rank, stopped, 2) for rank in range(2)] == stopped
 
 
 def test_orders_follow_from_seed_and_epoch_and_windows_mix_many_shards():
