@@ -201,17 +201,16 @@ class Validation:
     def after(self, step: int, model: DualEncoder) -> None:
         """The model's scores after this step."""
         start = time.perf_counter()
-        with processes.averaged_buffers(model):
-            if self.held_out is not None:
-                scores = validation_scores(model, self.held_out, self.tokenizer, self.settings)
-                better = scores["validation/R1"] > self._best_score  # of equal ones, the first
-                if better:
-                    self._keep(step, model, scores)
-                seconds = time.perf_counter() - start
-                self.progress.show_validation(step, scores, seconds=seconds, best=better)
-                loss, recall = (read_points(self.progress.metrics, name) for name in CURVES)
-                draw_curve(loss, recall, self.best.with_name(CURVE))
-            processes.wait_for_all()
+        if self.held_out is not None:
+            scores = validation_scores(model, self.held_out, self.tokenizer, self.settings)
+            better = scores["validation/R1"] > self._best_score  # of equal ones, the first
+            if better:
+                self._keep(step, model, scores)
+            seconds = time.perf_counter() - start
+            self.progress.show_validation(step, scores, seconds=seconds, best=better)
+            loss, recall = (read_points(self.progress.metrics, name) for name in CURVES)
+            draw_curve(loss, recall, self.best.with_name(CURVE))
+        processes.wait_for_all()
 
     def _keep(self, step: int, model: DualEncoder, scores: dict[str, float]) -> None:
         record = json.dumps({"step": step, "pairs": self._digest, **scores}, indent=2) + "\n"

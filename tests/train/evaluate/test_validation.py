@@ -14,7 +14,6 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from safetensors.torch import load_file
 
 from alignset.train.errors import SettingsError
 from alignset.train.evaluate import validation as validation_module
@@ -89,13 +88,6 @@ def test_the_others_wait_for_the_first_however_long_it_takes(holdout: Path, tmp_
     arguments = (free_port(), str(tmp_path), str(holdout))
     mp.start_processes(validate_slowly, arguments, nprocs=2, start_method="fork")
     assert [row["step"] for row in rows(tmp_path)] == [3]
-    means = [
-        value
-        for name, value in load_file(tmp_path / "model-best" / "model.safetensors").items()
-        if name.endswith("running_mean")
-    ]
-    assert means
-    assert all((mean == 0.5).all() for mean in means)  # of 0 on the first process, and 1
 
 
 def validate_slowly(rank: int, port: int, run: str, where: str) -> None:
@@ -109,14 +101,11 @@ def validate_slowly(rank: int, port: int, run: str, where: str) -> None:
     processes.wait_for_all()
     validation = Validation(Path(run), settings, small_tokenizer(), held_out, progress)
     model = small_model(settings, processes=2).train()
-    for norm in (m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)):
-        norm.running_mean.fill_(rank)
     score = validation_module.validation_scores
     validation_module.validation_scores = lambda *given: time.sleep(12) or score(*given)
     processes.wait_for_all()
     validation.after(3, model)
     assert processes.gather(rank) == [0, 1]
-    assert all((b == rank).all() for n, b in model.named_buffers() if n.endswith("running_mean"))
     processes.stop_processes()
 
 
@@ -131,9 +120,8 @@ def test_it_is_scored_without_dropout(validation: Validation, tmp_path: Path):
 def test_a_replaced_model_is_put_back_after_a_kill(validation: Validation):
     model = small_model(validation.settings).train()
     validation.after(3, model)
-    replaced = validation.best.with_name(".model-best.01234567.tmp")
-    replaced.mkdir()
-    validation.best.rename(replaced / "old")  # where the kill came
+    replaced = validation.best.with_name(".model-best.old")
+    validation.best.rename(replaced)  # where the kill came
     again = Validation(
         validation.best.parent,
         validation.settings,
