@@ -114,8 +114,6 @@ def classes(root: Path) -> None:
     rows += [f"{name}/0.png,{name},de" for name in ("red", "green")]
     rows += ["blue/0.png,white,de", "white/0.png,blue,de"]
     (root / "labels.csv").write_text("\n".join(["image,label,language", *rows]))
-    rows = "".join(f"{name}/1.png,{name}\n" for name in NAMES)
-    (root / "table.csv").write_text(f"image,label\n{rows}")
     files = {"bad.png": b"no image", "bad.cls": b"1"}
     for number, name in enumerate(NAMES):
         files[f"{name}.png"] = (root / "colours" / name / "0.png").read_bytes()
@@ -214,12 +212,6 @@ TASKS: dict[str, tuple[str, tuple[str, ...], dict[str, Any], tuple[int, ...] | t
         },
         (16, "its own: a red thing"),
     ),
-    "first captions": (
-        "retrieval",
-        ("--data={}/splits.json", IMAGES, "--captions_per_image=1"),
-        {"n": 8, "captions": None},
-        (16,),
-    ),
     "equal images are one": (
         "retrieval",
         ("--data={}/equal.csv",),
@@ -275,12 +267,6 @@ TASKS: dict[str, tuple[str, tuple[str, ...], dict[str, Any], tuple[int, ...] | t
         {"n": 8, "top1": 100, "skipped": 1},
         (16,),
     ),
-    "a table": (
-        "zero_shot",
-        ("--data={}/table.csv", IMAGES, "--prompts=a {{}}"),
-        {"n": 8, "top1": 100},
-        (16,),
-    ),
     "languages of a column": (
         "zero_shot",
         ("--data={}/labels.csv", IMAGES),
@@ -311,12 +297,6 @@ TASKS: dict[str, tuple[str, tuple[str, ...], dict[str, Any], tuple[int, ...] | t
             "languages/de/prompts": 1,  # the name alone
         },
         (24,),
-    ),
-    "one language of Babel-ImageNet": (
-        "zero_shot",
-        ("--data={}/synsets", "--classes=de={}/babel.json"),
-        {"n": 6, "language": "de"},
-        (12,),
     ),
     # Of eight images that would be set aside, three are tested.
     "a strength chosen on a fifth": (
@@ -543,12 +523,9 @@ def test_bad_input_is_one_line(task, flags, change, says, root: Path, capsys):
     assert re.search(says, error), error
 
 
-def test_what_is_not_finite_is_no_result(root: Path, tmp_path: Path, capsys, monkeypatch):
+def test_what_is_not_finite_is_no_result(root: Path, capsys, monkeypatch):
     monkeypatch.setattr("alignset.train.evaluate.tasks.words.spearman", lambda *_: np.nan)
-    page = tmp_path / "page.html"
-    flags = f"--data={root}/simlex.txt", f"--page={page}"
-    assert "is not defined" in refused(capsys, "words", *flags)
-    assert not page.exists()
+    assert "is not defined" in refused(capsys, "words", f"--data={root}/simlex.txt")
 
 
 def test_classes_that_are_called_by_numbers_are_warned_of(capsys):
