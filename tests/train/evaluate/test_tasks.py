@@ -181,13 +181,13 @@ def crisscrossed(folder: Path) -> None:
 
 
 def halves(folder: Path) -> None:
-    """Seven images of two colours each, left and right, with masks from 1 on; one has no class."""
+    """Four images of two colours each, left and right, with masks from 1 on; one has no class."""
     for part in ("images", "masks"):
         (folder / part / "below").mkdir(parents=True)
-    for left in range(7):
+    for left in range(4):
         picture, mask = np.zeros((32, 48, 3), np.uint8), np.zeros((32, 48), np.uint8)
         picture[:, :24], picture[:, 24:] = (COLOURS[NAMES[left + side]] for side in (0, 1))
-        mask[4:, :24], mask[4:, 24:] = (left + 1, left + 2) if left < 6 else (0, 0)
+        mask[4:, :24], mask[4:, 24:] = (left + 1, left + 2) if left < 3 else (0, 0)
         name = "below/0.png" if not left else f"{left}.png"
         Image.fromarray(picture).save(folder / "images" / name)
         Image.fromarray(mask).save(folder / "masks" / name)
@@ -323,8 +323,8 @@ TASKS: dict[str, tuple[str, tuple[str, ...], dict[str, Any], tuple[int, ...] | t
     "pixels": (
         "segmentation",
         HALVES,
-        {"n": 7, "classes": 8, "mean_iou": 100, "iou": dict.fromkeys(NAMES[:7], 100)},
-        (12,),
+        {"n": 4, "classes": 8, "mean_iou": 100, "iou": dict.fromkeys(NAMES[:4], 100)},
+        (6,),
     ),
     "words": ("words", ("--data={}/simlex.txt",), {"n": 59, "embedding": "text embedding"}, (0,)),
     # The other image of its colour is the nearest, and an image isn't its own candidate.
