@@ -170,14 +170,9 @@ def _imagenet_classes(synsets: Sequence[str], source: str) -> Classes:
 
 def _read_classes(path: Path) -> Classes:
     """A line for each class: its name, or a label of the dataset, a tab, and its name."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
-        raise SettingsError(
-            f"{str(path)!r} can't be read ({error}): --classes is a file with a line for each "
-            f"class, or one of {', '.join(IMAGENETS)}"
-        ) from error
-    lines = [line for line in lines if line.strip()]
+    form = f"--classes is a file with a line for each class, or one of {', '.join(IMAGENETS)}"
+    text = _read_text(str(path), f"{str(path)!r} can't be read", form)
+    lines = [line for line in text.splitlines() if line.strip()]
     if len(lines) > _MOST_CLASSES:
         raise SettingsError(f"{path} has {len(lines)} lines: that are too many for classes")
     number_of: dict[str, int] = {}
@@ -188,6 +183,13 @@ def _read_classes(path: Path) -> Classes:
         if number_of.setdefault(label.strip() if tab else _plain(label), i) != i:
             raise SettingsError(f"{path} has {label.strip()!r} twice: each class has one line")
     return Classes(names, {str(i): i for i in range(len(names))} | number_of, str(path))
+
+
+def _read_text(where: str, wrong: str, form: str) -> str:
+    try:
+        return Path(where).read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{wrong} ({error!s:.200}): {form}") from error
 
 
 @cache
@@ -218,13 +220,8 @@ def find_prompts(where: str) -> tuple[str, ...]:
 
 def _read_prompts(where: str) -> tuple[str, ...]:
     names = ", ".join(published_prompts())
-    try:
-        text = Path(where).read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise SettingsError(
-            f"no prompts at {where!r:.200} ({error!s:.200}): pass a sentence with {{}}, a file of "
-            f"such lines, or one of {names}"
-        ) from error
+    form = f"pass a sentence with {{}}, a file of such lines, or one of {names}"
+    text = _read_text(where, f"no prompts at {where!r:.200}", form)
     lines: object = text.splitlines()
     if text.lstrip()[:1] in ("[", '"'):
         with suppress(ValueError):  # or a line may begin so

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -95,7 +95,7 @@ def write_page(settings: TaskSettings, result: dict[str, Any], outcome: TaskResu
     html = environment.from_string(template).render(
         right=settings.right,
         result=result,
-        numbers=numbers(result),
+        numbers=numbers(outcome.result, outcome.result.get("intervals", {})),
         sections=outcome.sections,
         pictures=pictures,
         marks={True: "right", False: "wrong", None: ""},
@@ -104,24 +104,13 @@ def write_page(settings: TaskSettings, result: dict[str, Any], outcome: TaskResu
     write_whole(Path(settings.page), html)
 
 
-def numbers(result: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Each number of a result by its path, with its interval, where it has one."""
-    intervals = dict(_leaves(result.get("intervals", {})))
-    no_numbers = ("intervals", "bootstrap", "data")
-    return [
-        (
-            " ".join(path),
-            f"{value:g}",
-            "to".join(f" {end:g} " for end in intervals.get(path, ())),
-        )
-        for path, value in _leaves({k: v for k, v in result.items() if k not in no_numbers})
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    ]
-
-
-def _leaves(tree: dict[str, Any], path: tuple[str, ...] = ()) -> Iterable[tuple[Any, Any]]:
-    for name, value in tree.items():
+def numbers(
+    values: dict[str, Any], intervals: dict[str, Any], path: str = ""
+) -> Iterator[tuple[str, str, str]]:
+    """Each number of a tree by its path, with its interval, where it has one."""
+    for name, value in values.items():
         if isinstance(value, dict):
-            yield from _leaves(value, (*path, name))
-        else:
-            yield (*path, name), value
+            yield from numbers(value, intervals.get(name, {}), f"{path}{name} ")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            interval = "to".join(f" {end:g} " for end in intervals.get(name, ()))
+            yield f"{path}{name}", f"{value:g}", interval

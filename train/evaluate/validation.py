@@ -201,17 +201,16 @@ class Validation:
     def after(self, step: int, model: DualEncoder) -> None:
         """The model's scores after this step."""
         start = time.perf_counter()
-        with processes.averaged_buffers(model):
-            if self.held_out is not None:
-                scores = validation_scores(model, self.held_out, self.tokenizer, self.settings)
-                better = scores["validation/R1"] > self._best_score  # of equal ones, the first
-                if better:
-                    self._keep(step, model, scores)
-                seconds = time.perf_counter() - start
-                self.progress.show_validation(step, scores, seconds=seconds, best=better)
-                loss, recall = (read_points(self.progress.metrics, name) for name in CURVES)
-                draw_curve(loss, recall, self.best.with_name(CURVE))
-            processes.wait_for_all()
+        if self.held_out is not None:
+            scores = validation_scores(model, self.held_out, self.tokenizer, self.settings)
+            better = scores["validation/R1"] > self._best_score  # of equal ones, the first
+            if better:
+                self._keep(step, model, scores)
+            seconds = time.perf_counter() - start
+            self.progress.show_validation(step, scores, seconds=seconds, best=better)
+            loss, recall = (read_points(self.progress.metrics, name) for name in CURVES)
+            draw_curve(loss, recall, self.best.with_name(CURVE))
+        processes.wait_for_all()
 
     def _keep(self, step: int, model: DualEncoder, scores: dict[str, float]) -> None:
         record = json.dumps({"step": step, "pairs": self._digest, **scores}, indent=2) + "\n"
@@ -254,53 +253,40 @@ def validation_scores(
     """Recalls as `alignset evaluate retrieval` has them, in percent, and the loss.
 
     Returns: By name, with "validation/" before it: n, the images; captions, where they are more;
-      R@1, 5 and 10 of both directions; R1, the mean of both R@1; loss; and the `zero_shot_scores`
-      where there are classes.
+      R@1, 5 and 10 of both directions; R1, the mean of both R@1; loss; and, where there are
+      classes, zero_shot_n, the images, zero_shot_top1 and, from five classes on, zero_shot_top5, as
+      `alignset evaluate zero_shot` has them.
     """
-    captions, size = held_out.captions, settings.micro_batch_size
+    captions, classes, size = held_out.captions, held_out.classes, settings.micro_batch_size
+    parts = [
+        [text for own in captions[rows] for text in own] for rows in _parts(len(captions), size)
+    ]
+    of_classes: dict[str, float] = {}
     model.eval()
     # Of a compiled model too: other shapes and another mode would be compiled for minutes.
-    eager = torch.compiler.set_stance("force_eager") if settings.compile else nullcontext()
-    with eager:
-        parts = [
-            [text for own in captions[rows] for text in own] for rows in _parts(len(captions), size)
-        ]
+    with torch.compiler.set_stance("force_eager") if settings.compile else nullcontext():
         images, texts = _embed(model, held_out.pixels, parts, tokenizer, settings)
-        temperature = model.temperature.detach()
-        classes = held_out.classes
-        of_classes = zero_shot_scores(model, classes, tokenizer, settings) if classes else {}
+        if classes:
+            said, count = class_prompts(classes.names, classes.prompts), len(classes.names)
+            parts = [said[rows] for rows in _parts(len(said), size)]
+            views, prompts = _embed(model, classes.pixels, parts, tokenizer, settings)
+            weights = class_weights(prompts.cpu().numpy(), len(classes.prompts))
+            score = partial(logits, weights=weights)
+            answers = class_answers(views.cpu().numpy(), classes.labels, score, count)
+            of_classes["zero_shot_n"] = float(len(views))
+            for k in (1, TOP) if count >= TOP else (1,):
+                of_classes[f"zero_shot_top{k}"] = percent(float(answers.hits(k).mean()))
     model.train()
-    firsts = np.cumsum([0, *(len(own) for own in captions[:-1])])  # int[n]: each image's first text
-    pairs = make_captioned(
-        images.cpu().numpy(), texts.cpu().numpy(), captions, identities=held_out.identities
-    )
-    scores = recall_scores(find_both(pairs))
+    vectors = images.cpu().numpy(), texts.cpu().numpy()
+    scores = recall_scores(find_both(make_captioned(*vectors, captions, held_out.identities)))
     numbers: dict[str, float] = {name: scores[name] for name in ("n", "captions") if name in scores}
     for way in WAYS:
         numbers |= {f"{way}_{k.replace('@', '')}": recall for k, recall in scores[way].items()}
     numbers["R1"] = sum(scores[way]["R@1"] for way in WAYS) / 2
+    firsts = np.cumsum([0, *(len(own) for own in captions[:-1])])  # int[n]: each image's first text
+    temperature = model.temperature.detach()
     numbers["loss"] = validation_loss(images, texts[firsts], temperature, settings)
     return {f"validation/{name}": value for name, value in (numbers | of_classes).items()}
-
-
-def zero_shot_scores(
-    model: DualEncoder,
-    classes: HeldOutClasses,
-    tokenizer: PreTrainedTokenizerFast,
-    settings: Settings,
-) -> dict[str, float]:
-    """As `alignset evaluate zero_shot` has them: zero_shot_n, the images, and zero_shot_top1 and,
-    from five classes on, zero_shot_top5, in percent. The model is in its mode for evaluation."""
-    said, count = class_prompts(classes.names, classes.prompts), len(classes.names)
-    parts = [said[rows] for rows in _parts(len(said), settings.micro_batch_size)]
-    images, texts = _embed(model, classes.pixels, parts, tokenizer, settings)
-    weights = class_weights(texts.cpu().numpy(), len(classes.prompts))
-    score = partial(logits, weights=weights)
-    answers = class_answers(images.cpu().numpy(), classes.labels, score, count)
-    ks = (1, TOP) if count >= TOP else (1,)
-    return {"zero_shot_n": float(len(images))} | {
-        f"zero_shot_top{k}": percent(float(answers.hits(k).mean())) for k in ks
-    }
 
 
 @torch.no_grad()

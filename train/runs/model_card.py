@@ -53,9 +53,9 @@ def _datasets(shard_set: ShardSet, has_weights: bool) -> list[dict[str, Any]]:
     others: list[str] = []
     for shard in shard_set.shards:
         is_local = not shard.startswith(PIPE) and "://" not in shard
-        of_folder = folders.setdefault(Path(shard).absolute().parent, []) if is_local else others
-        of_folder.append(shard)
-    found = []
+        group = folders.setdefault(Path(shard).absolute().parent, []) if is_local else others
+        group.append(shard)
+    found: list[tuple[list[str], dict[str, Any]]] = []
     for folder, shards in folders.items():
         path = folder.parent / "manifest.json"
         if manifest := _manifest(path, Path(shards[0])):
@@ -65,15 +65,13 @@ def _datasets(shard_set: ShardSet, has_weights: bool) -> list[dict[str, Any]]:
             found.append((shards, {"digest": digest, "manifest": manifest, "earlier": earlier}))
         else:
             others += shards
+    if others:
+        found.append((others, {}))
     weight = f", weight {shard_set.weight:g}" if has_weights else ""
     return [
-        {
-            "shards": counted(len(shards), "shard"),
-            "first": _shown(shards[0]),
-            "weight": weight,
-            **of,
-        }
-        for shards, of in (*found, *([(others, {})] if others else []))
+        {"shards": counted(len(shards), "shard"), "first": _shown(shards[0]), "weight": weight}
+        | facts
+        for shards, facts in found
     ]
 
 

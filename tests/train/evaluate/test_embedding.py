@@ -1,4 +1,4 @@
-"""A set goes through a model once, in parts that fit; its vectors are found again by their files."""
+"""A set goes through a model once, in parts that fit; vectors are found again by their files."""
 
 from pathlib import Path
 

@@ -37,14 +37,9 @@ def retrieved(images, texts, captions: list[list[str]], identities=None) -> dict
     return recall_scores(find_both(make_captioned(images, texts, captions, identities)))
 
 
-SLANTED = np.array([[1.0, 0.0], [0.8, 0.6]])
 SIX = [["a", "b"], ["c"], ["d"], ["e"], ["f"], ["g"]]
 # Vectors of images and of texts, their captions, the images' identities; and what comes out.
 BY_HAND = {
-    "the directions are not mixed up": (
-        (SLANTED, np.eye(2), [["one"], ["two"]]),
-        {"n": 2, "image_to_text R@1": 50, "text_to_image R@1": 100, "image_to_text R@5": 100},
-    ),
     "equal vectors score nothing": (
         (np.ones((12, 1)), np.ones((12, 1)), [[str(i)] for i in range(12)]),
         {"image_to_text R@1": 0, "image_to_text R@10": 0, "text_to_image R@10": 0},
@@ -52,10 +47,6 @@ BY_HAND = {
     "equal texts are equally right": (
         (np.eye(3), np.eye(3)[[1, 0, 2]], [["a cat"], ["a cat"], ["a dog"]]),
         {"image_to_text R@1": 100, "text_to_image R@1": 100},
-    ),
-    "other texts are not": (
-        (np.eye(3), np.eye(3)[[1, 0, 2]], [["a cat"], ["two"], ["a dog"]]),
-        {"image_to_text R@1": 33.333},
     ),
     # Image 0 lies nearest to its third text, image 1 and text 0 to each other.
     "several captions": (
@@ -82,15 +73,6 @@ BY_HAND = {
             "xyx",
         ),
         {"n": 2, "captions": 3, "image_to_text R@1": 100, "text_to_image R@1": 66.667},
-    ),
-    "the same, apart": (
-        (
-            np.eye(2)[[0, 1, 0]],
-            np.array([[1, 0], [0, 1], [0.6, 0.8]]),
-            [["a"], ["b"], ["c"]],
-            "xyz",
-        ),
-        {"n": 3, "image_to_text R@1": 66.667},
     ),
 }
 

@@ -46,11 +46,8 @@ def evaluate(flags: CrisscrossedSettings, open_embedding: Callable[[], Embedding
     paths = {kind: Path(flags.data) / f"{kind}_{flags.split}.csv" for kind in FILES}
     if absent := [path for path in paths.values() if not path.is_file()]:
         raise SettingsError(f"there is no file {absent[0]}: name its folder with --data")
-    captioned_set = find_captioned(
-        RetrievalSettings(
-            model=flags.model, data=flags.captions, images=flags.images, split=flags.split
-        )
-    )
+    where: dict[str, Any] = {"data": flags.captions, "images": flags.images, "split": flags.split}
+    captioned_set = find_captioned(RetrievalSettings(model=flags.model, **where))
     embedded, captioned = embed_captioned(captioned_set, open_embedding(), flags.captions)
     if skipped := embedded.skipped:
         raise SettingsError(f"replace the images of --captions that can't be decoded: {skipped}")

@@ -19,7 +19,6 @@ from alignset.train.evaluate.tasks.zero_shot import (
     Labelled,
     class_answers,
     class_scores,
-    embed_labelled,
     sections,
     select_labelled,
 )
@@ -49,7 +48,8 @@ def evaluate(flags: ProbeSettings, open_embedding: Callable[[], Embedding]) -> T
     embedding = open_embedding()
     labelled: dict[str, Labelled] = {}
     for flag, images in sets.items():
-        embedded = embed_labelled(images, classes, embedding, named[flag])
+        checked = (item for item in images if classes.number(item.about) >= 0)
+        embedded = embedding.images(checked, named[flag])
         labelled[flag] = select_labelled(embedded, classes, named[flag])
     (train, train_labels), (test, test_labels) = labelled["data"], labelled["test"]
     tested, learned_from = set(test.identities()), set(train.identities())

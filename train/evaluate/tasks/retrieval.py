@@ -26,7 +26,6 @@ WAYS = ("image_to_text", "text_to_image")
 AT_ONCE = 1 << 24  # scores of a block
 _SHOWN = 12  # images of a section
 
-Recalls = dict[str, float]  # R@k, in percent
 Ints = npt.NDArray[np.int64]
 
 
@@ -288,7 +287,7 @@ def recall_scores(found: Mapping[str, Found]) -> dict[str, Any]:
     }
 
 
-def recalls(ranks: Ints) -> Recalls:
+def recalls(ranks: Ints) -> dict[str, float]:
     """R@k in percent: the share of queries with a right candidate among their k best.
 
     Args:
@@ -297,7 +296,7 @@ def recalls(ranks: Ints) -> Recalls:
     return {f"R@{k}": round(100 * float((ranks < k).mean()), 3) for k in KS}
 
 
-def chance(right: Ints, candidates: int) -> Recalls:
+def chance(right: Ints, candidates: int) -> dict[str, float]:
     """The R@k of a random order, in percent: 1 - C(m - r, k) / C(m, k) for r right of m candidates.
 
     Args:

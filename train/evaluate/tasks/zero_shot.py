@@ -71,14 +71,6 @@ class ClassAnswers:
         return right
 
 
-def embed_labelled(
-    images: ImageSet, classes: Classes, embedding: Embedding, data: str
-) -> EmbeddedImages:
-    """Raises SettingsError where an image's label is no class, before it is embedded."""
-    checked = (item for item in images if classes.number(item.about) >= -1)
-    return embedding.images(checked, data)
-
-
 def select_labelled(embedded: EmbeddedImages, classes: Classes, data: str) -> Labelled:
     """The images that are of the classes. Raises SettingsError where none is."""
     labels = np.array([classes.number(item.about) for item in embedded.items], np.int64)
@@ -112,7 +104,9 @@ def evaluate(flags: ZeroShotSettings, open_embedding: Callable[[], Embedding]) -
         texts = embedding.texts(class_prompts(classes.names, prompts))
         score = partial(logits, weights=class_weights(texts, len(prompts)))
         if not sets or sets[-1] is not images:
-            embedded = embed_labelled(images, classes, embedding, data)
+            # A label that is no class is refused before its image is embedded.
+            checked = (item for item in images if classes.number(item.about) >= -1)
+            embedded = embedding.images(checked, data)
             sets.append(images)
         own_images, labels = select_labelled(embedded, classes, flags.data)
         answers = class_answers(own_images.vectors, labels, score, len(classes.names))
