@@ -49,8 +49,8 @@ def one_line(what: str, advice: str) -> Iterator[None]:
 
 
 def load(kind: Any, name: str, **options: Any) -> Any:
-    """What `kind.from_pretrained` makes of a name, once `check_name` knows it. A folder is read
-    without asking any server."""
+    """Calls `kind.from_pretrained` with a name that `check_name` knows. A folder is read without
+    asking any server."""
     return kind.from_pretrained(name, local_files_only=os.path.isdir(name), **options)
 
 

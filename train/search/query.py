@@ -103,7 +103,7 @@ def make_terms(terms: Iterable[tuple[str, str, float]]) -> tuple[Term, ...]:
 
 @dataclass(frozen=True)
 class SearchQuery:
-    """What to look for, and which rows may be found.
+    """A query: terms, and which rows may be found.
 
     Attributes:
       terms: added up by their weights.

@@ -10,7 +10,6 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -19,7 +18,6 @@ from alignset.train.search.__main__ import main
 from alignset.train.search.index_files import ROWS
 from alignset.train.search.query import OpenedIndex
 from tests.support.colour_search import (
-    ColourModel,
     answer,
     drawn,
     index_of,
@@ -182,19 +180,6 @@ def test_what_the_paths_answer_with(site: str) -> None:
     assert told["results"][0]["caption"] == "a red picture, number 3"
     assert len(told["results"]) == 3
     assert all(of["folded"] == 0 and min(of["width"], of["height"]) >= 81 for of in told["results"])
-
-
-def test_an_uploaded_picture_is_as_near_as_its_own_vector(site: str, index: OpenedIndex) -> None:
-    picture = drawn(COLOURS["green"], 4321, (3000, 1000))
-    status, told = answer(f"{site}/api/pictures", data=picture_bytes(picture), method="POST")
-    assert status == 200
-    parameters = urllib.parse.urlencode({"picture": told["picture"], "limit": 50})
-    results = answer(f"{site}/api/search?{parameters}")[1]["results"]
-    vector = ColourModel().embed_images([picture])[0]
-    for result in results[::10]:
-        (row,) = index.neighbours.vectors_of(np.array([index.row_of(result["key"])]))
-        exact = float(row @ vector)
-        assert result["score"] == pytest.approx(exact, abs=0.02)
 
 
 def test_hostile_uploads_are_refused(site: str) -> None:
