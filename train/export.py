@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 from alignset.extras import missing_extra
 from alignset.signals import run_main
 from alignset.train.errors import SettingsError, TrainingError
-from alignset.train.model import EXPORT_DOCUMENT as DOCUMENT
 from alignset.train.runs.flags import Parser, exit_status, local_folder
 from alignset.version import version
 
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 NAME = "python -m alignset.train.export"
 SUFFIXES = {"onnx": ".onnx", "safetensors": ".safetensors", "torchscript": ".pt"}
 TOWERS = ("image", "text")
+DOCUMENT = "export.json"  # by it, train/model/pretrained.py knows an export
 MOST_APART = 1e-4  # of a number of an embedding, in the file and in the model
 _INPUTS = {"image": ("pixel_values",), "text": ("input_ids", "attention_mask")}
 _STOPPED = "stopped; nothing was written"

@@ -16,7 +16,6 @@ from PIL import Image
 from transformers import AlignModel, AlignProcessor, PretrainedConfig
 
 from alignset.train.errors import SettingsError
-from alignset.train.model import EXPORT_DOCUMENT
 
 OPEN_CLIP = "open_clip:"  # a name of a model of that package begins so
 _WANTED = "name a folder that save_pretrained wrote, or a published model, as kakaobrain/align-base"
@@ -24,6 +23,7 @@ _WANTED_TO_COMPARE = f"{_WANTED}, or {OPEN_CLIP}NAME@WEIGHTS"
 # A published model has one of these at least; one that was fetched has it in the Hub's cache.
 _FILES = ("config.json", "tokenizer.json", "vocab.txt", "model.safetensors")
 _WAIT_S = 10.0
+EXPORT_DOCUMENT = "export.json"  # of a folder of `alignset export`
 _INSTEAD = {  # what to do with a model of another type
     **dict.fromkeys(
         ("clip", "siglip"),
