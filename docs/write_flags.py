@@ -1,5 +1,5 @@
-"""Writes docs/flags.md from the dataclasses that the flags come from, and the table of reasons in
-docs/reasons.md from the catalogue of rules: `make docs`.
+"""Writes docs/flags.md from the dataclasses that the flags come from, the table of reasons in
+docs/reasons.md from the catalogue of rules, and the tasks in docs/evaluation.md: `make docs`.
 
 `python docs/write_flags.py --check` fails where the page is not current.
 """
@@ -17,9 +17,10 @@ from alignset.pipeline.settings import GROUPS  # noqa: E402
 from alignset.settings import declared_fields  # noqa: E402
 from alignset.train.classify.settings import PRESETS as CLASSIFY_PRESETS  # noqa: E402
 from alignset.train.classify.settings import ClassifySettings  # noqa: E402
+from alignset.train.evaluate.task_table import TASKS  # noqa: E402
 from alignset.train.peer_flags import OPEN_CLIP  # noqa: E402
 from alignset.train.presets import PRESETS  # noqa: E402
-from alignset.train.settings import Settings, own_first  # noqa: E402
+from alignset.train.settings import Settings, ordered_fields  # noqa: E402
 from alignset.transforms.rules.catalogue import PRODUCT  # noqa: E402
 from alignset.transforms.rules.columns import COLUMN_FLAGS, column_rules  # noqa: E402
 from alignset.transforms.rules.concepts import MAX_PAIRS_PER_CONCEPT  # noqa: E402
@@ -33,6 +34,8 @@ from alignset.transforms.rules.given import (  # noqa: E402
 TINY = {Settings: PRESETS["tiny"], ClassifySettings: CLASSIFY_PRESETS["tiny"]}
 PAGE = ROOT / "docs" / "flags.md"
 REASONS_PAGE = ROOT / "docs" / "reasons.md"
+TASKS_PAGE = ROOT / "docs" / "evaluation.md"
+HEAD_OF_TASKS = "| task | what it measures | what is right | numbers |\n|---|---|---|---|\n"
 HEAD_OF_REASONS = "| step | reason | the pair was dropped because | detail |\n|---|---|---|---|\n"
 BEGIN = """\
 # Flags
@@ -77,7 +80,7 @@ the same names.
 
 def rows(kind: type) -> Iterator[str]:
     """Yields a line of the table for each field of a settings dataclass."""
-    for field in own_first(kind) if kind in TINY else declared_fields(kind):
+    for field in ordered_fields(kind) if kind in TINY else declared_fields(kind):
         meaning = field.metadata["help"].replace("|", "\\|")
         values = " | ".join(shown(value) for value in defaults(kind, field))
         yield f"| `--{field.name}` | {values} | {meaning} |"
@@ -122,9 +125,18 @@ def reasons() -> str:
     return before + head + "\n".join(lines) + after
 
 
+def tasks() -> str:
+    """docs/evaluation.md with the tasks out of their table."""
+    before, head, rest = TASKS_PAGE.read_text().partition(HEAD_OF_TASKS)
+    rows = [
+        f"| `{name}` | {own.does} | {own.right} | {own.numbers} |" for name, own in TASKS.items()
+    ]
+    return before + head + "\n".join(rows) + rest[rest.index("\n\n") :]
+
+
 def main() -> int:
     check, stale = "--check" in sys.argv[1:], []
-    for path, current in ((PAGE, page()), (REASONS_PAGE, reasons())):
+    for path, current in ((PAGE, page()), (REASONS_PAGE, reasons()), (TASKS_PAGE, tasks())):
         if path.exists() and path.read_text() == current:
             continue
         stale.append(path.name)

@@ -15,7 +15,7 @@ from alignset.train.errors import SettingsError
 from alignset.train.peer_flags import EARLIER, OPEN_CLIP
 from alignset.train.presets import PRESETS
 from alignset.train.runs.flags import exit_status, settings_parser, take_settings
-from alignset.train.settings import GROUPS, Settings
+from alignset.train.settings import Settings
 
 if TYPE_CHECKING:
     from alignset.train.data.find_shards import ShardSet
@@ -44,16 +44,6 @@ FIRST = {
 }
 
 
-_BROUGHT = {
-    "start_from": (
-        *("image_tower", "text_tower", "image_weights", "text_weights", "text_dropout"),
-        *("tokenizer", "tokenizer_texts", "vocabulary_size", "temperature"),
-    ),
-    "text_weights": ("tokenizer_texts", "vocabulary_size"),
-    "tokenizer": ("tokenizer_texts", "vocabulary_size"),
-}
-
-
 def parse_flags(arguments: list[str], name: str = NAME) -> tuple[Settings, str, Path]:
     """The settings (a preset, then the flags given), where the shards are, and the run folder.
 
@@ -65,7 +55,6 @@ def parse_flags(arguments: list[str], name: str = NAME) -> tuple[Settings, str, 
         str(__doc__).replace(NAME, name),
         FIRST,
         PRESETS,
-        GROUPS,
         usage="%(prog)s --shards=SHARDS --run=FOLDER [flags]",
         peers=OPEN_CLIP | EARLIER,
     )
@@ -75,15 +64,8 @@ def parse_flags(arguments: list[str], name: str = NAME) -> tuple[Settings, str, 
         help="folders, files, globs, URLs of .tar shards, comma-separated; A::2,B::1 weighs sets",
     )
     flags = vars(parser.parse_args(arguments))
-    for brings, brought in _BROUGHT.items():
-        for flag in brought:
-            if flags.get(brings) and flag in flags:
-                raise SettingsError(f"--{flag} is what --{brings} brings: leave it out")
     if flags.get("epochs") and "steps" in flags:
         raise SettingsError("--steps and --epochs both say how long the run is: pass one of them")
-    for flag in ("validate_every", "validate_pairs", "validate_classes"):
-        if flag in flags and not flags.get("validate"):
-            raise SettingsError(f"--{flag} is of no use without --validate=SHARDS: add that")
     return take_settings(flags, PRESETS), flags["shards"], flags["run"]
 
 
@@ -96,23 +78,34 @@ def _run(arguments: list[str], name: str) -> int:
     # Here too, before there is a run of these settings that others can't go on with.
     settings.micro_batches(int(os.environ.get("WORLD_SIZE", "1")))
     # Only now: torch and transformers take seconds, and a wrong flag should not.
-    from alignset.train.data.find_shards import find_sets
+    from alignset.train.data.find_shards import find_sets, find_shards
     from alignset.train.runs.run_folder import has_ended
 
     sets = find_sets(where)
-    if settings.validate:
-        _check_validate(settings.validate)
-    from alignset.train.runs.device import find_device  # brings torch
+    try:
+        if settings.validate:
+            find_shards(settings.validate)
+    except SettingsError as error:
+        hint = "alignset curate --holdout=0.01 makes OUT/holdout"
+        raise SettingsError(f"--validate: {error} ({hint})") from error
+    from alignset.train.runs.device import find_device, keep_freed_memory  # brings torch
 
     # The run's from then on: on another device it would learn something else.
-    settings = settings.on(find_device(settings.device).type)
-    first = os.environ.get("RANK", "0") == "0"
+    device = find_device(settings.device)
+    settings = settings.on(device.type)
+    is_main = os.environ.get("RANK", "0") == "0"
     is_finished = has_ended(run, settings)
     if not is_finished:
-        _train(settings, sets, run)
-    elif first:
+        from alignset.train.loop import train
+        from alignset.train.runs.processes import begun_together
+
+        keep_freed_memory()
+        begin = partial(_begin, settings, sets, run)
+        with begun_together(run, device.type, begin) as held_out:
+            train(settings, sets, run, held_out)
+    elif is_main:
         _open(settings, sets, run)
-    if first:
+    if is_main:
         opening = f"{run} is finished: its" if is_finished else "done: the"
         best = run / "model-best"
         also = f", and the best of its validations in {best}" if best.exists() else ""
@@ -127,62 +120,34 @@ def _open(settings: Settings, sets: "list[ShardSet]", run: Path) -> None:
         from alignset.train.model.pretrained import check_pretrained
 
         check_pretrained(settings.start_from)
-    open_run(
-        run, settings, sets, (settings.start_from, settings.image_weights, settings.text_weights)
-    )
+    weights = settings.start_from, settings.image_weights, settings.text_weights
+    open_run(run, settings, sets, weights)
 
 
 def _begin(settings: Settings, sets: "list[ShardSet]", run: Path) -> "HeldOut | None":
     """Work of the first process alone: it refuses invalid runs, reads the validation pairs, and
     opens the run's folder."""
-    _check_memory(settings)
+    if settings.check_memory and not settings.start_from:  # a model's size is in no setting
+        from alignset.train.memory import check_memory
+        from alignset.train.runs.device import find_device, memory_of
+
+        device = find_device(settings.device)
+        available = memory_of(device)
+        if device.type == "cpu":
+            available //= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        check_memory(settings, int(os.environ.get("WORLD_SIZE", "1")), available)
     held_out = None
     if settings.validate:
         from alignset.train.evaluate.validation import read_held_out
 
         held_out = read_held_out(settings)
-    if not settings.start_from and (
-        settings.image_weights or settings.text_weights or settings.tokenizer
-    ):
+    brought = settings.image_weights or settings.text_weights or settings.tokenizer
+    if brought and not settings.start_from:
         from alignset.train.model.tower_weights import check_tower_weights
 
         check_tower_weights(settings)
     _open(settings, sets, run)
     return held_out
-
-
-def _check_memory(settings: Settings) -> None:
-    if settings.start_from or not settings.check_memory:  # a model's size is in no setting
-        return
-    from alignset.train.memory import check_memory
-    from alignset.train.runs.device import find_device, memory_of
-
-    device = find_device(settings.device)
-    available = memory_of(device)
-    if device.type == "cpu":
-        available //= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    check_memory(settings, int(os.environ.get("WORLD_SIZE", "1")), available)
-
-
-def _check_validate(where: str) -> None:
-    from alignset.train.data.find_shards import find_shards
-
-    try:
-        find_shards(where)
-    except SettingsError as error:
-        hint = "alignset curate --holdout=0.01 makes OUT/holdout"
-        raise SettingsError(f"--validate: {error} ({hint})") from error
-
-
-def _train(settings: Settings, sets: "list[ShardSet]", run: Path) -> None:
-    from alignset.train.loop import train
-    from alignset.train.runs.device import find_device, keep_freed_memory
-    from alignset.train.runs.processes import begun_together
-
-    keep_freed_memory()
-    device = find_device(settings.device).type
-    with begun_together(run, device, partial(_begin, settings, sets, run)) as held_out:
-        train(settings, sets, run, held_out)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ their inputs, how images and texts are prepared, and how far they are from the
 model's embeddings.
 """
 
-import argparse
 import contextlib
 import hashlib
 import io
@@ -21,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 from alignset.extras import missing_extra
 from alignset.signals import run_main
 from alignset.train.errors import SettingsError, TrainingError
-from alignset.train.model.model_names import EXPORT_DOCUMENT as DOCUMENT
 from alignset.train.runs.flags import Parser, exit_status, local_folder
 from alignset.version import version
 
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
 NAME = "python -m alignset.train.export"
 SUFFIXES = {"onnx": ".onnx", "safetensors": ".safetensors", "torchscript": ".pt"}
 TOWERS = ("image", "text")
+DOCUMENT = "export.json"  # by it, train/model/pretrained.py knows an export
 MOST_APART = 1e-4  # of a number of an embedding, in the file and in the model
 _INPUTS = {"image": ("pixel_values",), "text": ("input_ids", "attention_mask")}
 _STOPPED = "stopped; nothing was written"
@@ -49,27 +48,20 @@ def _run(arguments: list[str], name: str) -> int:
         description=str(__doc__).replace("alignset export", name),
         usage="%(prog)s MODEL --out=FOLDER [flags]",
     )
-    parser.add_argument("model", help="a run's folder, a saved AlignModel, or a published one")
-    parser.add_argument("--out", required=True, type=local_folder, metavar="FOLDER")
-    parser.add_argument("--format", default="onnx", choices=SUFFIXES, help="of the files (onnx)")
-    parser.add_argument(
-        "--tower", default="both", choices=(*TOWERS, "both"), help="which are written (both)"
-    )
+    add = parser.add_argument
+    add("model", help="a run's folder, a saved AlignModel, or a published one")
+    add("--out", required=True, type=local_folder, metavar="FOLDER")
+    add("--format", default="onnx", choices=SUFFIXES, help="of the files (onnx)")
+    add("--tower", default="both", choices=(*TOWERS, "both"), help="which are written (both)")
     flags = parser.parse_args(arguments)
-    check_export(flags)
-    document = export_towers(flags.model, flags.out, flags.format, flags.tower)
-    print(json.dumps(document))
-    return 0
-
-
-def check_export(flags: argparse.Namespace) -> None:
-    """Raises SettingsError where a package is missing, or the folder holds something else."""
     if flags.format == "onnx" and (missing := missing_extra("export", "--format=onnx")):
         raise SettingsError(missing)
     out: Path = flags.out
     is_free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
     if not is_free and not (out / DOCUMENT).exists():
         raise SettingsError(f"--out={out} holds something else than an export: name a new folder")
+    print(json.dumps(export_towers(flags.model, out, flags.format, flags.tower)))
+    return 0
 
 
 def export_towers(name: str, out: Path, format_: str, tower: str = "both") -> dict[str, Any]:
@@ -98,13 +90,13 @@ def export_towers(name: str, out: Path, format_: str, tower: str = "both") -> di
 
     def save(folder: Path) -> None:
         folder.mkdir(parents=True)
-        for of in TOWERS if tower == "both" else (tower,):
-            document["towers"][of] = _save_tower(model, processor, folder, of, format_)
+        for each in TOWERS if tower == "both" else (tower,):
+            document["towers"][each] = _save_tower(model, processor, folder, each, format_)
         if "text" in document["towers"]:
             processor.tokenizer.save_pretrained(folder / "tokenizer")
         (folder / DOCUMENT).write_text(json.dumps(document, indent=2) + "\n")
 
-    files = [f"{of}{suffix}" for of in TOWERS for suffix in SUFFIXES.values()]
+    files = [f"{each}{suffix}" for each in TOWERS for suffix in SUFFIXES.values()]
     save_folder(out, save, replaced=(*files, "tokenizer", DOCUMENT))
     return document
 
@@ -113,46 +105,43 @@ def _save_tower(
     model: Any, processor: Any, folder: Path, tower: str, format_: str
 ) -> dict[str, Any]:
     """Writes one tower and compares it with the model; what export.json says of it."""
-    path = folder / f"{tower}{SUFFIXES[format_]}"
-    compute = partial(_embed_images if tower == "image" else _embed_texts, model)
-    run_file = _WRITERS[format_](model, compute, _examples(model, tower, 2, 7), tower, path)
+    path, compute = folder / f"{tower}{SUFFIXES[format_]}", partial(_embed, tower, model)
+    examples = partial(_examples, model, tower)
+    run_file = _WRITERS[format_](compute, examples(2, 7), path)
     apart = 0.0
-    for rows, tokens in ((2, 7), (3, 12), (1, 3)):  # other numbers than it was traced with
-        inputs = _examples(model, tower, rows, tokens)
+    for inputs in (examples(2, 7), examples(3, 12), examples(1, 3)):  # it was traced with the first
         apart = max(apart, (run_file(*inputs) - compute(*inputs)).abs().max().item())
     if not apart <= MOST_APART:
         raise TrainingError(
             f"{path.name} computes embeddings that are {apart:.2g} from the model's, more than "
             f"{MOST_APART:g}: nothing was written; try another --format"
         )
-    description = _images(processor, model) if tower == "image" else _texts(processor, model)
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    output = {"name": "embeddings", "shape": ["n", model.config.projection_dim], "norm": 1}
     return {
         "file": path.name,
         "sha256": digest,
-        **description,
-        "output": output,
+        **(_images(processor, model) if tower == "image" else _texts(processor, model)),
+        "output": {"name": "embeddings", "shape": ["n", model.config.projection_dim], "norm": 1},
         "largest_difference": apart,
     }
 
 
 def _images(processor: Any, model: Any) -> dict[str, Any]:
-    side, of = model.config.vision_config.image_size, processor.image_processor
-    crop = dict(of.crop_size) if of.do_center_crop else None
-    height, width = (crop or of.size)["height"], (crop or of.size)["width"]
+    side, images = model.config.vision_config.image_size, processor.image_processor
+    crop = dict(images.crop_size) if images.do_center_crop else None
+    height, width = (crop or images.size)["height"], (crop or images.size)["width"]
     return {
         "inputs": {"pixel_values": {"dtype": "float32", "shape": ["n", 3, height, width]}},
         "preprocessing": {
             "colours": "RGB, upright as EXIF says, transparent parts over white",
-            "resize": dict(of.size),
-            "interpolation": {2: "bilinear", 3: "bicubic", 0: "nearest"}.get(int(of.resample)),
+            "resize": dict(images.size),
+            "interpolation": {2: "bilinear", 3: "bicubic", 0: "nearest"}.get(int(images.resample)),
             "centre_crop": crop,
-            "scale": of.rescale_factor,
-            "then_minus_1": bool(of.rescale_offset),
-            "mean": list(of.image_mean),
-            "std": list(of.image_std),
+            "scale": images.rescale_factor,
+            "then_minus_1": bool(images.rescale_offset),
+            "mean": list(images.image_mean),
+            "std": list(images.image_std),
             "trained_at_px": side,
         },
     }
@@ -160,33 +149,25 @@ def _images(processor: Any, model: Any) -> dict[str, Any]:
 
 def _texts(processor: Any, model: Any) -> dict[str, Any]:
     tokenizer = processor.tokenizer
-    most = min(tokenizer.model_max_length, model.config.text_config.max_position_embeddings)
+    max_tokens = min(tokenizer.model_max_length, model.config.text_config.max_position_embeddings)
     shape = {"dtype": "int64", "shape": ["n", "tokens"]}
     return {
         "inputs": {name: shape for name in _INPUTS["text"]},
         "preprocessing": {
             "tokenizer": "tokenizer/tokenizer.json",
-            "max_tokens": most,
+            "max_tokens": max_tokens,
             "pad_token": tokenizer.pad_token_id,
             "attention_mask": "1 for tokens of the text, 0 for padding behind them",
         },
     }
 
 
-def _embed_images(model: Any, pixel_values: "Tensor") -> "Tensor":
+def _embed(tower: str, model: Any, *inputs: "Tensor") -> "Tensor":
     import torch
 
     with torch.no_grad():
-        rows: Tensor = model.get_image_features(pixel_values).pooler_output
-        return torch.nn.functional.normalize(rows, dim=-1)
-
-
-def _embed_texts(model: Any, input_ids: "Tensor", attention_mask: "Tensor") -> "Tensor":
-    import torch
-
-    with torch.no_grad():
-        rows: Tensor = model.get_text_features(input_ids, attention_mask).pooler_output
-        return torch.nn.functional.normalize(rows, dim=-1)
+        features = model.get_image_features if tower == "image" else model.get_text_features
+        return torch.nn.functional.normalize(features(*inputs).pooler_output, dim=-1)
 
 
 def _examples(model: Any, tower: str, rows: int, tokens: int) -> tuple["Tensor", ...]:
@@ -208,22 +189,22 @@ def _module(compute: Compute) -> Any:
     import torch
 
     class Tower(torch.nn.Module):
-        def __init__(self, model: torch.nn.Module):
+        def __init__(self) -> None:
             super().__init__()
-            self.model = model
+            self.model = compute.args[1]
 
         def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
             return compute(*inputs)
 
-    return Tower(compute.args[0])
+    return Tower()
 
 
-def _as_onnx(model: Any, compute: Compute, inputs: Any, tower: str, path: Path) -> Computed:
+def _as_onnx(compute: Compute, inputs: Any, path: Path) -> Computed:
     import onnxruntime
     import torch
 
-    names = _INPUTS[tower]
-    axes = {0: "n"} if tower == "image" else {0: "n", 1: "tokens"}
+    names = _INPUTS[compute.args[0]]
+    axes = {0: "n"} if len(names) == 1 else {0: "n", 1: "tokens"}
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         torch.onnx.export(
@@ -242,7 +223,7 @@ def _as_onnx(model: Any, compute: Compute, inputs: Any, tower: str, path: Path) 
     )
 
 
-def _as_torchscript(model: Any, compute: Compute, inputs: Any, tower: str, path: Path) -> Computed:
+def _as_torchscript(compute: Compute, inputs: Any, path: Path) -> Computed:
     import torch
 
     jit: Any = torch.jit  # it has no types
@@ -253,17 +234,18 @@ def _as_torchscript(model: Any, compute: Compute, inputs: Any, tower: str, path:
     return script
 
 
-def _as_safetensors(model: Any, compute: Compute, inputs: Any, tower: str, path: Path) -> Computed:
+def _as_safetensors(compute: Compute, inputs: Any, path: Path) -> Computed:
     """The weights alone, by the names that they have in an AlignModel."""
     from safetensors.torch import load_file, save_file
     from transformers import AlignModel
 
+    tower, model = compute.args
     parts = ("vision_model.",) if tower == "image" else ("text_model.", "text_projection.")
     save_file({k: v for k, v in model.state_dict().items() if k.startswith(parts)}, path)
     again: Any = AlignModel(model.config)
     again.eval()
     again.load_state_dict(load_file(path), strict=False)
-    return partial(_embed_images if tower == "image" else _embed_texts, again)
+    return partial(_embed, tower, again)
 
 
 _WRITERS = {"onnx": _as_onnx, "torchscript": _as_torchscript, "safetensors": _as_safetensors}

@@ -6,7 +6,6 @@ from itertools import islice
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedTokenizerFast
 
 from alignset.train.data.batches import TrainingData
 from alignset.train.data.find_shards import ShardSet
@@ -56,23 +55,21 @@ def train(
             f"{settings.steps}, warmup_steps {settings.warmup_steps}): pass a lower --warmup_steps",
             file=sys.stderr,
         )
-    model, tokenizer = _make_model(settings, run, device)
+    align, tokenizer = start_model(settings, run)
+    model = DualEncoder(align, settings, batch_size=settings.batch_size // count)
+    model.to(device).to(memory_format=torch.channels_last).train()
+    if settings.compile:
+        compile_towers(model.align)
     optimizer = make_optimizer(model, settings)
     start, position, skipped = _resume(run, settings, model, optimizer)
     guard = GuardedStep(model, optimizer, settings, skipped=skipped)
     replica = processes.replicate(model)
-    data = TrainingData(sets, settings, rank, count, indexes)
+    data = TrainingData(sets, indexes, settings, rank, count)
     gpu = torch.cuda.current_device() if device.type == "cuda" else None
     prepare = partial(to_inputs, tokenizer=tokenizer, settings=settings, gpu=gpu)
     inputs = ahead(data.batches(position), prepare)  # a thread makes the next micro-batch
-    progress = Progress(
-        run,
-        settings,
-        batch_size=settings.batch_size,
-        start=start,
-        steps=settings.steps,
-        quiet=rank > 0,
-    )
+    lengths = {"batch_size": settings.batch_size, "start": start, "steps": settings.steps}
+    progress = Progress(run, settings, **lengths, quiet=rank > 0)
     validation = Validation(run, settings, tokenizer, held_out, progress)
     keep = settings.keep_checkpoints
     with StopRequest() as stop, CheckpointWriter(run / "checkpoints", keep) as writer:
@@ -80,6 +77,7 @@ def train(
             optimizer.zero_grad()
             output = step_gradients(replica, islice(inputs, micro_batches), settings, step)
             set_learning_rate(optimizer, step, settings)
+            processes.average_buffers(model)
             guard.step(step)
             model.clamp_temperature()
 
@@ -99,16 +97,11 @@ def train(
             if validates:  # before the checkpoint: what that has is not done again
                 validation.after(step, model)
             if saves or stops:  # where the step was left out, it is as behind the one before
-                if saves:
-                    processes.average_buffers(model)
-                    guard.keep_statistics()
-                # Where a run is only stopped, BatchNorm's statistics don't become all processes':
-                # that would change what is learned behind the stop.
-                state = capture(step, model, optimizer, position, guard.skipped, averaged=saves)
+                state = capture(step, model, optimizer, position, guard.skipped)
                 if rank == 0:
                     writer.save(state)
             if stops:
-                writer.wait()
+                writer.check(wait=True)
                 raise KeyboardInterrupt
     progress.close()
     if rank == 0:  # the cards, and then the model, with which the run has ended
@@ -116,19 +109,6 @@ def train(
         for folder in (run, *run.glob("model-best")):
             card(folder)
         export_model(model, tokenizer, settings, run / "model", card)
-
-
-def _make_model(
-    settings: Settings, run: Path, device: torch.device
-) -> tuple[DualEncoder, PreTrainedTokenizerFast]:
-    """As it is before the first step, on the device, and the run's tokenizer."""
-    align, tokenizer = start_model(settings, run)
-    share = settings.batch_size // processes.count()
-    model = DualEncoder(align, settings, batch_size=share)
-    model.to(device).to(memory_format=torch.channels_last).train()
-    if settings.compile:
-        compile_towers(model.align)
-    return model, tokenizer
 
 
 def _resume(
@@ -148,7 +128,8 @@ def _resume(
         )
     start, position = restore(checkpoint, model, optimizer)
     before, count = len(checkpoint["processes"]), processes.count()
-    others = f", with {count} processes, which were {before}" if before != count else ""
+    others = f", with {count} processes, which were {before}: they begin the next epoch"
     if processes.rank() == 0:
-        print(f"resuming after step {start} of {settings.steps}{others}", file=sys.stderr)
+        also = others if before != count else ""
+        print(f"resuming after step {start} of {settings.steps}{also}", file=sys.stderr)
     return start, position, checkpoint["skipped_steps"]

@@ -78,27 +78,24 @@ def similarities(model: str, digest: str, rows: Rows) -> np.ndarray:
         embedder = open_model(model)
         if digest and embedder.digest != digest:
             raise ValueError(f"{model} is another model here than where the run was started")
-        parts = ((repr(of.shape).encode(), of.tobytes()) for of in rows["pixels"])
+        parts = ((repr(pixels.shape).encode(), pixels.tobytes()) for pixels in rows["pixels"])
         names = [hashlib.sha256(shape + data).digest() for shape, data in parts]
-        pictures = dict(zip(names, rows["pixels"], strict=True))
-        pictures = {name: Image.fromarray(pixels) for name, pixels in pictures.items()}
-        images = _distinct(embedder, "embed_images", pictures)
-        texts = _distinct(embedder, "embed_texts", {text: text for text in rows["text"]})
-        cosines = np.array(
-            [images[name] @ texts[text] for name, text in zip(names, rows["text"], strict=True)],
-            np.float64,
-        )
+
+        def embed(method: str, things: dict[Any, Any]) -> dict[Any, Any]:
+            """The vector of each, by its name."""
+            every = [*things.values()]
+            batches = [every] if on_gpu() else [[thing] for thing in every]
+            vectors = [vector for batch in batches for vector in getattr(embedder, method)(batch)]
+            return dict(zip(things, vectors, strict=True))
+
+        pixels_of = dict(zip(names, rows["pixels"], strict=True))
+        images = embed("embed_images", {n: Image.fromarray(own) for n, own in pixels_of.items()})
+        texts = embed("embed_texts", {text: text for text in rows["text"]})
+        pairs = zip(names, rows["text"], strict=True)
+        cosines = np.array([images[name] @ texts[text] for name, text in pairs], np.float64)
     if not np.isfinite(cosines).all():
         raise ValueError(f"{model} gives a similarity that is not a number")
     return cosines.round(DIGITS)
-
-
-def _distinct(embedder: DualEmbedder, method: str, things: dict[Any, Any]) -> dict[Any, Any]:
-    """The embedding of each, by its name."""
-    embed, every = getattr(embedder, method), [*things.values()]
-    if on_gpu():
-        return dict(zip(things, embed(every), strict=True))
-    return {name: embed([thing])[0] for name, thing in things.items()}
 
 
 def on_gpu() -> bool:

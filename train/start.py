@@ -12,13 +12,7 @@ from transformers import AlignModel, PreTrainedTokenizerFast
 
 from alignset.train.data.find_shards import ShardSet
 from alignset.train.data.samples import LONGEST_JSON, json_object, shard_files
-from alignset.train.data.shard_index import (
-    DrawnTexts,
-    ShardIndex,
-    load_indexes,
-    read_index,
-    save_indexes,
-)
+from alignset.train.data.shard_index import ShardIndex, load_indexes, read_indexes, save_indexes
 from alignset.train.data.shard_streams import ShardStream
 from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import SettingsError, counted
@@ -50,27 +44,9 @@ def read_shards(settings: Settings, sets: list[ShardSet], run: Path) -> list[Sha
     The same reading gives the texts from which the tokenizer is learned, unless one is passed, and
     a sample in which unknown tokens are counted.
     """
-    index, tokenizer = run / "shards.npz", run / "tokenizer"
-    if processes.rank() == 0 and not index.exists():
-        brought = settings.tokenizer or settings.text_weights
-        learns = not settings.start_from and not brought and not tokenizer.exists()
-        texts = settings.tokenizer_texts if learns else SAMPLED
-        indexes, drawn_texts = _read(settings, sets, run, texts)
-        if not drawn_texts.counts:
-            raise SettingsError(_without_texts(settings, sets[0].shards[0]))
-        if learns:
-            learned_tokenizer = learn_tokenizer(
-                drawn_texts.texts,
-                vocabulary_size=settings.vocabulary_size,
-                max_tokens=settings.max_tokens,
-                counts=drawn_texts.counts,
-                strip_accents=english_alone(drawn_texts.texts),
-            )
-            save_tokenizer(learned_tokenizer, tokenizer)
-        if brought and not tokenizer.exists():
-            save_tokenizer(load_own_tokenizer(settings), tokenizer)
-        _count_unknown(settings, drawn_texts, run)
-        save_indexes(indexes, index)
+    index, datasets = run / "shards.npz", [shard_set.shards for shard_set in sets]
+    if processes.rank() == 0 and load_indexes(index, datasets) is None:
+        save_indexes(_read_shards_once(settings, datasets, run), index)
     if processes.rank() == 0:
         shutil.rmtree(run / _PARTS, ignore_errors=True)
         if (unknown := read_unknown(run)) and (note := unknown.summary()):
@@ -80,11 +56,55 @@ def read_shards(settings: Settings, sets: list[ShardSet], run: Path) -> list[Sha
                 file=sys.stderr,
             )
     processes.wait_for_all()
-    return load_indexes(index, [shard_set.shards for shard_set in sets])
+    indexes = load_indexes(index, datasets)
+    assert indexes is not None  # the first process has just read or written it
+    return indexes
+
+
+def _read_shards_once(
+    settings: Settings, datasets: list[tuple[str, ...]], run: Path
+) -> list[ShardIndex]:
+    """The indexes; the run's tokenizer, and how much it does not know, are written. Shards that an
+    interrupted run had read are not read again."""
+    tokenizer = run / "tokenizer"
+    brought = settings.tokenizer or settings.text_weights
+    learns = not settings.start_from and not brought and not tokenizer.exists()
+    texts = settings.tokenizer_texts if learns else SAMPLED
+    total = sum(map(len, datasets))
+    print(f"reading {counted(total, 'shard')} once, for where their samples begin", file=sys.stderr)
+    often = {"delay": _SAID_EVERY_S, "mininterval": _SAID_EVERY_S}
+    with tqdm(total=total, unit=" shards", file=sys.stderr, **often) as bar:
+        indexes, drawn_texts = read_indexes(
+            datasets,
+            texts=texts,
+            caption_field=settings.caption_field,
+            folder=run / _PARTS / str(texts),
+            advance=bar.update,
+        )
+    if not drawn_texts.counts:
+        raise SettingsError(_without_texts(settings, datasets[0][0]))
+    if learns:
+        learned_tokenizer = learn_tokenizer(
+            drawn_texts.texts,
+            vocabulary_size=settings.vocabulary_size,
+            max_tokens=settings.max_tokens,
+            counts=drawn_texts.counts,
+            strip_accents=english_alone(drawn_texts.texts),
+        )
+        save_tokenizer(learned_tokenizer, tokenizer)
+    elif brought and not tokenizer.exists():
+        save_tokenizer(load_own_tokenizer(settings), tokenizer)
+    if settings.start_from:
+        used_tokenizer = load_pretrained(settings.start_from)[1].tokenizer
+    else:
+        used_tokenizer = load_tokenizer(tokenizer)
+    unknown = unknown_tokens(used_tokenizer, *drawn_texts, settings.max_tokens)
+    write_whole(run / UNKNOWN_TOKENS, json.dumps(unknown._asdict(), indent=2) + "\n")
+    return indexes
 
 
 def _without_texts(settings: Settings, shard: str) -> str:
-    """The fault where no sample has a text and an image."""
+    """The error where no sample has a text and an image."""
     with ShardStream(shard) as stream:
         files = (file for file in shard_files(stream) if file.name.endswith(".json"))
         first = next(files, None)
@@ -96,40 +116,6 @@ def _without_texts(settings: Settings, shard: str) -> str:
         f"no sample has an image and a text in KEY.txt{hint}: name other --shards, or the field "
         "that has the captions with --caption_field"
     )
-
-
-def _count_unknown(settings: Settings, drawn_texts: DrawnTexts, run: Path) -> None:
-    """Writes what `read_unknown` reads."""
-    if settings.start_from:
-        tokenizer = load_pretrained(settings.start_from)[1].tokenizer
-    else:
-        tokenizer = load_tokenizer(run / "tokenizer")
-    unknown = unknown_tokens(tokenizer, *drawn_texts, settings.max_tokens)
-    write_whole(run / UNKNOWN_TOKENS, json.dumps(unknown._asdict(), indent=2) + "\n")
-
-
-def _read(
-    settings: Settings, sets: list[ShardSet], run: Path, texts: int
-) -> tuple[list[ShardIndex], DrawnTexts]:
-    """The index of each dataset, and so many texts of all. Parts that an interrupted run had read
-    are not read again."""
-    total = sum(len(shard_set.shards) for shard_set in sets)
-    (run / _PARTS).mkdir(exist_ok=True)
-    print(f"reading {counted(total, 'shard')} once, for where their samples begin", file=sys.stderr)
-    indexes, parts = [], []
-    often = {"delay": _SAID_EVERY_S, "mininterval": _SAID_EVERY_S}
-    with tqdm(total=total, unit=" shards", file=sys.stderr, **often) as bar:
-        for number, shard_set in enumerate(sets):
-            index, of_set = read_index(
-                shard_set.shards,
-                texts=-(-texts * len(shard_set.shards) // total),
-                caption_field=settings.caption_field,
-                folder=run / _PARTS / f"{number}-{texts}",
-                advance=bar.update,
-            )
-            indexes.append(index)
-            parts.append(of_set)
-    return indexes, DrawnTexts.of_all(parts)
 
 
 def start_model(settings: Settings, run: Path) -> tuple[AlignModel, PreTrainedTokenizerFast]:

@@ -55,51 +55,46 @@ def _one_pass(
 def _two_passes(
     replica: torch.nn.Module, micro_batches: Iterable[Inputs], settings: Settings, step: int
 ) -> StepOutput:
-    device = next(replica.parameters()).device
-    with KeptInputs(memory_between_passes(device)) as kept_inputs:
-        parts = []
-        # BatchNorm normalises as in the second pass, but gathers its statistics only there.
-        with torch.no_grad(), frozen_statistics(replica):
-            for i, inputs in enumerate(micro_batches):
-                kept_inputs.append(inputs)
-                seed_micro_batch(settings, step, i)
-                parts.append(replica(inputs))  # [m, d], [m, d], []
-        images, texts = (torch.cat([part[side] for part in parts]) for side in range(2))  # [b, d]
-        temperature = parts[0][2].clone()  # []
-        m, last = len(parts[0][0]), len(parts) - 1
-        del parts
-        loss, of_images, of_texts, of_temperature = _loss_gradients(
-            images, texts, temperature, settings
-        )
-        once = [torch.zeros_like(temperature)] * last + [of_temperature]
-        gradients = zip(torch.split(of_images, m), torch.split(of_texts, m), once, strict=True)
-        for i, (inputs, of_part) in enumerate(zip(kept_inputs, gradients, strict=True)):
-            with processes.unsynchronised(replica, i < last):
-                seed_micro_batch(settings, step, i)  # the same dropout as in the first pass
-                _send_back(replica(inputs), of_part)
+    kept_inputs = KeptInputs(memory_between_passes(next(replica.parameters()).device))
+    parts = []
+    # BatchNorm normalises as in the second pass, but gathers its statistics only there.
+    with torch.no_grad(), frozen_statistics(replica):
+        for i, inputs in enumerate(micro_batches):
+            kept_inputs.append(inputs)
+            seed_micro_batch(settings, step, i)
+            parts.append(replica(inputs))  # [m, d], [m, d], []
+    images, texts = (torch.cat([part[side] for part in parts]) for side in range(2))  # [b, d]
+    temperature = parts[0][2].clone()  # []
+    m, last = len(parts[0][0]), len(parts) - 1
+    del parts
+    loss, *by_rows, by_temperature = _loss_gradients(images, texts, temperature, settings)
+    once = [torch.zeros_like(temperature)] * last + [by_temperature]
+    gradients = zip(*(torch.split(rows, m) for rows in by_rows), once, strict=True)
+    for i, (inputs, by_part) in enumerate(zip(kept_inputs, gradients, strict=True)):
+        with processes.unsynchronised(replica, i < last):
+            seed_micro_batch(settings, step, i)  # the same dropout as in the first pass
+            _send_back(replica(inputs), by_part)
     return StepOutput(loss, images, texts, inputs)
 
 
 def _loss_gradients(
     images: torch.Tensor, texts: torch.Tensor, temperature: torch.Tensor, settings: Settings
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, ...]:
     """The loss, and its gradients by float[b, d] of images and of texts, and by the temperature.
     Gradients of a loss that is not finite are NaN, and reach all weights of all processes, whatever
     the backward pass through its graph."""
     leaves = [part.detach().requires_grad_() for part in (images, texts, temperature)]
     with full_precision():
         loss = contrastive_loss(*leaves, label_smoothing=settings.label_smoothing)
-        of_images, of_texts, of_temperature = torch.autograd.grad(
-            loss, leaves, 1 + 0 * loss.detach()
-        )
-    return loss.detach(), of_images, of_texts, of_temperature
+        gradients = torch.autograd.grad(loss, leaves, 1 + 0 * loss.detach())
+    return loss.detach(), *gradients
 
 
 def _send_back(outputs: Sequence[torch.Tensor], gradients: Sequence[torch.Tensor]) -> None:
     """Sends gradients through the graph of a model's outputs; a frozen tower's have none."""
     pairs = zip(outputs, gradients, strict=True)
-    trainable = [(rows, of_rows) for rows, of_rows in pairs if rows.requires_grad]
-    torch.autograd.backward([rows for rows, _ in trainable], [of_rows for _, of_rows in trainable])
+    trainable = [(out, by) for out, by in pairs if out.requires_grad]
+    torch.autograd.backward([out for out, _ in trainable], [by for _, by in trainable])
 
 
 def memory_between_passes(device: torch.device) -> int:
@@ -128,15 +123,8 @@ class KeptInputs:
 
     def __init__(self, memory: int = 0):
         self._memory = memory
-
-    def __enter__(self) -> "KeptInputs":
-        self._file = tempfile.TemporaryFile()
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 (it ends with this object)
         self._inputs: list[Inputs] = []  # with pixels, or with none for those in the file
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-        self._inputs.clear()
 
     def append(self, inputs: Inputs) -> None:
         self._memory -= 1 << (inputs.pixels.nbytes - 1).bit_length()

@@ -39,10 +39,10 @@ def open_folder(out: Path, same: dict[str, object]) -> None:
     file = out / "settings.json"
     if not file.exists() and out.exists() and any(out.iterdir()):
         raise UsageError(f"{out} is not empty, and holds no ablation: name a new folder")
-    before = json.loads(file.read_text()) if file.exists() else same
-    if other := [name for name in same if before.get(name) != same[name]]:
+    begun = json.loads(file.read_text()) if file.exists() else same
+    if other := [name for name in same if begun.get(name) != same[name]]:
         raise UsageError(
-            f"{out} was begun with another --{other[0]} ({before.get(other[0])!r:.200}): pass "
+            f"{out} was begun with another --{other[0]} ({begun.get(other[0])!r:.200}): pass "
             "that, or another --output"
         )
     for folder in ("logs", "points", "variants"):
@@ -59,11 +59,11 @@ def ablate(plan: Namespace, command: str) -> str:
     """
     out, batch, seeds = plan.output, plan.settings.batch_size, range(plan.seeds)
     open_folder(out, plan.same)
-    of_rules = {rule.reason for rule in PRODUCT.rules}
-    for of in filter(None, map(earlier_set, split_inputs(plan.input))):
-        if reasons := [name for name, n in of.dropped().items() if n and name in of_rules]:
+    rule_reasons = {rule.reason for rule in PRODUCT.rules}
+    for made in filter(None, map(earlier_set, split_inputs(plan.input))):
+        if reasons := [name for name, n in made.dropped().items() if n and name in rule_reasons]:
             say(
-                f"{of.folder}: its rules have dropped pairs already ({', '.join(reasons)}), and "
+                f"{made.folder}: its rules have dropped pairs already ({', '.join(reasons)}), and "
                 "cannot be compared: pass its own input, or a dataset made with --score_only"
             )
     say("1 of 3: the pool: everything is fetched and measured once, and no rule drops a pair")
@@ -71,13 +71,13 @@ def ablate(plan: Namespace, command: str) -> str:
     pool = Pool(out)
     say(f"2 of 3: what each of {len(plan.variants)} variants keeps of {len(pool.pairs):,} pairs")
     about = {variant.name: variant.about for variant in plan.variants}
-    pairs, same_as, first = dict[str, int](), dict[str, str](), dict[bytes, str]()
+    pairs, same_as, names = dict[str, int](), dict[str, str](), dict[bytes, str]()
     for variant in sorted(plan.variants, key=lambda variant: variant.name != ALL):
         mask, name = pool.mask(variant), variant.name
-        pairs[name], by = int(mask.sum()), first.setdefault(mask.tobytes(), name)
-        if by != name and (name != RANDOM or mask.all()):  # each seed has another random part
-            same_as[name] = by
-        say(f"  {name}: {pairs[name]:,}{f', as {by}' if name in same_as else ''}")
+        pairs[name], twin = int(mask.sum()), names.setdefault(mask.tobytes(), name)
+        if twin != name and (name != RANDOM or mask.all()):  # each seed has another random part
+            same_as[name] = twin
+        say(f"  {name}: {pairs[name]:,}{f', as {twin}' if name in same_as else ''}")
         if pairs[name] < batch:
             raise UsageError(
                 f"{name} keeps {counted(pairs[name], 'pair')}, fewer than a batch of {batch}: pass "
@@ -115,10 +115,6 @@ def ablate(plan: Namespace, command: str) -> str:
 def _train(plan: Namespace, jobs: Mapping[tuple[str, int], Mapping[int, Path]]) -> None:
     import torch
 
-    side = plan.settings.resize_px
-    squares = plan.output / f"pool-{side}px"
-    if side <= _LARGEST_SQUARE and not squares.exists():
-        copy_shards(plan.output / "pool/shards", squares, side=side)
     variants = {variant.name: variant for variant in plan.variants}
     cores = os.cpu_count() or 1  # a training fills a GPU, or a core
     workers = plan.jobs or (1 if torch.cuda.is_available() else min(cores, 16))
@@ -126,16 +122,17 @@ def _train(plan: Namespace, jobs: Mapping[tuple[str, int], Mapping[int, Path]]) 
     spawn, logs = multiprocessing.get_context("spawn"), plan.output / "logs"
     start = time.monotonic()
     with ProcessPoolExecutor(workers, spawn, _begin_job, (logs, os.getpid())) as executor:
-        of = {
+        names = {
             executor.submit(train_variant, plan, variants[name], seed, files): f"{name}-{seed}"
             for (name, seed), files in jobs.items()
             if not all(file.exists() for file in files.values())
         }
         try:
-            for done, future in enumerate(as_completed(of), 1):
+            for done, future in enumerate(as_completed(names), 1):
                 future.result()
-                rest = (time.monotonic() - start) / done * (len(of) - done)
-                say(f"  {done} of {len(of)}: {of[future]}; {timedelta(seconds=round(rest))} left")
+                left_s = round((time.monotonic() - start) / done * (len(names) - done))
+                left = timedelta(seconds=left_s)
+                say(f"  {done} of {len(names)}: {names[future]}; {left} left")
         except BaseException as error:
             executor.shutdown(wait=False, cancel_futures=True)
             if isinstance(error, BrokenProcessPool):
@@ -166,16 +163,22 @@ def train_variant(plan: Namespace, variant: Variant, seed: int, files: Mapping[i
     """
     from alignset.train.__main__ import main as train
     from alignset.train.evaluate.embedding import Embedding
-    from alignset.train.evaluate.retrieval import KS, both_ranks, recall_scores
-    from alignset.train.evaluate.sets.captioned import find_captioned
-    from alignset.train.evaluate.tasks.retrieval import embed_captioned, hits_of_images, pairs_of
+    from alignset.train.evaluate.image_sets import find_captioned
+    from alignset.train.evaluate.task_table import RetrievalSettings
+    from alignset.train.evaluate.tasks.retrieval import (
+        KS,
+        embed_captioned,
+        find_both,
+        hits_of_images,
+        recall_scores,
+    )
     from alignset.train.model.embed import open_embedder
 
     pool, shards = Pool(plan.output), plan.output / f"variants/{variant.name}-{seed}-shards"
-    squares = plan.output / f"pool-{plan.settings.resize_px}px"
-    source = squares if squares.exists() else plan.output / "pool/shards"
     keys = pool.pairs["key"].filter(pool.mask(variant, seed)).to_pylist()
-    copy_shards(source, shards, {*keys})
+    side = plan.settings.resize_px
+    side = side if side <= _LARGEST_SQUARE else 0
+    copy_shards(plan.output / "pool/shards", shards, {*keys}, side)
     for budget, file in files.items():
         if file.exists():
             continue
@@ -192,10 +195,11 @@ def train_variant(plan: Namespace, variant: Variant, seed: int, files: Mapping[i
         result |= {"train_s": round(time.monotonic() - start, 2), "scores": {}}
         embedding = Embedding(open_embedder(str(run / "model")), run)
         for name, data in plan.eval.items():
-            pairs = pairs_of(embed_captioned(find_captioned(data), embedding, data))
-            ranks = both_ranks(pairs)
-            *hits, _, texts = hits_of_images(pairs, *ranks).astype(int).T.tolist()
-            ways = recall_scores(pairs, ranks)["chance"].values()
+            captioned_set = find_captioned(RetrievalSettings(model="", data=data))
+            _, pairs = embed_captioned(captioned_set, embedding, data)
+            found = find_both(pairs)
+            *hits, _, texts = hits_of_images(pairs, found).astype(int).T.tolist()
+            ways = recall_scores(found)["chance"].values()
             result["scores"][name] = {
                 str(k): {"image": of_image, "text": of_text, "texts": texts}
                 | {"chance": sum(way[f"R@{k}"] for way in ways) / len(ways)}

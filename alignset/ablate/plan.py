@@ -17,7 +17,8 @@ from alignset.pipeline.settings import DECLARED, Settings
 from alignset.settings import declared_fields
 from alignset.train.__main__ import parse_flags
 from alignset.train.errors import SettingsError, TrainingError
-from alignset.train.evaluate.sets.captioned import find_captioned
+from alignset.train.evaluate.image_sets import find_captioned
+from alignset.train.evaluate.task_table import RetrievalSettings
 from alignset.train.runs.flags import local_folder
 from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.rules.catalogue import PRODUCT
@@ -107,8 +108,8 @@ def read_plan(argv: Sequence[str], name: str) -> argparse.Namespace:
         epilog="Any other flag is one of alignset curate: its rules are those compared.",
     )
     for flag, metavar, kind, default, about in _FLAGS:
-        of = {"default": default, "required": default is None, "metavar": metavar, "help": about}
-        parser.add_argument(f"--{flag}", type=kind, **of)
+        how = {"default": default, "required": default is None, "metavar": metavar, "help": about}
+        parser.add_argument(f"--{flag}", type=kind, **how)
     plan, words = parser.parse_known_args(list(argv))
     if plan.seeds < 1 or plan.jobs < 0 or plan.recall_at not in (1, 5, 10):
         raise UsageError("--seeds must be >= 1, --jobs >= 0, and --recall_at 1, 5 or 10")
@@ -116,8 +117,8 @@ def read_plan(argv: Sequence[str], name: str) -> argparse.Namespace:
         if why := _REFUSED.get(word.partition("=")[0].removeprefix("--")):
             raise UsageError(f"{word.partition('=')[0]} is of no use here: {why}")
     train = shlex.split(plan.train)
-    if own := _OWN.intersection(word.partition("=")[0] for word in train):
-        raise UsageError(f"--train: {min(own)} is set by alignset ablate: leave it out")
+    if doubled := _OWN.intersection(word.partition("=")[0] for word in train):
+        raise UsageError(f"--train: {min(doubled)} is set by alignset ablate: leave it out")
     pool = plan.output / "pool"
     given_flags = read_flags([f"--input={plan.input}", f"--output={pool}", *words], name)
     images = [given_flags.ours.get("eval_images"), *map("=".join, plan.eval.items())]
@@ -141,7 +142,8 @@ def read_plan(argv: Sequence[str], name: str) -> argparse.Namespace:
         plan.settings, _, _ = parse_flags(["--shards=SHARDS", "--run=RUN", *train])
         for set_name, data in plan.eval.items():
             about = f"--eval={set_name}={data}"
-            if not any(image.captions for image in find_captioned(data)):
+            captioned_set = find_captioned(RetrievalSettings(model="", data=data))
+            if not any(item.about for item in captioned_set):
                 raise SettingsError(f"{data} has no image with a caption")
     except (SettingsError, TrainingError) as error:
         raise UsageError(f"{about}: {error}") from error
@@ -154,8 +156,8 @@ def read_plan(argv: Sequence[str], name: str) -> argparse.Namespace:
 def _pool_flags(given_flags: GivenFlags, settings: Settings) -> Flags:
     """Flags of the one run that fetches, with every rule off and everything measured. Only that run
     can compare files with the input's hashes."""
-    of_variants = (_rule_flags(given_flags) - {VERIFIED}) | {"duplicates"}
-    flags = {name: of for name, of in given_flags.ours.items() if name not in of_variants}
+    varied = (_rule_flags(given_flags) - {VERIFIED}) | {"duplicates"}
+    flags = {name: value for name, value in given_flags.ours.items() if name not in varied}
     flags |= {"score_only": True, "opt_outs": "reject"}
     flags[MIN_EVALUATION_DISTANCE.name] = settings.min_evaluation_distance
     if MAX_UNSAFE_SCORE.is_off(settings.max_unsafe_score):
@@ -185,19 +187,18 @@ def _variants(given_flags: GivenFlags, settings: Settings) -> list[Variant]:
     for name in (n for n, of in DECLARED.items() if of.metadata.get("several") and n in flags):
         parts = str(flags[name]).split(",")
         for part in parts:
-            rest = ",".join(other for other in parts if other != part)
-            without.append((f"{name}={part}", name, rest))
-    of_all = flags | _BARE, limit
+            remaining = ",".join(other for other in parts if other != part)
+            without.append((f"{name}={part}", name, remaining))
+    all_rules = flags | _BARE, limit
     variants = [
         Variant("raw", "every pair of the pool"),
-        Variant(RANDOM, "a random part of the pool, as large as what all rules keep", *of_all),
-        Variant(ALL, "all rules", *of_all),
+        Variant(RANDOM, "a random part of the pool, as large as what all rules keep", *all_rules),
+        Variant(ALL, "all rules", *all_rules),
     ]
     for rule, name, value in without:
-        others = {of: text for of, text in flags.items() if of not in _WITH.get(name, ())}
-        most = 1.0 if name == MAX_UNSAFE_SCORE.name else limit
-        of = "without-" + "=".join(rule.split("=")[:2])
-        variants.append(
-            Variant(of, f"all rules but --{rule}", {**others, name: value, **_BARE}, most)
-        )
+        kept = {flag: text for flag, text in flags.items() if flag not in _WITH.get(name, ())}
+        kept |= {name: value, **_BARE}
+        title = "without-" + "=".join(rule.split("=")[:2])
+        unsafe = 1.0 if name == MAX_UNSAFE_SCORE.name else limit
+        variants.append(Variant(title, f"all rules but --{rule}", kept, unsafe))
     return [*variants, *BASELINES]

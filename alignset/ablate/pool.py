@@ -10,8 +10,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Iterable, Mapping, Set
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -24,8 +23,8 @@ import pyarrow.dataset as ds
 from PIL import Image
 
 from alignset.pipeline.errors import FailedRunError, UsageError
-from alignset.train.data.images import decode_square, parts_by_pixels
-from alignset.train.data.samples import ShardPair, read_pairs
+from alignset.train.data.images import decode_square
+from alignset.train.data.samples import read_pairs
 from alignset.train.data.whole_files import write_whole
 
 Bools = npt.NDArray[np.bool_]
@@ -88,39 +87,33 @@ class Pool:
         return mask
 
 
-def copy_shards(source: Path, folder: Path, keys: Set[str] | None = None, side: int = 0) -> None:
-    """Copies pairs into a folder of shards, which appears when it is whole.
+def copy_shards(source: Path, folder: Path, keys: Set[str], side: int = 0) -> None:
+    """Copies the pairs of some keys into a new folder of shards.
 
     Args:
-      keys: of the pairs; None: all. side: px of the squares that the trainer makes of the images,
-        which then have to be decoded once and not by each training; 0: the images.
+      side: px of the squares that the trainer makes of the images, which are then decoded once and
+        not by each training; 0: the images.
     """
-    part = folder.with_name(f"{folder.name}.part")
-    for old in (part, folder):
-        shutil.rmtree(old, ignore_errors=True)
-    part.mkdir()
-    with ThreadPoolExecutor() as threads:
-        for shard in sorted(source.glob("*.tar")):
-            pairs = (pair for pair in read_pairs([str(shard)]) if keys is None or pair.key in keys)
-            with tarfile.open(part / shard.name, "w", format=tarfile.USTAR_FORMAT) as sink:
-                for few in parts_by_pixels(pairs, 64, lambda pair: pair.image):
-                    images = threads.map(partial(_image, side), few)
-                    for pair, image in zip(few, images, strict=True):
-                        for end, data in (("jpg", image), ("txt", pair.text.encode())):
-                            member = tarfile.TarInfo(f"{pair.key}.{end}")
-                            member.size = len(data)
-                            sink.addfile(member, BytesIO(data))
-    part.rename(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for shard in sorted(source.glob("*.tar")):
+        with tarfile.open(folder / shard.name, "w", format=tarfile.USTAR_FORMAT) as sink:
+            for pair in read_pairs([str(shard)]):
+                if pair.key not in keys:
+                    continue
+                image = pair.image
+                # Pillow raises many kinds; the trainer leaves the image out, and says why.
+                with suppress(Exception):
+                    image = _square(image, side) if side else image
+                for end, data in (("jpg", image), ("txt", pair.text.encode())):
+                    member = tarfile.TarInfo(f"{pair.key}.{end}")
+                    member.size = len(data)
+                    sink.addfile(member, BytesIO(data))
 
 
-def _image(side: int, pair: ShardPair) -> bytes:
-    if not side:
-        return pair.image
+def _square(image: bytes, side: int) -> bytes:
     file = BytesIO()
-    try:
-        Image.fromarray(decode_square(pair.image, side)).save(file, "PNG", compress_level=1)
-    except Exception:  # Pillow raises many kinds; the trainer leaves the image out, and says why
-        return pair.image
+    Image.fromarray(decode_square(image, side)).save(file, "PNG", compress_level=1)
     return file.getvalue()
 
 

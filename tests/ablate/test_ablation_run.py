@@ -110,7 +110,7 @@ def test_the_results_are_of_what_the_rules_keep(data: Path, whole: tuple[Path, s
                 assert cell["low"] <= cell["score"] <= cell["high"]
     assert {path.name for path in out.iterdir()} == {  # nothing is left but results
         *("ablation.json", "ablation.md", "ablation-colours.svg", "settings.json"),
-        *("pool", "pool-36px", "pool.eval_index", "points", "logs", "variants", "runs"),
+        *("pool", "pool.eval_index", "points", "logs", "variants", "runs"),
     }
     assert [*(out / "runs").iterdir()] == []
     assert {path.suffix for path in (out / "variants").iterdir()} == {".npy", ".json"}

@@ -65,7 +65,6 @@ def test_a_takedown_reaches_an_index_and_its_server(
         assert capsys.readouterr().err.count(older) == 1
         out.rename(tmp_path / "away")
         assert sorted(of["key"] for of in answer(question)[1]["results"]) == kept
-        assert "is not on a disk of this machine" in capsys.readouterr().err
         (tmp_path / "away").rename(out)
     assert search(["query", str(index), *ALL]) == 0
     printed = capsys.readouterr()

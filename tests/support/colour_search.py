@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from alignset.train.search.index_files import IndexDocument, Making, make_index
+from alignset.train.search.index_files import IndexDocument, make_index
 from alignset.train.search.pictures import find_sources
 from alignset.train.search.query import OpenedIndex
 from alignset.train.search.serve import Server
@@ -87,13 +87,15 @@ def picture_folder(folder: Path, each: int = 6) -> Path:
     return folder
 
 
-def making() -> Making:
-    return Making(8, 64, 2, lambda count: None)
+# How an index is made.
+MAKING: dict[str, Any] = {"batch_size": 8, "thumbnail_px": 64, "threads": 2}
 
 
 def index_of(data: Path, folder: Path, model: ColourModel | None = None) -> IndexDocument:
     """An index of a folder or of shards, by the model of colours."""
-    return make_index(folder, find_sources(str(data)), model or ColourModel(), making())
+    sources = find_sources(str(data))
+    document, _ = make_index(folder, sources, model or ColourModel(), **MAKING)
+    return document
 
 
 @contextlib.contextmanager

@@ -195,13 +195,15 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on(shards: Path, tmp_path, cap
 def test_a_run_is_trained_by_one_start_at_a_time(shards: Path, tmp_path: Path, capsys):
     run = tmp_path / "run"
     run.mkdir()
-    (run / "config.json.tmp").write_text("{")  # of a start that was killed there
+    left = run / f".config.json.{'0' * 32}"  # by a start that was killed there
+    left.write_text("{")
     flags = ["--shards", str(shards), "--run", str(run), *SMALL, "--steps=2"]
     assert main([*flags, "--trackers=nowhere:Nothing"]) == 2
     with hold_run(run):
         assert main(flags) == 2
         assert "is being trained already" in capsys.readouterr().err
     assert main(flags) == 0
+    assert not left.exists()
     assert "never falls (steps is 2, warmup_steps 2)" in capsys.readouterr().err
 
 

@@ -12,7 +12,7 @@ import sys
 from dataclasses import fields
 
 from alignset.signals import run_main
-from alignset.train.classify.settings import GROUPS, PRESETS, ClassifySettings
+from alignset.train.classify.settings import PRESETS, ClassifySettings
 from alignset.train.errors import SettingsError
 from alignset.train.runs.flags import exit_status, settings_parser, take_settings
 
@@ -35,7 +35,8 @@ def main(arguments: list[str], name: str = NAME) -> int:
 
 
 def _run(arguments: list[str], name: str) -> int:
-    parser = settings_parser(name, str(__doc__).replace(NAME, name), FIRST, PRESETS, GROUPS)
+    description, usage = str(__doc__).replace(NAME, name), "%(prog)s [flags]"
+    parser = settings_parser(name, description, FIRST, PRESETS, usage=usage)
     parser.add_argument("--protocol", default="", choices=("", "vtab"), help="of many tasks: vtab")
     parser.add_argument("--trials", type=int, default=50, help="of the protocol's search")
     flags = vars(parser.parse_args(arguments))

@@ -4,17 +4,16 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
+from alignset.settings import between, setting
 from alignset.train.settings import (
-    ALLOWED,
     COUNT,
     FRACTION,
+    MOMENTUM,
     NOT_NEGATIVE,
     POSITIVE,
     SHARE,
-    Range,
     RunSettings,
-    check_fields,
-    setting,
+    choice,
 )
 
 
@@ -23,36 +22,57 @@ class ClassifySettings(RunSettings):
     """Two stages: the classification layer alone, then all layers. Defaults: the paper's ImageNet.
     Each field is also a flag of `alignset classify`."""
 
-    model: str = setting("", "a saved AlignModel, or a published name")
+    model: str = setting("", "a saved AlignModel, or a published name", group="model and images")
     images: str = setting("", "a folder of images for each class")
     validation: str = setting("", "the same, to evaluate with")
-    stages: int = setting(2, "2; 1: the classification layer alone")
-    batch_size: int = setting(1024, "images of a step, over all processes")
-    micro_batch_size: int = setting(64, "images that go through the model, and BatchNorm, at once")
-    momentum: float = setting(0.9, "of SGD")
-    weight_decay: float = setting(0.0, "of all weights")
-    schedule: str = setting("staircase", "staircase, or cosine to zero")
-    decay_epochs: int = setting(30, "epochs of a step of the staircase")
-    decay_ratio: float = setting(0.2, "what each step of the staircase multiplies the rate by")
-    epochs: int = setting(100, "of each stage")
-    steps: int = setting(0, "of each stage; 0: as many as epochs says")
-    frozen_train_px: int = setting(289, "px, the side of a crop of the first stage")
-    frozen_eval_px: int = setting(360, "px, the side at which the first stage is evaluated")
-    frozen_learning_rate: float = setting(0.1, "of the first stage")
-    train_px: int = setting(475, "px, the side of a crop of the second stage")
-    eval_px: int = setting(600, "px, the side at which the second stage is evaluated")
-    learning_rate: float = setting(0.01, "of the layer in the second stage")
-    tower_share: float = setting(0.1, "the image tower's learning rate, of the layer's")
+    stages: int = setting(
+        2, "2; 1: the classification layer alone", allowed=between(1, 2, "1 or 2")
+    )
+    batch_size: int = setting(
+        1024, "images of a step, over all processes", allowed=COUNT, group="optimizer, SGD"
+    )
+    micro_batch_size: int = setting(
+        64, "images that go through the model, and BatchNorm, at once", allowed=COUNT
+    )
+    momentum: float = setting(0.9, "of SGD", allowed=FRACTION)
+    weight_decay: float = setting(0.0, "of all weights", allowed=NOT_NEGATIVE)
+    schedule: str = setting(
+        "staircase", "staircase, or cosine to zero", allowed=choice("staircase", "cosine")
+    )
+    decay_epochs: int = setting(30, "epochs of a step of the staircase", allowed=COUNT)
+    decay_ratio: float = setting(
+        0.2, "what each step of the staircase multiplies the rate by", allowed=SHARE
+    )
+    epochs: int = setting(100, "of each stage", allowed=COUNT)
+    steps: int = setting(0, "of each stage; 0: as many as epochs says", allowed=NOT_NEGATIVE)
+    frozen_train_px: int = setting(
+        289, "px, the side of a crop of the first stage", allowed=COUNT, group="first stage"
+    )
+    frozen_eval_px: int = setting(
+        360, "px, the side at which the first stage is evaluated", allowed=COUNT
+    )
+    frozen_learning_rate: float = setting(0.1, "of the first stage", allowed=POSITIVE)
+    train_px: int = setting(
+        475, "px, the side of a crop of the second stage", allowed=COUNT, group="second stage"
+    )
+    eval_px: int = setting(
+        600, "px, the side at which the second stage is evaluated", allowed=COUNT
+    )
+    learning_rate: float = setting(0.01, "of the layer in the second stage", allowed=POSITIVE)
+    tower_share: float = setting(
+        0.1, "the image tower's learning rate, of the layer's", allowed=POSITIVE
+    )
     train_statistics: bool = setting(True, "update BatchNorm's running statistics")
-    batch_norm_momentum: float = setting(0.01, "weight of a new batch in them")
-    drop_path: float = setting(0.2, "stochastic depth of the image tower's last block")
-    min_area: float = setting(0.08, "of a random crop, as a share of the image's area, at least")
+    batch_norm_momentum: float = setting(0.01, "weight of a new batch in them", allowed=MOMENTUM)
+    drop_path: float = setting(
+        0.2, "stochastic depth of the image tower's last block", allowed=FRACTION
+    )
+    min_area: float = setting(
+        0.08, "of a random crop, as a share of the image's area, at least", allowed=SHARE
+    )
     horizontal_flip: bool = setting(True, "mirror an image with probability 0.5, at random")
-    seed: int = setting(0, "of all random numbers")
-    keep_checkpoints: int = setting(1, "checkpoints to keep", free=True)
-
-    def __post_init__(self) -> None:
-        check_fields(self, _ALLOWED)
+    seed: int = setting(0, "of all random numbers", allowed=NOT_NEGATIVE)
+    keep_checkpoints: int = setting(1, "checkpoints to keep", decides=False, allowed=COUNT)
 
     def stage(self, frozen: bool) -> tuple[int, int, float]:
         """The sides of crops that a stage is trained and evaluated with, and its learning rate."""
@@ -67,25 +87,8 @@ class ClassifySettings(RunSettings):
         return self.decay_ratio ** ((step - 1) // an_epoch // self.decay_epochs)
 
 
-# What the fields from one on are about, for the command's help.
-GROUPS = {
-    "model": "model and images",
-    "batch_size": "optimizer, SGD",
-    "frozen_train_px": "first stage",
-    "train_px": "second stage",
-    "device": "how it is run, not what is learned",
-}
 SIDES = ("frozen_train_px", "frozen_eval_px", "train_px", "eval_px")
 _SIDES_64: dict[str, Any] = dict.fromkeys(SIDES, 64)
-_ALLOWED = ALLOWED | {
-    "schedule": ("staircase", "cosine"),
-    **dict.fromkeys(("epochs", "decay_epochs", *SIDES), COUNT),
-    "steps": NOT_NEGATIVE,
-    **dict.fromkeys(("frozen_learning_rate", "tower_share"), POSITIVE),
-    "momentum": FRACTION,
-    **dict.fromkeys(("min_area", "decay_ratio"), SHARE),
-    "stages": Range(1, 3, "1 or 2"),
-}
 
 
 IMAGENET = ClassifySettings()

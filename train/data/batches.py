@@ -1,4 +1,4 @@
-"""Batches of decoded pairs: one stream a process, in an order that can be gone on with."""
+"""Batches of decoded pairs: one stream a process, in an order that can be resumed."""
 
 import random
 import zlib
@@ -8,18 +8,16 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from alignset.train.data.find_shards import ShardSet
 from alignset.train.data.images import decode_square, random_crop
-from alignset.train.data.plan import Cursor, plans_of
-from alignset.train.data.position import Position, check_skipped
+from alignset.train.data.order import Order, read_in_order
+from alignset.train.data.position import Cursor, Position, check_skipped
 from alignset.train.data.samples import ShardSample, caption_lines
-from alignset.train.data.shard_index import ShardIndex, read_index
-from alignset.train.data.shuffled_streams import ShuffledStream
+from alignset.train.data.shard_index import ShardIndex
 from alignset.train.settings import Settings
 from alignset.transforms.workers.limited_process import CostlyError
 
@@ -35,15 +33,6 @@ class Batch:
     position: Position  # behind the last sample of this batch
 
 
-class _Pending(NamedTuple):
-    """A sample that is being decoded."""
-
-    of_set: int
-    cursor: Cursor  # behind it
-    sample: ShardSample
-    crop: Future[np.ndarray | str]
-
-
 @dataclass(eq=False)
 class TrainingData:
     """One process's endless stream of batches.
@@ -51,16 +40,13 @@ class TrainingData:
     The order and every crop follow from (seed, epoch, key) and the number of processes alone: no
     generator's state has to be saved, and the stream from a position equals the rest of the stream
     that reached it. A resume reads one shuffle window.
-
-    Args:
-      indexes: of each dataset; read where not given.
     """
 
     sets: list[ShardSet]
+    indexes: list[ShardIndex]  # of each set
     settings: Settings
     rank: int = 0
     processes: int = 1
-    indexes: list[ShardIndex] | None = None
     _pixel_cache: dict[str, np.ndarray] = field(default_factory=dict)
 
     def batches(self, position: Position) -> Generator[Batch, None, None]:
@@ -76,63 +62,56 @@ class TrainingData:
         Raises:
           TrainingError: too many samples can't be used, or a shard can't be read.
         """
-        settings = self.settings
-        _, size = settings.micro_batches(self.processes)
-        most = min(settings.batch_size // self.processes, _MAX_AHEAD)
+        _, size = self.settings.micro_batches(self.processes)
+        ahead = min(self.settings.batch_size // self.processes, _MAX_AHEAD)
         cursors = list(position.cursors or [Cursor()] * len(self.sets))
-        total = sum(shard_set.weight for shard_set in self.sets)
-        shares = [shard_set.weight / total for shard_set in self.sets]  # of the samples
-        streams = self._streams(shares, cursors, position)
+        weights = [shard_set.weight for shard_set in self.sets]
+        shares = [weight / sum(weights) for weight in weights]  # of the samples
+        streams = [*map(self._stream, self.indexes, shares, cursors)]
         *bounds, _ = accumulate(shares)
         turn, samples, reasons = position.samples, position.samples, dict(position.reasons)
-        pending: deque[_Pending] = deque()
+        decoding: deque[tuple[int, Cursor, ShardSample, Future[np.ndarray | str]]] = deque()
         bytes_ahead = 0
-        pixels: list[np.ndarray] = []
-        texts: list[str] = []
-        with ThreadPoolExecutor(settings.decode_threads) as pool:
+        pixels, texts = list[np.ndarray](), list[str]()
+        with ThreadPoolExecutor(self.settings.decode_threads) as pool:
             try:
                 while True:
-                    while not pending or (len(pending) <= most and bytes_ahead <= MAX_BYTES_AHEAD):
+                    while not decoding or (
+                        len(decoding) <= ahead and bytes_ahead <= MAX_BYTES_AHEAD
+                    ):
                         of_set = bisect(bounds, turn * _GOLDEN % 1)
                         cursor, sample = next(streams[of_set])
                         crop = pool.submit(self._crop, cursor, sample)
-                        pending.append(_Pending(of_set, cursor, sample, crop))
+                        decoding.append((of_set, cursor, sample, crop))
                         turn, bytes_ahead = turn + 1, bytes_ahead + len(sample.image or b"")
-                    first = pending.popleft()
-                    bytes_ahead -= len(first.sample.image or b"")
-                    cursors[first.of_set], samples = first.cursor, samples + 1
-                    image = first.crop.result()
+                    of_set, cursor, sample, crop = decoding.popleft()
+                    bytes_ahead -= len(sample.image or b"")
+                    cursors[of_set], samples = cursor, samples + 1
+                    image = crop.result()
                     if isinstance(image, str):
                         reasons[image] += 1
-                        check_skipped(reasons, samples, settings, first.sample.key)
+                        check_skipped(reasons, samples, self.settings, sample.key)
                         continue
                     pixels.append(image)
-                    texts.append(self._caption(first.cursor, first.sample))
+                    texts.append(self._caption(cursor, sample))
                     if len(texts) == size:
-                        here = Position(tuple(cursors), samples, reasons, position.handovers)
+                        here = Position(tuple(cursors), samples, dict(reasons))
                         yield Batch(np.stack(pixels), texts, here)
-                        pixels, texts, reasons = [], [], dict(reasons)
+                        pixels, texts = [], []
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def _streams(
-        self, shares: list[float], cursors: list[Cursor], position: Position
-    ) -> list[Iterator[tuple[Cursor, ShardSample]]]:
-        """This process's samples of each dataset, from its cursor on."""
-        if self.indexes is None:
-            self.indexes = [read_index(shard_set.shards)[0] for shard_set in self.sets]
-        plans = plans_of(self.indexes, shares, self.settings, position.handovers)
-        mine = self.rank, self.processes, self.settings.caption_field
-        return [
-            ShuffledStream(plan, *mine).samples(cursor)
-            for plan, cursor in zip(plans, cursors, strict=True)
-        ]
+    def _stream(
+        self, index: ShardIndex, share: float, cursor: Cursor
+    ) -> Iterator[tuple[Cursor, ShardSample]]:
+        """This process's samples of one dataset; the windows of all hold shuffle_samples."""
+        window = max(1, round(self.settings.shuffle_samples * share))
+        order = Order(index, self.settings.seed, window, self.rank, self.processes)
+        return read_in_order(order, cursor, self.settings.caption_field)
 
     def _crop(self, cursor: Cursor, sample: ShardSample) -> np.ndarray | str:
         """uint8[crop_px, crop_px, 3], or why there is none."""
         settings = self.settings
-        if sample.scattered:
-            return "scattered"
         if sample.too_large:
             return "too_large"
         if sample.image is None or sample.text is None:

@@ -3,6 +3,8 @@
 import glob
 import math
 import re
+from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,13 +44,19 @@ def find_sets(where: str) -> list[ShardSet]:
         )
     else:
         sets = [ShardSet(tuple(_find(match[1])), _weight(match[2], match[0])) for match in matches]
-    shards = [shard for shard_set in sets for shard in shard_set.shards]
-    if len(shards) > len(set(shards)):
-        twice = next(shard for shard in shards if shards.count(shard) > 1)
+    shard, times = Counter(shard for each in sets for shard in each.shards).most_common(1)[0]
+    if times > 1:
         raise SettingsError(
-            f"{twice} is named twice by --shards: to see a dataset more often, weigh it (A::2,B::1)"
+            f"{shard} is named twice by --shards: to see a dataset more often, weigh it (A::2,B::1)"
         )
     return sets
+
+
+def _weight(text: str, part: str) -> float:
+    with suppress(ValueError):
+        if 0 < (weight := float(text)) < math.inf:
+            return weight
+    raise SettingsError(f"a weight of --shards must be a number larger than 0; got {part!r}")
 
 
 def find_shards(where: str) -> list[str]:
@@ -68,7 +76,11 @@ def find_shards(where: str) -> list[str]:
 
 
 def _parts(where: str) -> list[str]:
-    """At commas outside of braces, up to the first command."""
+    """At commas outside of braces, up to the first command.
+
+    >>> _parts("a/{0,1}.tar, b,pipe:cat c, d")
+    ['a/{0,1}.tar', 'b', 'pipe:cat c, d']
+    """
     command = re.search(r"(?:^|,)\s*(?=pipe:)", where)
     files = where[: command.start()] if command else where
     parts = [part.strip() for part in re.split(r",(?![^{]*\})", files)]
@@ -76,34 +88,28 @@ def _parts(where: str) -> list[str]:
 
 
 def _find(part: str) -> list[str]:
-    if Path(part).exists():  # whatever its name is made of
-        names = [part]
-    else:
-        try:
-            names = list(braceexpand(part))
-        except UnbalancedBracesError as error:
-            raise SettingsError(f"no shards at {part!r}: its braces do not match") from error
+    try:
+        names = [part] if Path(part).exists() else list(braceexpand(part))
+    except UnbalancedBracesError as error:
+        raise SettingsError(f"no shards at {part!r}: its braces do not match") from error
     shards: list[str] = []
     for name in names:
         if name.startswith(PIPE):
             matches = [name]
+        elif "://" in name:
+            matches = _find_remote(name)
         else:
-            matches = _find_remote(name) if "://" in name else _find_local(name)
+            matches = sorted(
+                glob.glob(f"{glob.escape(name)}/*.tar" if Path(name).is_dir() else name)
+            )
+            matches = [name] if Path(name).is_file() else matches
         if not matches:
             raise SettingsError(f"no shards at {name!r}: {_EXAMPLE}")
         shards += matches
     return shards
 
 
-def _find_local(name: str) -> list[str]:
-    path = Path(name)
-    if path.is_dir():
-        return sorted(str(tar) for tar in path.glob("*.tar"))
-    return [name] if path.exists() else sorted(glob.glob(name))
-
-
 def _find_remote(url: str) -> list[str]:
-    # Whether a file is there, its first opening tells.
     kind = scheme(url)
     if kind in ("http", "https"):
         _, _, path = url.partition("?")[0].partition("://")
@@ -111,7 +117,7 @@ def _find_remote(url: str) -> list[str]:
             raise SettingsError(
                 f"{url} can't be listed, as a web server lists nothing: {_NUMBERED}"
             )
-        return [url]
+        return [url]  # its first opening says whether it is there
     if kind not in STORES:
         raise SettingsError(
             f"{url}: {kind}:// cannot be read here; name a path of this machine, s3://, gs://, "
@@ -119,11 +125,11 @@ def _find_remote(url: str) -> list[str]:
         )
     if kind in _EXTRAS and (missing := missing_extra(_EXTRAS[kind], f"{kind}://")):
         raise SettingsError(missing)
-    if url.endswith(".tar") and not glob.has_magic(url):
+    is_glob = glob.has_magic(url)
+    if url.endswith(".tar") and not is_glob:
         return [url]
-    pattern = url if glob.has_magic(url) else url.rstrip("/") + "/*.tar"
     try:
-        return sorted(file.path for file in list_remote(pattern))
+        files = list_remote(url if is_glob else url.rstrip("/") + "/*.tar")
     except FileNotFoundError as error:
         raise SettingsError(str(error)) from error
     except Exception as error:  # drivers raise many kinds
@@ -131,13 +137,4 @@ def _find_remote(url: str) -> list[str]:
             f"{url} cannot be listed ({error!s:.200}): check the credentials, or, where they allow "
             f"no listing, {_NUMBERED}"
         ) from error
-
-
-def _weight(text: str, part: str) -> float:
-    try:
-        weight = float(text)
-    except ValueError:
-        weight = math.nan
-    if not 0 < weight < math.inf:
-        raise SettingsError(f"a weight of --shards must be a number larger than 0; got {part!r}")
-    return weight
+    return sorted(file.path for file in files)

@@ -1,4 +1,4 @@
-"""Where the samples of a dataset's shards lie: read once, before the first step."""
+"""Where the samples of shards lie: read once, before the first step."""
 
 import json
 import os
@@ -6,19 +6,21 @@ import random
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from alignset.train.data.samples import Scan, shard_samples
+from alignset.train.data.samples import shard_samples
 from alignset.train.data.shard_streams import ShardStream
 from alignset.train.data.whole_files import write_whole
-from alignset.train.errors import SettingsError, TrainingError, counted
+from alignset.train.errors import SettingsError, counted
 
 # Samples that are read at one go. A window of 10,000 is made of 157 or 20 such places. Of a store
 # or a web server each takes a request, of 25 MB where the images have 50 KB.
@@ -27,7 +29,10 @@ _READ_AT_ONCE = 8  # shards
 _TORN = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # of a file cut anywhere
 # Characters of a text from which a vocabulary is learned; its first 64 tokens are read.
 _LEARNED_FROM = 1_000
-SHARE_POWER = 0.5  # of a language's share, by which its texts are drawn and counted
+_ARRAYS = ("shard", "start", "samples", "size", "image")  # an index's arrays
+# Of a language's share, by which its texts are drawn and counted. Source: Jia et al. say nothing;
+# by the plain shares, 2.7 % of the texts of a skewed mix had unknown pieces, by this power 0.2 %.
+SHARE_POWER = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +48,7 @@ class ShardIndex:
       samples: int64[n], all larger than 0.
       size: int64[n], bytes.
       image: uint16[total], of each sample: a hash of its image file's size. Samples of one image
-        have the same, and few others: it costs no reading, and keeps them apart (plan.py).
+        have the same, and few others: it costs no reading, and keeps them apart (`order.py`).
     """
 
     shards: tuple[str, ...]
@@ -55,8 +60,8 @@ class ShardIndex:
 
     @property
     def total(self) -> int:
-        """Facts about all samples."""
-        return int(self.samples.sum())
+        """All samples."""
+        return len(self.image)
 
     @cached_property
     def before(self) -> np.ndarray:
@@ -70,34 +75,16 @@ class DrawnTexts(NamedTuple):
     texts: dict[str, list[str]]
     counts: dict[str, int]  # of how many these were drawn
 
-    @classmethod
-    def of_all(cls, parts: Iterable["DrawnTexts"]) -> "DrawnTexts":
-        texts: dict[str, list[str]] = {}
-        counts: Counter[str] = Counter()
-        for part in parts:
-            for language, of_language in part.texts.items():
-                texts.setdefault(language, []).extend(of_language)
-            counts.update(part.counts)
-        return cls(texts, dict(counts))
 
-
-class _Scanned(NamedTuple):
-    """Contents of a shard."""
-
-    blocks: np.ndarray  # int64[n, 3]: of each its start, its samples and its size
-    images: np.ndarray  # uint16[m], of its samples, as `ShardIndex.image` has it
-    drawn_texts: DrawnTexts
-
-
-def read_index(
-    shards: Sequence[str],
+def read_indexes(
+    datasets: Sequence[tuple[str, ...]],
     *,
     texts: int = 0,
     caption_field: str = "",
     folder: Path | None = None,
     advance: Callable[[], object] = lambda: None,
-) -> tuple[ShardIndex, DrawnTexts]:
-    """The index of these shards, and about as many of their texts as are asked for.
+) -> tuple[list[ShardIndex], DrawnTexts]:
+    """The index of each dataset, by its shards, and about as many texts as are asked for.
 
     Each shard is read once, of a file the headers and the texts. Each gives as many texts as the
     others, drawn evenly from all of it, and of each text the first 1,000 characters. Where the
@@ -108,127 +95,99 @@ def read_index(
       advance: is called for each shard, in their order.
 
     Raises:
-      TrainingError: a shard can't be read. SettingsError: there is no sample.
+      TrainingError: a shard can't be read. SettingsError: a dataset has no sample.
     """
+    shards = [shard for names in datasets for shard in names]
     each = -(-texts // len(shards))
 
-    def scan(number: int) -> _Scanned:
-        if folder is None:
-            return _scan(shards[number], each, caption_field)
-        part = folder / f"{number}.npz"
-        contents = _read_part(part)
-        if contents is None:
-            contents = _scan(shards[number], each, caption_field)
-            _write_part(part, contents)
-        return contents
+    def scan(number: int) -> dict[str, np.ndarray]:
+        path = folder / f"{number}.npz" if folder else None
+        if path:
+            with suppress(*_TORN), np.load(path) as file:
+                return dict(file)
+        arrays = _scan(shards[number], each, caption_field)
+        if path:
+            write_whole(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
+        return arrays
 
-    parts = []
+    indexes, drawn, counts = [], dict[str, list[str]](), Counter[str]()
     with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
-        for of_shard in pool.map(scan, range(len(shards))):
-            parts.append(of_shard)
-            advance()
-    blocks = [np.insert(part.blocks, 0, i, axis=1) for i, part in enumerate(parts)]
-    columns = np.concatenate(blocks).T.copy()  # int64[4, n]
-    if not columns.size:
-        raise SettingsError(f"no sample in {counted(len(shards), 'shard')}, such as {shards[0]}")
-    image = np.concatenate([part.images for part in parts])
-    drawn_texts = DrawnTexts.of_all(part.drawn_texts for part in parts)
-    shard, start, samples, size = columns
-    return ShardIndex(tuple(shards), shard, start, samples, size, image), drawn_texts
+        scans = pool.map(scan, range(len(shards)))
+        for names in datasets:
+            blocks, images = [], []
+            for number, arrays in enumerate(islice(scans, len(names))):
+                blocks.append(np.insert(arrays["blocks"], 0, number, axis=1))
+                images.append(arrays["images"])
+                by_language, shard_counts = json.loads(arrays["texts"].tobytes())
+                counts.update(shard_counts)
+                for language, shard_texts in by_language.items():
+                    drawn.setdefault(language, []).extend(shard_texts)
+                advance()
+            shard, start, samples, size = np.concatenate(blocks).T.copy()  # int64[4, n]
+            if not samples.size:
+                shown = f"{counted(len(names), 'shard')}, such as {names[0]}"
+                raise SettingsError(f"no sample in {shown}")
+            image = np.concatenate(images)
+            indexes.append(ShardIndex(names, shard, start, samples, size, image))
+    return indexes, DrawnTexts(drawn, dict(counts))
 
 
-def _scan(shard: str, texts: int, caption_field: str) -> _Scanned:
-    """Facts about one shard, with so many of its texts."""
-    scan = Scan()
-    by_language: dict[str, list[str]] = {}
-    rng, counts = random.Random(zlib.crc32(os.path.basename(shard).encode())), Counter[str]()
+def _scan(shard: str, texts: int, caption_field: str) -> dict[str, np.ndarray]:
+    """Reads one shard.
+
+    Returns: "blocks" int64[n, 3]: of each its start, its samples and its size; "images" uint16[m],
+      as `ShardIndex.image` has them; "texts": so many of them and their counts, as JSON.
+    """
+    starts, sizes = list[int](), list[int]()
+    drawn, counts = dict[str, list[str]](), Counter[str]()
+    rng = random.Random(zlib.crc32(os.path.basename(shard).encode()))
     stream = ShardStream(shard)
-    samples_read = shard_samples(
-        stream, scan=scan, caption_field=caption_field, languages=bool(texts)
-    )
-    for sample in samples_read:
+    for sample in shard_samples(
+        stream, images=False, caption_field=caption_field, languages=bool(texts)
+    ):
+        starts.append(sample.start)
+        sizes.append(sample.image_bytes)
         if sample.text is None or sample.image is None or not texts:
             continue
-        of_language = by_language.setdefault(sample.language, [])
+        of_language = drawn.setdefault(sample.language, [])
         counts[sample.language] += 1
         if len(of_language) < texts:
             of_language.append(sample.text[:_LEARNED_FROM])
         elif (place := rng.randrange(counts[sample.language])) < texts:  # all are as likely to stay
             of_language[place] = sample.text[:_LEARNED_FROM]
-    for language, quota in language_quotas(counts, texts).items():
-        if quota < len(by_language[language]):
-            by_language[language] = rng.sample(by_language[language], quota)
-    starts, block = scan.starts, len(scan.starts)
+    roots = sum(count**SHARE_POWER for count in counts.values())
+    for language, count in counts.items():
+        quota = round(texts * count**SHARE_POWER / roots)
+        if quota < len(drawn[language]):
+            drawn[language] = rng.sample(drawn[language], quota)
+    block = max(1, len(starts))
     if stream.seeks:
         block = REMOTE_BLOCK if "://" in shard else LOCAL_BLOCK
-    firsts = np.arange(0, len(starts), max(1, block))
-    edges = np.array([*starts[:: max(1, block)], stream.at], np.int64)
-    samples = np.diff(firsts, append=len(starts))
-    blocks = np.stack([edges[:-1], samples, np.diff(edges)], axis=1).astype(np.int64)
+    edges = np.array([*starts[::block], stream.at], np.int64)
+    samples = np.diff(np.append(np.arange(0, len(starts), block), len(starts)))
     # Knuth's multiplicative hash, modulo 2**64.
-    images = np.array(scan.image_bytes, np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    return _Scanned(
-        blocks, (images >> np.uint64(48)).astype(np.uint16), DrawnTexts(by_language, counts)
-    )
-
-
-def language_quotas(counts: Mapping[str, int], texts: int) -> dict[str, int]:
-    """How many texts each language gives: by its share to the power 0.5, and no more than it has.
-
-    Source: Jia et al. say nothing; by the plain shares, 2.7 % of the texts of a skewed mix had
-    unknown pieces, by the power 0.5 0.2 %.
-    """
-    rest, roots = texts, sum(count**SHARE_POWER for count in counts.values())
-    quotas = {}
-    for language, count in sorted(counts.items(), key=lambda item: (item[1], item[0])):
-        root = count**SHARE_POWER
-        quotas[language] = min(count, round(rest * min(1.0, root / roots)))
-        rest, roots = rest - quotas[language], roots - root
-    return quotas
-
-
-def _read_part(path: Path) -> _Scanned | None:
-    """None where it isn't there whole."""
-    try:
-        with np.load(path) as file:
-            drawn_texts = DrawnTexts(*json.loads(file["drawn"].tobytes()))
-            return _Scanned(file["blocks"], file["images"], drawn_texts)
-    except _TORN:
-        return None
-
-
-def _write_part(path: Path, contents: _Scanned) -> None:
-    drawn_texts = np.frombuffer(json.dumps(contents.drawn_texts).encode(), np.uint8)
-    arrays = {"blocks": contents.blocks, "images": contents.images, "drawn": drawn_texts}
-    write_whole(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
+    images = np.array(sizes, np.uint64) * np.uint64(0x9E3779B97F4A7C15) >> np.uint64(48)
+    return {
+        "blocks": np.stack([edges[:-1], samples, np.diff(edges)], axis=1).astype(np.int64),
+        "images": images.astype(np.uint16),
+        "texts": np.frombuffer(json.dumps([drawn, counts]).encode(), np.uint8),
+    }
 
 
 def save_indexes(indexes: list[ShardIndex], path: Path) -> None:
     """Writes them, whole or not at all; the names of the shards are not in it."""
-    arrays = []
-    for index in indexes:
-        arrays += [np.stack([index.shard, index.start, index.samples, index.size]), index.image]
-    write_whole(path, lambda file: np.savez(file, *arrays, allow_pickle=False))
+    arrays = {
+        f"{name}{n}": getattr(index, name) for n, index in enumerate(indexes) for name in _ARRAYS
+    }
+    write_whole(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
 
 
-def load_indexes(path: Path, shards: list[tuple[str, ...]]) -> list[ShardIndex]:
-    """The reverse of `save_indexes`, of sets of the same shards wherever they are now.
-
-    Raises:
-      TrainingError: it is not whole.
-    """
-    try:
-        with np.load(path) as file:
-            arrays = [file[name] for name in file.files]
-        if len(arrays) != 2 * len(shards):
-            raise ValueError(f"it is of {len(arrays) // 2} sets")
-    except _TORN as error:
-        raise TrainingError(
-            f"{path} is damaged ({error!s:.100}): remove it, and the same command reads the shards "
-            "anew"
-        ) from error
-    indexes = []
-    for names, blocks, image in zip(shards, arrays[::2], arrays[1::2], strict=True):
-        shard, start, samples, size = blocks
-        indexes.append(ShardIndex(names, shard, start, samples, size, image))
-    return indexes
+def load_indexes(path: Path, datasets: Sequence[tuple[str, ...]]) -> list[ShardIndex] | None:
+    """The reverse of `save_indexes`, of the same shards wherever they are now; None where it isn't
+    there whole."""
+    with suppress(*_TORN), np.load(path) as file:
+        return [
+            ShardIndex(names, *(file[f"{name}{n}"] for name in _ARRAYS))
+            for n, names in enumerate(datasets)
+        ]
+    return None

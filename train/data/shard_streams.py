@@ -50,74 +50,57 @@ class ShardStream:
         Raises:
           TrainingError: it failed five times on end, or is not there.
         """
-        waits_s = [1, 2, 4, 8]
+        waits_s = [] if self._is_remote else [8, 4, 2, 1]
         while True:
             try:
-                data = self._read(count)
+                if self._file is None:
+                    self._open()
+                data: bytes = self._file.read(count)
                 self.at += len(data)
                 return data
-            except TrainingError:
-                raise
             except Exception as error:  # drivers raise many kinds
                 self.__exit__()
                 why = f"at byte {self.at} ({type(error).__name__}: {error}"[:200].replace("\n", " ")
                 final = isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError)
-                if final or self._is_remote or not waits_s:
+                if final or not waits_s:
                     why += "): put it right; the same command resumes"
                     raise TrainingError(f"{self.shard} cannot be read {why}") from error
                 LOG.warning("%s failed %s): trying again", self.shard, why)
-                time.sleep(waits_s.pop(0))
+                time.sleep(waits_s.pop())
 
     def skip(self, count: int) -> None:
         """Leaves out the next `count` bytes; in a local file they are not read."""
-        if self._file is not None and self.seeks and not self._is_remote:
+        if isinstance(self._file, io.BufferedReader) and not self._is_remote:
             self._file.seek(count, os.SEEK_CUR)
             self.at += count
             return
         while count and (piece := self.read(min(_BLOCK, count))):
             count -= len(piece)
 
-    def _read(self, count: int) -> bytes:
-        if self.size is not None and self.at >= self.size:
-            return b""
-        if self._file is None:
-            self._open()
-        data: bytes = self._file.read(count)
-        if len(data) < count and self.size is not None and self.at + len(data) < self.size:
-            raise OSError(f"ended after {self.at + len(data)} of {self.size} bytes")
-        return data
-
     def _open(self) -> None:
-        size, over = None, 0
         if self._is_remote:
             remote = RemoteFile(self.shard, self.at)
-            size, self.seeks = remote.size, remote.has_ranges
+            self.size, self.seeks = remote.size, remote.has_ranges
             self._file = io.BufferedReader(remote, _BLOCK)
         elif self.seeks:
             self._file = open(self.shard, "rb", buffering=_BLOCK)  # noqa: SIM115 (read on later)
             self._file.seek(self.at)
-            size = os.fstat(self._file.fileno()).st_size
+            self.size = os.fstat(self._file.fileno()).st_size
         else:
-            self._file, over = _Command(self.shard.removeprefix(PIPE)), self.at
-        if self.size not in (None, size):
-            raise TrainingError(
-                f"{self.shard} had {self.size} bytes and now has {size}: it was changed while "
-                "it was read; put the old one back, or train in a new --run"
-            )
-        self.size = size
-        while over and (piece := self._file.read(min(_BLOCK, over))):
-            over -= len(piece)
-        if over:
-            raise OSError(f"ended {over} bytes before the place that was reached before")
+            self._file = _Command(self.shard.removeprefix(PIPE), self.at)
 
 
 class _Command(subprocess.Popen[bytes]):
-    """A shell command that prints a shard; its failure is an error at its end."""
+    """A shell command that prints a shard, from a byte on; its failure is an error at its end."""
 
-    def __init__(self, command: str):
+    def __init__(self, command: str, at: int):
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (close() closes it)
         output = subprocess.PIPE
         super().__init__(command, shell=True, stdout=output, stderr=self._errors, bufsize=_BLOCK)
+        while at and (piece := self.read(min(_BLOCK, at))):
+            at -= len(piece)
+        if at:
+            raise OSError(f"ended {at} bytes before the byte that was reached before")
 
     def read(self, count: int) -> bytes:
         data = self.stdout.read(count) if self.stdout else b""

@@ -26,11 +26,36 @@ def read_table(path: Path, *columns: Sequence[str]) -> Iterator[list[str]]:
     Raises:
       SettingsError: the file can't be read, lacks a column, or has a row that is too short.
     """
+    csv.field_size_limit(_LONGEST_FIELD)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            yield from _rows(path, file, columns)
+            first = next(file, "").rstrip("\r\n")
+            dialect = csv.excel_tab if "\t" in first else csv.excel
+            header = [name.strip().lower() for name in next(csv.reader([first], dialect), [])]
+            places = [_column(path, header, names) for names in columns]
+            for number, row in enumerate(csv.reader(file, dialect), 2):
+                if row and len(row) <= max(places):
+                    raise SettingsError(
+                        f"row {number} of {path} has {counted(len(row), 'field')} where its header "
+                        f"has {len(header)}: quote fields that have a comma or a line break in them"
+                    )
+                if row:
+                    yield [row[place].strip() if place >= 0 else "" for place in places]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SettingsError(f"{path} can't be read as a table in UTF-8 ({error!s:.120})") from error
+
+
+def _column(path: Path, header: list[str], names: Sequence[str]) -> int:
+    """Where the header has one of the names; -1 where it may lack them, and does."""
+    for name in filter(None, names):  # a header may have an empty one too, as of an index
+        if name in header:
+            return header.index(name)
+    if "" in names:
+        return -1
+    raise SettingsError(
+        f"{path} has no column {names[0]!r}: its first line must name the columns, and this one "
+        f"may be called {', '.join(names)}; it has {', '.join(header) or 'none'}"
+    )
 
 
 def finite_number(text: str, where: str) -> float:
@@ -50,53 +75,20 @@ def per_language(value: str) -> dict[str, str]:
     if not re.match(f"{_CODE}=", value):
         return {"": value}
     parts = [part.partition("=") for part in re.split(f",(?={_CODE}=)", value)]
-    by_language = {code: of_language for code, _, of_language in parts}
+    by_language = {code: file for code, _, file in parts}
     if len(by_language) < len(parts):
         raise SettingsError(f"{value!r:.200} names a language twice: give each one file")
     return by_language
-
-
-def _rows(path: Path, file: Iterator[str], columns: Sequence[Sequence[str]]) -> Iterator[list[str]]:
-    csv.field_size_limit(_LONGEST_FIELD)
-    first = next(file, "").rstrip("\r\n")
-    tabs = "\t" in first
-    header = [name.strip().lower() for name in next(csv.reader([first], _dialect(tabs)), [])]
-    places = [_place(path, header, names) for names in columns]
-    for number, row in enumerate(csv.reader(file, _dialect(tabs)), 2):
-        if not row:
-            continue
-        if len(row) <= max(places):
-            raise SettingsError(
-                f"row {number} of {path} has {counted(len(row), 'field')} where its header has "
-                f"{len(header)}: quote fields that have a comma or a line break in them"
-            )
-        yield [row[place].strip() if place >= 0 else "" for place in places]
-
-
-def _dialect(tabs: bool) -> type[csv.Dialect]:
-    return csv.excel_tab if tabs else csv.excel
-
-
-def _place(path: Path, header: list[str], names: Sequence[str]) -> int:
-    for name in names:
-        if not name:  # which a header may have too, as of an index
-            return -1
-        if name in header:
-            return header.index(name)
-    raise SettingsError(
-        f"{path} has no column {names[0]!r}: its first line must name the columns, and this one "
-        f"may be called {', '.join(names)}; it has {', '.join(header) or 'none'}"
-    )
 
 
 def check_images(folder: Path, names: Sequence[str], said_by: Path) -> None:
     """Raises SettingsError where a name is outside of the folder, or no file of it."""
     if not folder.is_dir():
         raise SettingsError(f"there is no folder {folder}: name that of {said_by}'s images")
-    outside = next((n for n in names if os.path.isabs(n) or ".." in Path(n).parts), None)
-    if outside is not None:
+    outside = [name for name in names if os.path.isabs(name) or ".." in Path(name).parts]
+    if outside:
         raise SettingsError(
-            f"{said_by} names {outside!r:.200}, which is not in {folder}: pass names within the "
+            f"{said_by} names {outside[0]!r:.200}, which is not in {folder}: pass names within the "
             "folder"
         )
     missing = [name for name in dict.fromkeys(names) if not os.path.isfile(folder / name)]
@@ -107,10 +99,9 @@ def check_images(folder: Path, names: Sequence[str], said_by: Path) -> None:
         )
 
 
-def check_split(path: Path, split: str, of_rows: Sequence[str]) -> None:
-    """Raises SettingsError where a split is asked for of a table that says of no row which it is
-    of."""
-    if split and not any(of_rows):
+def check_split(path: Path, split: str, row_splits: Sequence[str]) -> None:
+    """Raises SettingsError where a split is asked for, and no row of the table names one."""
+    if split and not any(row_splits):
         raise SettingsError(
             f"{path} has no column split, or it is empty: leave --split={split} out"
         )

@@ -1,41 +1,25 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all."""
 
 import os
-import re
 import shutil
-import tempfile
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import IO
+from typing import BinaryIO
 
-_NEW, _OLD = "new", "old"  # within a folder aside
+from alignset.transforms.storage.files import write_atomically
 
 
-def write_whole(path: Path, content: str | Callable[[IO[bytes]], object]) -> None:
+def write_whole(path: Path, content: str | Callable[[BinaryIO], object]) -> None:
     """The file appears with all of its content, or keeps what it had.
 
     Args:
       content: a text, or what writes the content to a file.
     """
-    aside = aside_of(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with open(aside, "wb") as file:
-            if isinstance(content, str):
-                file.write(content.encode("utf-8", "replace"))
-            else:
-                content(file)
-            file.flush()
-            os.fsync(file.fileno())  # else a power cut may leave the name on an empty file
-        os.replace(aside, path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
-
-
-def aside_of(path: Path) -> Path:
-    """Files that a kill, or a full disk, may leave beside the file."""
-    return path.with_name(f"{path.name}.tmp")
+    if isinstance(content, str):
+        data = content.encode("utf-8", "replace")
+        write_atomically(str(path), lambda file: file.write(data))
+    else:
+        write_atomically(str(path), content)
 
 
 def save_folder(
@@ -52,15 +36,22 @@ def save_folder(
       replaced: names in `folder` that earlier savers may have written, and that do not stay.
     """
     put_back(folder)
+    new, old = _aside(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(".tmp", f".{folder.name}.", folder.parent))
+
+    def not_kept(path: str, names: list[str]) -> set[str]:
+        at_top = Path(path) == folder
+        return {n for n in names if at_top and (n in replaced or (new / n).exists())}
+
     try:
         for save in savers:
-            save(work / _NEW)
+            save(new)
         if folder.exists():
-            _keep_others(folder, work / _NEW, replaced)
-            os.replace(folder, work / _OLD)
-        os.replace(work / _NEW, folder)
+            shutil.copytree(
+                folder, new, True, not_kept, copy_function=_link_or_copy, dirs_exist_ok=True
+            )
+            os.replace(folder, old)
+        os.replace(new, folder)
     finally:
         put_back(folder)
 
@@ -68,27 +59,19 @@ def save_folder(
 def put_back(folder: Path) -> None:
     """Removes what a `save_folder` left aside; before that, a folder that a kill kept from being
     replaced gets its name again."""
-    aside = re.compile(rf"\.{re.escape(folder.name)}\.[a-z0-9_]{{8}}\.tmp")  # as mkdtemp names it
-    there = folder.parent.iterdir() if folder.parent.is_dir() else ()
-    for work in [path for path in there if aside.fullmatch(path.name)]:
-        if (work / _OLD).exists() and not folder.exists():
-            os.replace(work / _OLD, folder)
-        shutil.rmtree(work, ignore_errors=True)
+    new, old = _aside(folder)
+    if old.exists() and not folder.exists():
+        os.replace(old, folder)
+    for aside in (new, old):
+        shutil.rmtree(aside, ignore_errors=True)
 
 
-def _keep_others(folder: Path, new: Path, replaced: Collection[str]) -> None:
-    """Has what is in a folder, and neither in the new one nor `replaced`, in the new one too."""
-    for path in folder.iterdir():
-        if path.name in replaced or (new / path.name).exists():
-            continue
-        if path.is_dir() and not path.is_symlink():
-            shutil.copytree(path, new / path.name, symlinks=True, copy_function=_link)
-        else:
-            _link(path, new / path.name)
+def _aside(folder: Path) -> tuple[Path, Path]:
+    return folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
 
 
-def _link(source: str | Path, target: str | Path) -> None:
+def _link_or_copy(source: str, target: str) -> None:
     try:
-        os.link(source, target, follow_symlinks=False)
+        os.link(source, target)
     except OSError:  # not every file system has links
-        shutil.copy2(source, target, follow_symlinks=False)
+        shutil.copy2(source, target)

@@ -9,20 +9,15 @@ import importlib.metadata
 import json
 import platform
 import sys
-from argparse import Namespace
+from dataclasses import fields
 from functools import cache
 
 from alignset.signals import run_main
 from alignset.train.errors import SettingsError
-from alignset.train.evaluate.task_flags import TASKS, overview, task_parser
-from alignset.train.runs.flags import exit_status
+from alignset.train.evaluate.task_table import TASKS, TaskSettings
+from alignset.train.runs.flags import Parser, add_settings, exit_status
 
 NAME = "python -m alignset.train.evaluate"
-_DROPPED = {
-    "knn": "scikit-learn's KNeighborsClassifier takes the vectors of alignset embed",
-    "suite": "evaluate each task; docs/published_results.md has published figures",
-}
-NO_MATTER = ("model", "page", "cache", "batch_size")  # flags without which a result is the same
 PACKAGES = ("torch", "transformers", "numpy", "pillow")
 
 
@@ -31,59 +26,61 @@ def main(arguments: list[str], name: str = NAME) -> int:
 
 
 def _run(arguments: list[str], name: str) -> int:
-    task, *rest = arguments or ["--help"]
+    task, *flags = arguments or ["--help"]
     if task in ("-h", "--help"):
-        print(overview(name))
+        print(f"usage: {name} TASK --model MODEL --data DATA [flags]\n")
+        print("Measures what a model is worth, and prints one JSON object.\n")
+        for each, kind in TASKS.items():
+            print(f"  {each:<13} {kind.does}")
+        print(f"\n{name} TASK --help shows the flags of a task.")
         return 0
     if task.startswith("-"):
         raise SettingsError(f"name a task first: {', '.join(TASKS)} ({name} --help)")
     if task not in TASKS:
         near = difflib.get_close_matches(task, TASKS, 1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(TASKS)}"
-        hint = _DROPPED.get(task, hint)
         raise SettingsError(f"there is no task {task!r}; {hint}")
-    flags = task_parser(name, task).parse_args(rest)
-    print(evaluate(task, flags))
+    kind = TASKS[task]
+    parser = Parser(
+        prog=f"{name} {task}",
+        usage="%(prog)s [flags]",
+        description=f"{kind.does[0].upper()}{kind.does[1:]}. Prints one JSON object.",
+    )
+    add_settings(parser, kind)
+    print(evaluate(task, kind(**vars(parser.parse_args(flags)))))
     return 0
 
 
-def evaluate(task: str, flags: Namespace) -> str:
-    """The line of JSON that a task prints, which has no path of the cache; writes its page where
-    one is asked for.
+def evaluate(task: str, settings: TaskSettings) -> str:
+    """The line of JSON that a task prints; writes its page where one is asked for.
 
     Raises:
       SettingsError: a flag, a model or a dataset is wrong. TrainingError: a model or a shard is
         broken.
     """
     # Only now: torch takes seconds, and a wrong flag should not.
-    from alignset.train.evaluate import bootstrap
+    from alignset.train.evaluate.bootstrap import METHOD
     from alignset.train.evaluate.embedding import Embedding
-    from alignset.train.evaluate.page import check_page, write_page
-    from alignset.train.evaluate.task_result import TaskResult
+    from alignset.train.evaluate.page import TaskResult, check_page, write_page
     from alignset.train.model.embed import open_embedder
 
-    if flags.batch_size < 1:
-        raise SettingsError(f"batch_size must be at least 1; got {flags.batch_size}")
-    check_page(flags.page)
+    check_page(settings.page)
 
     @cache  # what is wrong with a dataset is told before a model is read
     def open_embedding() -> Embedding:
-        return Embedding(open_embedder(flags.model), flags.cache, flags.batch_size)
+        return Embedding(open_embedder(settings.model), settings.cache, settings.batch_size)
 
     module = importlib.import_module(f"alignset.train.evaluate.tasks.{task}")
-    outcome: TaskResult = module.evaluate(flags, open_embedding)
+    outcome: TaskResult = module.evaluate(settings, open_embedding)
     model = open_embedding().embedder
+    decide = [of.name for of in fields(settings) if of.metadata["decides"]]
     result = {
         "task": task,
         "unit": "percent",
         **outcome.result,
-        "bootstrap": bootstrap.settings(),
+        "bootstrap": METHOD,
         "model": {"name": model.name, "kind": model.kind, "sha256": model.digest},
-        "data": {
-            name: value
-            for name, value in vars(flags).items()
-            if name not in NO_MATTER and value not in ("", None)
-        },
+        "data": {name: value for name in decide if (value := getattr(settings, name)) != ""},
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in PACKAGES},
     }
@@ -94,8 +91,8 @@ def evaluate(task: str, flags: Namespace) -> str:
             "a number of the result is not defined: --data has too few things, or all of them are "
             "equal in what is measured"
         ) from error
-    if flags.page:
-        write_page(flags.page, result, outcome)
+    if settings.page:
+        write_page(settings, result, outcome)
     return line
 
 

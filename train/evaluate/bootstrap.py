@@ -11,20 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 RESAMPLES, SEED = 1000, 0
+METHOD = {"resamples": RESAMPLES, "seed": SEED, "percent": 95}  # beside the intervals
 _AT_ONCE = 1 << 22  # counts that are held at once
 
 Interval = tuple[float, float]
 Floats = npt.NDArray[np.floating]
 
 
-def settings() -> dict[str, object]:
-    """The method, beside the intervals."""
-    return {"resamples": RESAMPLES, "seed": SEED, "percent": 95}
-
-
-def interval(
-    rows: Floats, statistic: Callable[[Floats, Floats], Floats], *, seed: int = SEED
-) -> Interval:
+def interval(rows: Floats, statistic: Callable[[Floats, Floats], Floats]) -> Interval:
     """The central 95 % of a statistic's resamples.
 
     Args:
@@ -33,7 +27,7 @@ def interval(
         k], the statistic of each resample, float[r].
     """
     kinds, counts = np.unique(rows, axis=0, return_counts=True)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(SEED)
     shares = counts / counts.sum()
     size = max(1, _AT_ONCE // len(kinds))
     values = [
@@ -96,3 +90,32 @@ def class_mean_interval(labels: npt.NDArray[np.integer], right: npt.NDArray[np.b
         return means
 
     return interval(np.stack([labels, right], axis=1).astype(float), class_mean)
+
+
+def spearman(a: Floats, b: Floats) -> float:
+    """Spearman's correlation of two float[n]; ties share a mean rank; nan if one is constant.
+
+    >>> spearman(np.array([1.0, 2.0, 3.0]), np.array([10.0, 30.0, 20.0]))
+    0.5
+    """
+    x, y = (mean_ranks(values) - (len(values) + 1) / 2 for values in (a, b))
+    spread = np.sqrt((x * x).sum() * (y * y).sum())
+    return float((x * y).sum() / spread) if spread else float("nan")
+
+
+def mean_ranks(values: Floats) -> Floats:
+    """float[n] of float[n]: 1 for the least; ties share the mean of their ranks.
+
+    >>> mean_ranks(np.array([7.0, 5.0, 7.0])).tolist()
+    [2.5, 1.0, 2.5]
+    """
+    _, kinds, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: Floats = (counts.cumsum() - (counts - 1) / 2)[kinds]
+    return ranks
+
+
+def spearman_interval(a: Floats, b: Floats) -> Interval:
+    """Interval of the correlation over resampled pairs, of float[n] each."""
+    rng = np.random.default_rng(SEED)
+    resamples = (rng.integers(0, len(a), len(a)) for _ in range(RESAMPLES))
+    return central([spearman(a[rows], b[rows]) for rows in resamples])

@@ -1,12 +1,19 @@
-"""Names of a dataset's classes, and the class of each label."""
+"""Names of a dataset's classes, the class of each label, and the prompts that a name is put into.
+
+A class is a vector: the mean of its prompts' embeddings.
+"""
 
 import importlib.resources
 import json
-import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
 
 from alignset.train.errors import SettingsError, counted
 
@@ -20,8 +27,10 @@ IMAGENETS = {
     "imagenet-a": "imagenet_a_synsets.txt",
     "imagenet-r": "imagenet_r_synsets.txt",
 }
-_SYNSET = re.compile(r"n\d{8}")
-_MOST_CLASSES = 1 << 20
+PLAIN = "a photo of a {}."
+LOGIT_SCALE = 100.0  # changes no order; clip_benchmark multiplies by it, and so rounds as we do
+_MOST_CLASSES, _MOST_PROMPTS = 1 << 20, 10_000
+Vectors = npt.NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -31,37 +40,33 @@ class Classes:
     Attributes:
       names: of each, what a prompt says.
       number_of: of each label that a dataset may have, its class.
-      of: where they come from, for errors and results.
+      source: where they come from, for errors.
       some: the dataset may have images of other classes, which do not count.
+      prompts: what they are put into where no prompts are named, as `find_prompts` has it.
     """
 
     names: list[str]
     number_of: Mapping[str, int]
-    of: str
+    source: str
     some: bool = False
-
-    def has(self, label: str) -> bool:
-        """Whether it is a class; where the classes are not some of the dataset's, it must be.
-
-        Raises:
-          SettingsError: it is none.
-        """
-        if self.some and label not in self.number_of:
-            return False
-        return self.number(label) >= 0
+    prompts: str = PLAIN
 
     def number(self, label: str) -> int:
-        """Raises SettingsError where it is none of the classes."""
-        number = self.number_of.get(label, self.number_of.get(plain(label)))
-        if number is None:
+        """The class of a label; -1: of another class, which does not count.
+
+        Raises:
+          SettingsError: it is none of the classes, and there are no others.
+        """
+        number = self.number_of.get(label, self.number_of.get(_plain(label), -1))
+        if number < 0 and not self.some:
             raise SettingsError(
-                f"{label!r} of --data is not a class of {self.of}: take it out, or name its class "
-                "in a file with --classes (a line LABEL, a tab, NAME for each class)"
+                f"{label!r} of --data is not a class of {self.source}: take it out, or name its "
+                "class in a file with --classes (a line LABEL, a tab, NAME for each class)"
             )
         return number
 
 
-def plain(label: str) -> str:
+def _plain(label: str) -> str:
     """A label as a name: without underscores, and however it is written."""
     return label.replace("_", " ").strip().casefold()
 
@@ -76,21 +81,36 @@ def find_classes(where: str, labels: Sequence[str] | None, language: str = "") -
     Raises:
       SettingsError: there are none, two are called the same, or a label is none of them.
     """
-    classes = _of_babel(Path(where), language) if where.endswith(".json") else _find(where, labels)
+    if where.endswith(".json"):
+        classes = _babel_classes(where, language)
+    elif where in IMAGENETS:
+        classes = _imagenet_classes(_synsets(IMAGENETS[where]), where)
+    elif where:
+        classes = _read_classes(Path(where))
+    elif labels is None:
+        raise SettingsError(
+            f"shards have numbers of classes and no names: name them with --classes (a file with "
+            f"a line for each class, or {', '.join(IMAGENETS)})"
+        )
+    elif labels and {*labels} <= imagenet_names().keys():  # a part is judged among its own classes
+        classes = _imagenet_classes(labels, "the classes of ImageNet that --data has")
+    else:
+        names = [label.replace("_", " ").strip() for label in labels]
+        classes = Classes(names, {label: i for i, label in enumerate(labels)}, "--data's folders")
     if len(classes.names) < 2:
         count = counted(len(classes.names), "class", "classes")
-        raise SettingsError(f"{classes.of} has {count}; there must be two")
+        raise SettingsError(f"{classes.source} has {count}; there must be two")
     for label in labels or ():
-        classes.has(label)
+        classes.number(label)
     return classes
 
 
 def babel_languages(where: str) -> list[str]:
     """The languages of a file of names as Babel-ImageNet's; none of any other."""
-    return [code.lower() for code in _read_babel(Path(where))] if where.endswith(".json") else []
+    return [code.lower() for code in _read_babel(where)] if where.endswith(".json") else []
 
 
-def _read_babel(path: Path) -> dict[str, tuple[list[int], list[str]]]:
+def _read_babel(where: str) -> dict[str, tuple[list[int], list[str]]]:
     """By language in capitals, the numbers of ImageNet's classes and their names.
 
     Raises:
@@ -98,7 +118,7 @@ def _read_babel(path: Path) -> dict[str, tuple[list[int], list[str]]]:
     """
     try:
         by_code = {}
-        for code, (numbers, names) in json.loads(path.read_bytes()).items():
+        for code, (numbers, names) in json.loads(Path(where).read_bytes()).items():
             pairs = zip(numbers, names, strict=True)
             if not all(0 <= number < 1000 and name.strip() for number, name in pairs):
                 raise ValueError(f"{code} has a number that is not a class, or an empty name")
@@ -106,40 +126,23 @@ def _read_babel(path: Path) -> dict[str, tuple[list[int], list[str]]]:
         return by_code
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise SettingsError(
-            f"{str(path)!r} can't be read ({error!s:.200}): a .json of --classes is as "
+            f"{where!r} can't be read ({error!s:.200}): a .json of --classes is as "
             "Babel-ImageNet's, with [numbers of ImageNet's classes, names] for each language"
         ) from error
 
 
-def _of_babel(path: Path, language: str) -> Classes:
+def _babel_classes(where: str, language: str) -> Classes:
     """The classes of ImageNet that have a name in a language; images of others do not count."""
-    by_code = _read_babel(path)
+    by_code = _read_babel(where)
     if language.upper() not in by_code:
         has = ", ".join(sorted(by_code)[:20]).lower()
-        raise SettingsError(f"{path} has no names in {language!r}: it has {has} ...")
+        raise SettingsError(f"{where} has no names in {language!r}: it has {has} ...")
     numbers, names = by_code[language.upper()]
     synsets = _synsets(IMAGENETS["imagenet"])
     number_of = {synsets[number]: i for i, number in enumerate(numbers)}
     number_of |= {str(number): i for i, number in enumerate(numbers)}
-    return Classes(names, number_of, f"{path} in {language}", some=True)
-
-
-def _find(where: str, labels: Sequence[str] | None) -> Classes:
-    if where in IMAGENETS:
-        return _of_imagenet(_synsets(IMAGENETS[where]), where)
-    if where:
-        return _of_file(Path(where))
-    if labels is None:
-        raise SettingsError(
-            f"shards have numbers of classes and no names: name them with --classes (a file with "
-            f"a line for each class, or {', '.join(IMAGENETS)})"
-        )
-    if labels and all(_SYNSET.fullmatch(label) for label in labels):
-        unknown = sorted(set(labels) - set(_synsets(IMAGENETS["imagenet"])))
-        if not unknown:  # a part of ImageNet is judged among its own classes
-            return _of_imagenet([*labels], "the classes of ImageNet that --data has")
-    names = [label.replace("_", " ").strip() for label in labels]
-    return Classes(names, {label: i for i, label in enumerate(labels)}, "--data's folders")
+    # An English sentence around a word of another language says little.
+    return Classes(names, number_of, f"{where} in {language}", some=True, prompts="{}")
 
 
 @cache
@@ -157,24 +160,19 @@ def imagenet_names() -> dict[str, str]:
     return dict(zip(_synsets(IMAGENETS["imagenet"]), text.splitlines(), strict=True))
 
 
-def _of_imagenet(synsets: Sequence[str], of: str) -> Classes:
+def _imagenet_classes(synsets: Sequence[str], source: str) -> Classes:
     """Labels may be synsets, or numbers among all classes that the dataset has."""
     names = imagenet_names()
     number_of = {synset: i for i, synset in enumerate(synsets)}
     number_of |= {str(i): i for i in range(len(synsets))}
-    return Classes([names[synset] for synset in synsets], number_of, of)
+    return Classes([names[synset] for synset in synsets], number_of, source, prompts="imagenet")
 
 
-def _of_file(path: Path) -> Classes:
+def _read_classes(path: Path) -> Classes:
     """A line for each class: its name, or a label of the dataset, a tab, and its name."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
-        raise SettingsError(
-            f"{str(path)!r} can't be read ({error}): --classes is a file with a line for each "
-            f"class, or one of {', '.join(IMAGENETS)}"
-        ) from error
-    lines = [line for line in lines if line.strip()]
+    form = f"--classes is a file with a line for each class, or one of {', '.join(IMAGENETS)}"
+    text = _read_text(str(path), f"{str(path)!r} can't be read", form)
+    lines = [line for line in text.splitlines() if line.strip()]
     if len(lines) > _MOST_CLASSES:
         raise SettingsError(f"{path} has {len(lines)} lines: that are too many for classes")
     number_of: dict[str, int] = {}
@@ -182,8 +180,78 @@ def _of_file(path: Path) -> Classes:
     for i, line in enumerate(lines):
         label, tab, name = line.partition("\t")
         names.append((name if tab else label).strip())
-        if number_of.setdefault(label.strip() if tab else plain(label), i) != i:
+        if number_of.setdefault(label.strip() if tab else _plain(label), i) != i:
             raise SettingsError(f"{path} has {label.strip()!r} twice: each class has one line")
-    for i in range(len(names)):
-        number_of.setdefault(str(i), i)
-    return Classes(names, number_of, str(path))
+    return Classes(names, {str(i): i for i in range(len(names))} | number_of, str(path))
+
+
+def _read_text(where: str, wrong: str, form: str) -> str:
+    try:
+        return Path(where).read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"{wrong} ({error!s:.200}): {form}") from error
+
+
+@cache
+def published_prompts() -> dict[str, tuple[str, ...]]:
+    """CLIP's by set, which the paper uses too; "imagenet" has 80.
+
+    Source: Radford et al., 2021, prompts.md and the notebook on prompts of its repository.
+    """
+    text = Path(__file__).with_name("prompts.json").read_text(encoding="utf-8")
+    return {name: tuple(prompts) for name, prompts in json.loads(text).items()}
+
+
+def find_prompts(where: str) -> tuple[str, ...]:
+    """The prompts that `where` names: a dataset's, one sentence with {}, a file of such lines, or a
+    JSON list of them.
+
+    Raises:
+      SettingsError: there are none, or one has no {} or several.
+    """
+    if where in published_prompts():
+        return published_prompts()[where]
+    prompts = (where,) if "{}" in where else _read_prompts(where)
+    wrong = next((prompt for prompt in prompts if prompt.count("{}") != 1), None)
+    if wrong is not None:
+        raise SettingsError(f"a prompt has one {{}}, where the class's name goes; got {wrong!r}")
+    return prompts
+
+
+def _read_prompts(where: str) -> tuple[str, ...]:
+    names = ", ".join(published_prompts())
+    form = f"pass a sentence with {{}}, a file of such lines, or one of {names}"
+    text = _read_text(where, f"no prompts at {where!r:.200}", form)
+    lines: object = text.splitlines()
+    if text.lstrip()[:1] in ("[", '"'):
+        with suppress(ValueError):  # or a line may begin so
+            lines = json.loads(text)
+    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
+        raise SettingsError(f"{where} is JSON, and not a list of prompts: write each on a line")
+    prompts = tuple(line.strip() for line in lines if line.strip())
+    if not 0 < len(prompts) <= _MOST_PROMPTS:
+        raise SettingsError(
+            f"{where} has {len(prompts)} prompts: write 1 to {_MOST_PROMPTS}, a line each"
+        )
+    return prompts
+
+
+def class_prompts(names: Sequence[str], prompts: Sequence[str]) -> list[str]:
+    """Each class's name in each prompt, class after class."""
+    return [prompt.replace("{}", name) for name in names for prompt in prompts]
+
+
+def class_weights(vectors: Vectors, prompts: int) -> Vectors:
+    """float32[d, classes], L2-normalised: the mean over each class's prompts.
+
+    Args:
+      vectors: float32[classes * prompts, d], of `class_prompts`.
+    """
+    means = torch.from_numpy(vectors).view(-1, prompts, vectors.shape[1]).mean(dim=1)
+    weights: Vectors = (means / means.norm(dim=1, keepdim=True)).T.numpy()
+    return weights
+
+
+def logits(images: torch.Tensor, weights: Vectors) -> torch.Tensor:
+    """float32[n, classes] of float32[n, d] images."""
+    return LOGIT_SCALE * images @ torch.from_numpy(weights)

@@ -1,15 +1,20 @@
-"""Evaluation data goes through a model once: streamed, in batches, kept by its content."""
+"""A dataset's images and texts go through a model once; their vectors are kept in `.npz` files.
+
+1. A dataset's images are read in parts; the next part is decoded while one is embedded.
+2. Equal files, and those that the dataset's `.npz` has from an earlier task, are not embedded.
+3. At the end the `.npz` is written whole: an interrupted evaluation embeds again.
+"""
 
 import hashlib
 import os
 import sys
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from itertools import islice
+import zipfile
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import Protocol, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,21 +22,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from alignset.train.data.images import parts_by_pixels, readable_image
-from alignset.train.evaluate.feature_store import Features, FeatureStore
+from alignset.train.data.inputs import ahead
+from alignset.train.data.whole_files import write_whole
+from alignset.train.errors import SettingsError, TrainingError
+from alignset.train.evaluate.image_sets import Item
 from alignset.train.model.embed import DualEmbedder
 
 _TEXTS_AT_ONCE = 256
-
-
-class SetItem(Protocol):
-    """A named tuple of what a dataset says of an image, its file among it."""
-
-    @property
-    def data(self) -> bytes: ...
-    def _replace(self, *, data: bytes) -> Self: ...
-
-
-Item = TypeVar("Item", bound=SetItem)
+Vectors = npt.NDArray[np.floating]
 
 
 @dataclass
@@ -39,25 +37,22 @@ class EmbeddedImages:
     """The images that could be decoded, in their order.
 
     Attributes:
-      places: int64[n]; of each, which of all images it was.
-      identities: of each image's file, its SHA-256.
+      vectors: float32[n, d], L2-normalised.
+      items: what the dataset says of each, with its identity and without its file.
       skipped: how many could not be decoded.
     """
 
-    features: Features
-    places: npt.NDArray[np.int64]
-    identities: list[bytes]
+    vectors: Vectors
+    items: list[Item]
     skipped: int
 
-    def take(self, rows: npt.NDArray[np.int64]) -> "EmbeddedImages":
-        """Some of them."""
-        identities = [self.identities[row] for row in rows.tolist()]
-        return EmbeddedImages(self.features.take(rows), self.places[rows], identities, self.skipped)
+    def identities(self) -> list[bytes]:
+        return [item.identity for item in self.items]
 
 
 @dataclass
 class Embedding:
-    """A model and the folder in which its embeddings are kept.
+    """A model and the folder in which vectors are kept.
 
     Args:
       batch_size: images of one forward pass.
@@ -66,98 +61,92 @@ class Embedding:
     embedder: DualEmbedder
     cache: Path
     batch_size: int = 64
-    computed: int = field(default=0, init=False)  # images and texts that went through the model
 
-    def images(self, files: Iterable[bytes]) -> EmbeddedImages:
-        """Embeds images by their files. In memory are some of them, and about 0.2
-        KB for each embedding of the store.
+    def images(self, items: Iterable[Item], dataset: str) -> EmbeddedImages:
+        """Embeds a dataset's images.
+
+        Args:
+          dataset: what it is called; its vectors are kept by this name, and found by their files.
 
         Raises:
-          TrainingError: an embedding is not finite.
+          TrainingError: an embedding is not finite. SettingsError: the cache can't be written to.
         """
-        store = self._store("images")
-        rows: list[npt.NDArray[np.int64]] = []
-        identities: list[bytes] = []
+        path = self._path("images", dataset)
+        keys, kept = self._read(path)
+        row_of = {key.tobytes(): row for row, key in enumerate(keys)}
+        vectors, seen, skipped = [kept], list[Item](), 0
+
+        def decode(part: list[Item]) -> tuple[list[Item], list[Image.Image]]:
+            part = [item._replace(identity=hashlib.sha256(item.data).digest()) for item in part]
+            files = {item.identity: item.data for item in part if item.identity not in row_of}
+            decoded = zip(files, pool.map(readable_image, files.values()), strict=True)
+            pictures = {name: picture for name, picture in decoded if picture is not None}
+            row_of.update(zip(pictures, count(len(row_of)), strict=False))
+            return [item._replace(data=b"") for item in part], [*pictures.values()]
+
+        parts = (part for part in parts_by_pixels(items, self.batch_size, lambda item: item.data))
         with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool, _bar("images") as bar:
-            for part in _decoded_ahead(files, store, pool, self.batch_size):
-                identities += part.keys
-                rows.append(self._rows_of(store, part))
-                bar.update(len(part.keys))
-        numbers = np.concatenate([np.zeros(0, np.int64), *rows])
-        places = np.flatnonzero(numbers >= 0)
-        return EmbeddedImages(
-            store.rows(numbers[places]),
-            places,
-            [identities[place] for place in places],
-            len(numbers) - len(places),
-        )
-
-    def texts(self, texts: Sequence[str]) -> Features:
-        """Embeds texts; equal ones once."""
-        store = self._store("texts")
-        keys = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in texts]
-        missing = {keys[i]: texts[i] for i in np.flatnonzero(store.find(keys) < 0).tolist()}
-        of_missing = iter(missing.items())
-        with _bar("texts") as bar:
-            while part := dict(islice(of_missing, _TEXTS_AT_ONCE)):
-                store.add([*part], self.embedder.embed_texts([*part.values()]))
-                self.computed += len(part)
+            for part, pictures in ahead(parts, decode):
+                if pictures:
+                    vectors.append(finite(self.embedder.embed_images(pictures)))
+                readable = [item for item in part if item.identity in row_of]
+                seen += readable
+                skipped += len(part) - len(readable)
                 bar.update(len(part))
-        return store.rows(store.find(keys))
+        found = np.concatenate(vectors)
+        if len(vectors) > 1:
+            keys = np.frombuffer(b"".join(row_of), np.uint8).reshape(-1, 32)
+            write_whole(path, lambda file: np.savez(file, keys=keys, vectors=found))
+        rows = np.array([row_of[item.identity] for item in seen], np.int64)
+        return EmbeddedImages(found[rows], seen, skipped)
 
-    def items(self, items: Iterable[Item]) -> tuple[EmbeddedImages, list[Item]]:
-        """Embeds the images of a dataset; gives those that can be decoded too, without their
-        files."""
-        rest: list[Item] = []
+    def texts(self, texts: Sequence[str]) -> Vectors:
+        """float32[n, d], L2-normalised; equal texts are embedded once."""
+        row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
+        distinct = [*row_of]
+        path = self._path("texts", "\0".join(distinct))
+        keys, vectors = self._read(path)
+        if len(vectors) < len(distinct):
+            parts = []
+            with _bar("texts") as bar:
+                for start in range(0, len(distinct), _TEXTS_AT_ONCE):
+                    part = distinct[start : start + _TEXTS_AT_ONCE]
+                    parts.append(finite(self.embedder.embed_texts(part)))
+                    bar.update(len(part))
+            vectors = np.concatenate(parts)
+            write_whole(path, lambda file: np.savez(file, keys=keys, vectors=vectors))
+        return vectors[[row_of[text] for text in texts]]
 
-        def files() -> Iterator[bytes]:
-            for item in items:
-                rest.append(item._replace(data=b""))
-                yield item.data
+    def _path(self, kind: str, name: str) -> Path:
+        folder = self.cache / self.embedder.digest[:32]
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise SettingsError(
+                f"embeddings can't be kept in {folder}: name a folder that can be written to with "
+                "--cache"
+            )
+        digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
+        return folder / f"{kind}-{digest[:32]}.npz"
 
-        images = self.images(files())
-        return images, [rest[place] for place in images.places]
+    def _read(self, path: Path) -> tuple[npt.NDArray[np.uint8], Vectors]:
+        """The SHA-256 of each image, and the vectors; none where there is no such file."""
+        try:
+            with np.load(path) as file:
+                return file["keys"], file["vectors"]
+        except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile):
+            return np.zeros((0, 32), np.uint8), np.zeros((0, self.embedder.width), np.float32)
 
-    def _store(self, kind: str) -> FeatureStore:
-        return FeatureStore(self.cache / self.embedder.digest[:32] / kind, self.embedder.width)
 
-    def _rows_of(self, store: FeatureStore, part: "_Part") -> npt.NDArray[np.int64]:
-        """int64[n]; -1 where an image can't be decoded."""
-        numbers = store.find(part.keys)  # the part before may have had some of them
-        pictures: dict[bytes, Image.Image] = {}
-        for place, future in part.futures.items():
-            picture = future.result()
-            if picture is not None and numbers[place] < 0:
-                pictures[part.keys[place]] = picture
-        if not pictures:
-            return numbers
-        store.add([*pictures], self.embedder.embed_images([*pictures.values()]))
-        self.computed += len(pictures)
-        return store.find(part.keys)
+def finite(vectors: Vectors) -> Vectors:
+    """The same. Raises TrainingError where they are not all finite numbers."""
+    if not np.isfinite(vectors).all():
+        raise TrainingError(
+            "the model's embeddings are not all finite numbers: it diverged, take an earlier one"
+        )
+    return vectors
 
 
 def _bar(unit: str) -> tqdm:
     """On a terminal alone, and gone at its end."""
     return tqdm(unit=f" {unit}", leave=False, disable=not sys.stderr.isatty())
-
-
-@dataclass
-class _Part:
-    keys: list[bytes]
-    futures: dict[int, "Future[Image.Image | None]"]  # by place, of those that are not stored
-
-
-def _decoded_ahead(
-    files: Iterable[bytes], store: FeatureStore, pool: ThreadPoolExecutor, size: int
-) -> Iterator[_Part]:
-    """Parts of the images; one is decoded while the one before is embedded."""
-    ahead: deque[_Part] = deque()
-    for part in parts_by_pixels(files, size, lambda data: data):
-        keys = [hashlib.sha256(data).digest() for data in part]
-        missing = np.flatnonzero(store.find(keys) < 0).tolist()
-        first_of = {keys[i]: i for i in reversed(missing)}
-        futures = {i: pool.submit(readable_image, part[i]) for i in sorted(first_of.values())}
-        ahead.append(_Part(keys, futures))
-        if len(ahead) > 1:
-            yield ahead.popleft()
-    yield from ahead

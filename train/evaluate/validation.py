@@ -1,9 +1,16 @@
-"""A model scored on pairs that it is not trained on, while it is trained."""
+"""A model scored while it is trained: on pairs, and on images with classes, that it is not trained
+on.
+
+1. Before the first step, images are decoded and cropped as a finished model's own processor does.
+2. After each `validate_every` steps the model embeds them, and retrieval and zero-shot
+   classification are scored as `alignset evaluate` does.
+3. The best model so far is kept, with its scores beside its weights.
+"""
 
 import hashlib
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -15,18 +22,25 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from transformers import EfficientNetImageProcessor, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
-from alignset.train.data.batches import Batch
 from alignset.train.data.find_shards import find_shards
 from alignset.train.data.images import readable_image
-from alignset.train.data.inputs import to_inputs
-from alignset.train.data.position import Position
+from alignset.train.data.inputs import encode_texts
 from alignset.train.data.samples import caption_lines, read_pairs
 from alignset.train.data.whole_files import put_back
 from alignset.train.errors import SettingsError, counted
-from alignset.train.evaluate.held_out_classes import HeldOutClasses, read_classes, zero_shot_scores
-from alignset.train.evaluate.retrieval import retrieval_scores
+from alignset.train.evaluate.classes import (
+    class_prompts,
+    class_weights,
+    find_classes,
+    find_prompts,
+    logits,
+)
+from alignset.train.evaluate.image_sets import FolderImages, Item, class_labels, find_labelled
+from alignset.train.evaluate.page import percent
+from alignset.train.evaluate.tasks.retrieval import WAYS, find_both, make_captioned, recall_scores
+from alignset.train.evaluate.tasks.zero_shot import TOP, class_answers
 from alignset.train.model.dual_encoder import DualEncoder, export_model, image_processor
 from alignset.train.runs import processes
 from alignset.train.runs.curve import CURVE, CURVES, draw_curve, read_points
@@ -38,13 +52,35 @@ _READ_AT_ONCE = 32  # images, as their files: 1 GiB of the largest that are read
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """Pairs that are not trained on, as an evaluation sees them."""
+class HeldOutClasses:
+    """Images with classes that are not trained on.
 
-    pixels: np.ndarray  # uint8[n, crop_px, crop_px, 3]
-    captions: list[list[str]]  # of each image, one or more
-    identities: list[bytes]  # of each image's file
-    skipped: int  # whose images can't be decoded
+    Attributes:
+      pixels: uint8[n, crop_px, crop_px, 3]. labels: int64[n].
+      names: of the classes. prompts: what their names are put into.
+    """
+
+    pixels: np.ndarray
+    labels: np.ndarray
+    names: list[str]
+    prompts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Pairs that are not trained on, as an evaluation sees them.
+
+    Attributes:
+      pixels: uint8[n, crop_px, crop_px, 3].
+      captions: of each image, one or more.
+      identities: of each image's file.
+      skipped: how many images can't be decoded.
+    """
+
+    pixels: np.ndarray
+    captions: list[list[str]]
+    identities: list[bytes]
+    skipped: int
     classes: HeldOutClasses | None = None
 
     def digest(self) -> str:
@@ -54,33 +90,17 @@ class HeldOut:
 
 
 def read_held_out(settings: Settings) -> HeldOut:
-    """The first `validate_pairs` of `validate`, decoded and cropped as a finished model's own
-    processor does it: 12 KB each at 64 px, 250 KB at 289.
+    """The first `validate_pairs` of `validate` that can be decoded, 12 KB each at 64 px, 250 KB at
+    289; and as many images of `validate_classes`.
 
     Raises:
       SettingsError: there is none. TrainingError: a shard can't be read.
     """
     several = settings.caption_lines or settings.caption_field
     split = caption_lines if several else lambda text: [text]
-    samples = read_pairs(find_shards(settings.validate), settings.caption_field)
-    crop = partial(_central_crop, image_processor(settings))
-    crops: list[np.ndarray] = []
-    captions: list[list[str]] = []
-    identities: list[bytes] = []
-    skipped = 0
-    with ThreadPoolExecutor(settings.decode_threads) as pool:
-        while missing := settings.validate_pairs - len(crops):
-            part = list(islice(samples, min(missing, _READ_AT_ONCE)))
-            if not part:
-                break
-            files = [pair.image for pair in part]
-            for (_, data, text, _), pixels in zip(part, pool.map(crop, files), strict=True):
-                if pixels is None:
-                    skipped += 1
-                    continue
-                crops.append(pixels)
-                captions.append(split(text))
-                identities.append(hashlib.sha256(data).digest())
+    pairs = read_pairs(find_shards(settings.validate), settings.caption_field)
+    items = (Item(pair.image, split(pair.text), pair.key) for pair in pairs)
+    crops, read, skipped = _read_crops(items, settings)
     if not crops:
         field = settings.caption_field
         caption = f" and a caption in --caption_field={field}" if field else ""
@@ -88,19 +108,66 @@ def read_held_out(settings: Settings) -> HeldOut:
             f"--validate: no pair with a readable image{caption} in {settings.validate!r}: name "
             f"{'another field, or ' if field else ''}shards that have some, such as OUT/holdout"
         )
-    classes = read_classes(settings, crop) if settings.validate_classes else None
+    classes = _read_classes(settings) if settings.validate_classes else None
+    captions, identities = ([item.about for item in read], [item.identity for item in read])
     return HeldOut(np.stack(crops), captions, identities, skipped, classes)
 
 
-def _central_crop(processor: EfficientNetImageProcessor, data: bytes) -> np.ndarray | None:
-    """uint8[crop_px, crop_px, 3], or None where the image can't be decoded."""
-    image = readable_image(data)
-    if image is None:
-        return None
-    pixels: Any = processor(image, do_rescale=False, do_normalize=False, return_tensors="np")[
-        "pixel_values"
-    ]  # uint8[1, 3, crop_px, crop_px]
-    return np.asarray(pixels)[0].transpose(1, 2, 0)
+def _read_classes(settings: Settings) -> HeldOutClasses:
+    """The first images of each class, then the second ones, and so on.
+
+    Raises:
+      SettingsError: there is none, or what is named has no names of classes.
+    """
+    where = settings.validate_classes
+    images = find_labelled(where)
+    if not isinstance(images, FolderImages):
+        raise SettingsError(
+            f"--validate_classes: {where!r} are shards, which have no names of classes: name a "
+            "folder with a subfolder of images for each class, or a table"
+        )
+    classes = find_classes("", class_labels(images))
+    turn, turns = dict[str, int](), dict[str, int]()
+    for name, label in images.about.items():
+        turns[name] = turn[label] = turn.get(label, -1) + 1
+    names = sorted(turns, key=lambda name: (turns[name], images.about[name]))
+    chosen = {name: images.about[name] for name in names[: settings.validate_pairs]}
+    crops, read, _ = _read_crops(FolderImages(images.folder, chosen), settings)
+    if not crops:
+        raise SettingsError(f"--validate_classes: no image in {where!r} can be decoded")
+    labels = np.array([classes.number(item.about) for item in read], np.int64)
+    prompts = find_prompts(classes.prompts)
+    return HeldOutClasses(np.stack(crops), labels, classes.names, prompts)
+
+
+def _read_crops(
+    items: Iterable[Item], settings: Settings
+) -> tuple[list[np.ndarray], list[Item], int]:
+    """The first `validate_pairs` images that can be decoded, uint8[crop_px, crop_px, 3] each; their
+    items, without the files; and how many images before the last can't be decoded."""
+    processor, items = image_processor(settings), iter(items)
+
+    def crop(item: Item) -> np.ndarray | None:
+        if (image := readable_image(item.data)) is None:
+            return None
+        made: Any = processor(image, do_rescale=False, do_normalize=False, return_tensors="np")
+        return np.asarray(made["pixel_values"])[0].transpose(1, 2, 0)
+
+    crops: list[np.ndarray] = []
+    read: list[Item] = []
+    skipped = 0
+    with ThreadPoolExecutor(settings.decode_threads) as pool:
+        while missing := settings.validate_pairs - len(crops):
+            if not (part := list(islice(items, min(missing, _READ_AT_ONCE)))):
+                break
+            for item, pixels in zip(part, pool.map(crop, part), strict=True):
+                if pixels is None:
+                    skipped += 1
+                    continue
+                crops.append(pixels)
+                identity = hashlib.sha256(item.data).digest()
+                read.append(item._replace(data=b"", identity=identity))
+    return crops, read, skipped
 
 
 class Validation:
@@ -134,17 +201,16 @@ class Validation:
     def after(self, step: int, model: DualEncoder) -> None:
         """The model's scores after this step."""
         start = time.perf_counter()
-        with processes.averaged_buffers(model):
-            if self.held_out is not None:
-                scores = validation_scores(model, self.held_out, self.tokenizer, self.settings)
-                better = scores["validation/R1"] > self._best_score  # of equal ones, the first
-                if better:
-                    self._keep(step, model, scores)
-                seconds = time.perf_counter() - start
-                self.progress.show_validation(step, scores, seconds=seconds, best=better)
-                loss, recall = (read_points(self.progress.metrics, name) for name in CURVES)
-                draw_curve(loss, recall, self.best.with_name(CURVE))
-            processes.wait_for_all()
+        if self.held_out is not None:
+            scores = validation_scores(model, self.held_out, self.tokenizer, self.settings)
+            better = scores["validation/R1"] > self._best_score  # of equal ones, the first
+            if better:
+                self._keep(step, model, scores)
+            seconds = time.perf_counter() - start
+            self.progress.show_validation(step, scores, seconds=seconds, best=better)
+            loss, recall = (read_points(self.progress.metrics, name) for name in CURVES)
+            draw_curve(loss, recall, self.best.with_name(CURVE))
+        processes.wait_for_all()
 
     def _keep(self, step: int, model: DualEncoder, scores: dict[str, float]) -> None:
         record = json.dumps({"step": step, "pairs": self._digest, **scores}, indent=2) + "\n"
@@ -187,55 +253,65 @@ def validation_scores(
     """Recalls as `alignset evaluate retrieval` has them, in percent, and the loss.
 
     Returns: By name, with "validation/" before it: n, the images; captions, where they are more;
-      R@1, 5 and 10 of both directions; R1, the mean of both R@1; loss; and the `zero_shot_scores`
-      where there are classes.
+      R@1, 5 and 10 of both directions; R1, the mean of both R@1; loss; and, where there are
+      classes, zero_shot_n, the images, zero_shot_top1 and, from five classes on, zero_shot_top5, as
+      `alignset evaluate zero_shot` has them.
     """
-    images, texts, temperature, of_classes = _embed(model, held_out, tokenizer, settings)
-    counts = [len(own) for own in held_out.captions]
-    firsts = np.cumsum([0, *counts[:-1]])  # int[n]: each image's first text
-    loss = validation_loss(images, texts[firsts], temperature, settings)
-    scores = retrieval_scores(
-        images.cpu().numpy(),
-        texts.cpu().numpy(),
-        held_out.captions,
-        identities=held_out.identities,
-    )
-    ways = {way: scores[way] for way in ("image_to_text", "text_to_image")}
-    numbers: dict[str, float] = {"n": scores["n"]}
-    if "captions" in scores:
-        numbers["captions"] = scores["captions"]
-    for way, recalls in ways.items():
-        numbers |= {f"{way}_{name.replace('@', '')}": value for name, value in recalls.items()}
-    numbers |= {"R1": sum(recalls["R@1"] for recalls in ways.values()) / 2, "loss": loss}
-    numbers |= of_classes
-    return {f"validation/{name}": value for name, value in numbers.items()}
+    captions, classes, size = held_out.captions, held_out.classes, settings.micro_batch_size
+    parts = [
+        [text for own in captions[rows] for text in own] for rows in _parts(len(captions), size)
+    ]
+    of_classes: dict[str, float] = {}
+    model.eval()
+    # Of a compiled model too: other shapes and another mode would be compiled for minutes.
+    with torch.compiler.set_stance("force_eager") if settings.compile else nullcontext():
+        images, texts = _embed(model, held_out.pixels, parts, tokenizer, settings)
+        if classes:
+            said, count = class_prompts(classes.names, classes.prompts), len(classes.names)
+            parts = [said[rows] for rows in _parts(len(said), size)]
+            views, prompts = _embed(model, classes.pixels, parts, tokenizer, settings)
+            weights = class_weights(prompts.cpu().numpy(), len(classes.prompts))
+            score = partial(logits, weights=weights)
+            answers = class_answers(views.cpu().numpy(), classes.labels, score, count)
+            of_classes["zero_shot_n"] = float(len(views))
+            for k in (1, TOP) if count >= TOP else (1,):
+                of_classes[f"zero_shot_top{k}"] = percent(float(answers.hits(k).mean()))
+    model.train()
+    vectors = images.cpu().numpy(), texts.cpu().numpy()
+    scores = recall_scores(find_both(make_captioned(*vectors, captions, held_out.identities)))
+    numbers: dict[str, float] = {name: scores[name] for name in ("n", "captions") if name in scores}
+    for way in WAYS:
+        numbers |= {f"{way}_{k.replace('@', '')}": recall for k, recall in scores[way].items()}
+    numbers["R1"] = sum(scores[way]["R@1"] for way in WAYS) / 2
+    firsts = np.cumsum([0, *(len(own) for own in captions[:-1])])  # int[n]: each image's first text
+    temperature = model.temperature.detach()
+    numbers["loss"] = validation_loss(images, texts[firsts], temperature, settings)
+    return {f"validation/{name}": value for name, value in (numbers | of_classes).items()}
 
 
 @torch.no_grad()
 def _embed(
     model: DualEncoder,
-    held_out: HeldOut,
+    pixels: np.ndarray,
+    texts: list[list[str]],
     tokenizer: PreTrainedTokenizerFast,
     settings: Settings,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, dict[str, float]]:
-    """float[n, d] of images, float[m, d] of all their texts, L2-normalised, and float[]; and what
-    the classes give."""
-    images, texts = [], []
-    of_classes: dict[str, float] = {}
-    model.eval()
-    # Of a compiled model too: other shapes and another mode would be compiled for minutes.
-    eager = torch.compiler.set_stance("force_eager") if settings.compile else nullcontext()
-    with eager:
-        for rows in _parts(len(held_out.captions), settings.micro_batch_size):
-            captions = [text for own in held_out.captions[rows] for text in own]
-            batch = Batch(held_out.pixels[rows], captions, Position())
-            of_images, of_texts, temperature = model(to_inputs(batch, tokenizer, settings))
-            images.append(of_images)
-            texts.append(of_texts)
-        if held_out.classes is not None:
-            of_classes = zero_shot_scores(model, held_out.classes, tokenizer, settings)
-    model.train()
-    return torch.cat(images), torch.cat(texts), temperature, of_classes
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """float[n, d] of images and float[m, d] of texts, L2-normalised.
+
+    Args:
+      pixels: uint8[n, crop_px, crop_px, 3].
+      texts: m in all, in parts that go through the model at once.
+    """
+    device, of_images, of_texts = model.log_temperature.device, [], []
+    with torch.autocast(device.type, torch.bfloat16, enabled=model.bf16):
+        for rows in _parts(len(pixels), settings.micro_batch_size):
+            of_images.append(model.embed_images(torch.from_numpy(pixels[rows]).to(device)))
+        for part in texts:
+            buckets = encode_texts(part, tokenizer, settings).map(lambda tensor: tensor.to(device))
+            of_texts.append(model.embed_texts(buckets))
+    images, vectors = (F.normalize(torch.cat(of).float(), dim=-1) for of in (of_images, of_texts))
+    return images, vectors
 
 
 def _parts(n: int, size: int) -> Iterator[slice]:

@@ -17,6 +17,7 @@ from transformers import (
     EfficientNetImageProcessor,
     PreTrainedTokenizerFast,
 )
+from transformers.models.align.modeling_align import round_filters
 from transformers.utils import logging as transformers_logging
 
 from alignset.train.data.inputs import Inputs, TextBuckets, on_device
@@ -152,10 +153,11 @@ def compile_towers(align: AlignModel) -> None:
 def new_align(settings: Settings, vocabulary_size: int, pad_token: int = 0) -> AlignModel:
     """An AlignModel of the settings' two towers, from scratch."""
     image, text = IMAGE_TOWERS[settings.image_tower], TEXT_TOWERS[settings.text_tower]
+    images = vision_config(image, settings)
     config = AlignConfig(
-        vision_config=vision_config(image, settings),
+        vision_config=images,
         text_config=text_config(text, settings, vocabulary_size, pad_token),
-        projection_dim=pooled_width(image),
+        projection_dim=round_filters(images, image.channels[-1]),  # the channels that are pooled
         temperature_init_value=settings.temperature,
     )
     align = AlignModel(config)
@@ -176,7 +178,7 @@ def export_model(
     Args:
       extra: writes further files to the folder.
     """
-    before = model.align.temperature.detach().clone()
+    placeholder = model.align.temperature.detach().clone()
     images = image_processor(settings)
     both = AlignProcessor(images, tokenizer)  # type: ignore[no-untyped-call]  # it has no types
     # Its bar of one file would break the run's own.
@@ -185,7 +187,7 @@ def export_model(
     with torch.no_grad():
         model.align.temperature.copy_(model.temperature)
         save_folder(folder, *savers, *extra)
-        model.align.temperature.copy_(before)
+        model.align.temperature.copy_(placeholder)
 
 
 def image_processor(settings: Settings) -> EfficientNetImageProcessor:
@@ -239,10 +241,3 @@ def text_config(
         attention_probs_dropout_prob=settings.text_dropout,
         max_position_embeddings=_BERT_POSITIONS,
     )
-
-
-def pooled_width(tower: ImageTower) -> int:
-    """Channels of the last stage: EfficientNet's rounding to multiples of 8, at most 10 % down."""
-    exact = tower.channels[-1] * tower.width
-    channels = max(8, int(exact + 4) // 8 * 8)
-    return channels if channels >= 0.9 * exact else channels + 8

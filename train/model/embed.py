@@ -10,9 +10,7 @@
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,9 +24,10 @@ from alignset.train.errors import SettingsError
 from alignset.train.model.pretrained import (
     OPEN_CLIP,
     check_tokenizer,
-    check_whole,
+    load,
+    load_whole,
     model_type,
-    of_kind,
+    one_line,
     read_pretrained,
 )
 
@@ -67,7 +66,6 @@ def open_embedder(name: str) -> DualEmbedder:
     """
     if name.startswith(OPEN_CLIP):
         return OpenClipEmbedder(name)
-    _check_spelling(name)
     model = os.path.join(name, "model")  # of a run
     name = model if os.path.isdir(model) else name
     kind = model_type(name)
@@ -79,19 +77,6 @@ def open_embedder(name: str) -> DualEmbedder:
         f"{name!r} is a model of type {kind!r}: name an AlignModel, CLIPModel or SiglipModel (a "
         f"folder or a published name) or {OPEN_CLIP}NAME"
     )
-
-
-def _check_spelling(name: str) -> None:
-    """Raises SettingsError for what was meant for a name of ours: no published model is called so,
-    and to ask the Hub takes seconds, or half a minute without a network."""
-    if os.path.exists(name):  # unlike Path's, it takes names of any length
-        return
-    if re.match(r"open[-_ ]?clip[:@]", name, re.I):
-        meant = OPEN_CLIP + re.split("[:@]", name, maxsplit=1)[1]
-        raise SettingsError(
-            f"there is no model {name!r}: did you mean {meant!r}? There are "
-            f"{OPEN_CLIP}NAME@WEIGHTS, folders and published names"
-        )
 
 
 class _TransformersEmbedder:
@@ -190,19 +175,13 @@ class ClipEmbedder(_TransformersEmbedder):
     """
 
     def __init__(self, name: str, kind: str):
-        local = Path(name).is_dir()
         self.kind = _TO_COMPARE[kind].__name__
-        with of_kind(name, self.kind):
-            pair: Any = _TO_COMPARE[kind].from_pretrained(
-                name, local_files_only=local, output_loading_info=True, dtype="float32"
-            )
-            images: Any = AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
-                name, local_files_only=local
-            )
-        with of_kind(name, f"tokenizer of a {self.kind}"):
-            tokenizer: Any = AutoTokenizer.from_pretrained(name, local_files_only=local)
-        model, loading = pair
-        check_whole(name, self.kind, loading)
+        with one_line(
+            f"no {self.kind} at {name!r}", f"name a whole {self.kind}, with its tokenizer"
+        ):
+            model = load_whole(_TO_COMPARE[kind], name)
+            images = load(AutoImageProcessor, name)
+            tokenizer = load(AutoTokenizer, name)
         check_tokenizer(name, self.kind, tokenizer, model.config.text_config.vocab_size)
         super().__init__(name, model, images, tokenizer, "max_length" if kind == "siglip" else True)
 
@@ -232,20 +211,13 @@ class OpenClipEmbedder:
             ) from error
         self.name, self._device = name, _usual_device()
         architecture, _, weights = name.removeprefix(OPEN_CLIP).partition("@")
-        if weights.endswith((".pt", ".pth", ".bin", ".safetensors")) and not Path(weights).exists():
-            raise SettingsError(f"no open_clip model {name!r}: there is no file {weights}")
-        try:
+        advice = "open_clip.list_pretrained() has their names and weights"
+        with one_line(f"no open_clip model {name!r}", advice):
             torch.manual_seed(0)  # where there are no weights, at least the same
             loaded_model: Any = open_clip.create_model_and_transforms(
                 architecture, pretrained=weights or None
             )
             self._tokenize: Any = open_clip.get_tokenizer(architecture)
-        except Exception as error:  # it has a class for each kind of fault
-            reason = str(error).strip().partition("\n")[0]
-            raise SettingsError(
-                f"no open_clip model {name!r} ({reason:.200}): open_clip.list_pretrained() has "
-                "their names and weights"
-            ) from error
         model, _, self._transform = loaded_model
         self.digest = _model_digest(
             model.state_dict().items(),
@@ -279,12 +251,12 @@ def _unit_rows(rows: torch.Tensor) -> Embeddings:
 
 def _model_digest(tensors: Iterable[tuple[str, torch.Tensor]], *descriptions: object) -> str:
     """Hex SHA-256 of named weights, and of what else decides on an embedding."""
-    whole = hashlib.sha256(json.dumps(descriptions, sort_keys=True, default=str).encode())
+    digest = hashlib.sha256(json.dumps(descriptions, sort_keys=True, default=str).encode())
     for name, tensor in tensors:
-        whole.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         plain = tensor.detach().cpu().contiguous()
-        whole.update(plain.view(-1).view(torch.uint8).numpy().data)
-    return whole.hexdigest()
+        digest.update(plain.view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _tokenizer_text(tokenizer: Any) -> str:

@@ -1,64 +1,38 @@
-"""An AlignModel that somebody has trained: a folder, or a published one by its name."""
+"""Models that somebody has saved: a folder, or a published one by its name; and what is refused."""
 
+import json
+import os
+import sys
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import torch
+from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import EntryNotFoundError, HFValidationError
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # it is public
 from PIL import Image
 from transformers import AlignModel, AlignProcessor, PretrainedConfig
 
 from alignset.train.errors import SettingsError
-from alignset.train.model.model_names import check_name
 
 OPEN_CLIP = "open_clip:"  # a name of a model of that package begins so
 _WANTED = "name a folder that save_pretrained wrote, or a published model, as kakaobrain/align-base"
-_TOWERS: dict[object, str] = {"efficientnet": "image_weights", "bert": "text_weights"}
-_WANTED_OF = {"model": f"{_WANTED}, or {OPEN_CLIP}NAME@WEIGHTS"}  # by the kind
-
-
-def check_pretrained(name: str) -> None:
-    """Raises SettingsError where there is no AlignModel, by the little that its config takes."""
-    with of_kind(name):
-        config = saved_config(name)
-    kind = config.get("model_type")
-    if (Path(name) / "model").is_dir():
-        raise SettingsError(f"{name!r} is a run's folder: name the model in it, {name}/model")
-    if not config:
-        raise SettingsError(f"no AlignModel at {name!r} (it has no config.json): {_WANTED}")
-    if kind in ("clip", "siglip"):
-        raise SettingsError(
-            f"{name!r} is a model of type {kind}, which alignset evaluates and searches with; to "
-            "train it further, pass the same shards to open_clip (open_clip_train, --train-data)"
-        )
-    if kind in _TOWERS:
-        raise SettingsError(
-            f"{name!r} is a model of type {kind}, a tower alone: alignset train takes it as "
-            f"--{_TOWERS[kind]}"
-        )
-    if kind != "align":
-        raise SettingsError(f"{name!r} is a model of type {kind}: {_WANTED}")
-
-
-def model_type(name: str) -> str:
-    """The model type in a saved model's config, such as "align" or "clip".
-
-    Raises:
-      SettingsError: there is none.
-    """
-    with of_kind(name, "model"):
-        config = saved_config(name)
-    if not config:
-        raise SettingsError(f"no model at {name!r} (it has no config.json): {_WANTED_OF['model']}")
-    return str(config.get("model_type"))
-
-
-def saved_config(name: str) -> dict[str, Any]:
-    """The config of a saved model; empty: it has none. Raises what its library does."""
-    check_name(name)
-    config, _ = PretrainedConfig.get_config_dict(name, local_files_only=Path(name).is_dir())
-    return config
+_WANTED_TO_COMPARE = f"{_WANTED}, or {OPEN_CLIP}NAME@WEIGHTS"
+# A published model has one of these at least; one that was fetched has it in the Hub's cache.
+_FILES = ("config.json", "tokenizer.json", "vocab.txt", "model.safetensors")
+_WAIT_S = 10.0
+EXPORT_DOCUMENT = "export.json"  # of a folder of `alignset export`
+_INSTEAD = {  # what to do with a model of another type
+    **dict.fromkeys(
+        ("clip", "siglip"),
+        "which alignset evaluates and searches with; to train it further, pass the same shards to "
+        "open_clip (open_clip_train, --train-data)",
+    ),
+    "efficientnet": "a tower alone: alignset train takes it as --image_weights",
+    "bert": "a tower alone: alignset train takes it as --text_weights",
+}
 
 
 @contextmanager
@@ -74,9 +48,90 @@ def one_line(what: str, advice: str) -> Iterator[None]:
         raise SettingsError(f"{what} ({reason:.200}): {advice}") from error
 
 
-def of_kind(name: str, kind: str = "AlignModel") -> AbstractContextManager[None]:
-    """As `one_line`, of a model or a tokenizer of a kind."""
-    return one_line(f"no {kind} at {name!r}", _WANTED_OF.get(kind, _WANTED))
+def load(kind: Any, name: str, **options: Any) -> Any:
+    """Calls `kind.from_pretrained` with a name that `check_name` knows. A folder is read without
+    asking any server."""
+    return kind.from_pretrained(name, local_files_only=os.path.isdir(name), **options)
+
+
+def check_name(name: str) -> None:
+    """Finds out whether there is a folder, or a published model, of this name. The Hub is asked
+    once, which a line says: huggingface_hub by itself asks six times within half a minute.
+
+    Raises:
+      OSError: there is none, or it can't be had.
+      SettingsError: it is the folder of a run that has no model yet, or of an export.
+    """
+    folder = Path(name)
+    run = folder.parent if folder.name == "model" and not folder.exists() else folder
+    if not (run / "model").is_dir() and _is_run(run):
+        best = run / "model-best"
+        instead = f", or pass the best of its validations, {best}" if best.is_dir() else ""
+        raise SettingsError(
+            f"{str(run)!r} is a run that has no model/ yet: finish it (the command that began it "
+            f"goes on){instead}"
+        )
+    if (folder / EXPORT_DOCUMENT).is_file():
+        raise SettingsError(
+            f"{name!r} is an export, for other programs: pass the model that it was made of, which "
+            f"its {EXPORT_DOCUMENT} names"
+        )
+    if os.path.isdir(name):
+        return
+    if os.path.exists(name):
+        raise OSError("it is a file, and the folder that it is in would be a model")
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise OSError("there is no such folder here") from error
+    if any(isinstance(try_to_load_from_cache(name, file), str) for file in _FILES):
+        return
+    if constants.HF_HUB_OFFLINE:
+        raise OSError("there is no such folder here, and HF_HUB_OFFLINE forbids to ask the Hub")
+    print(f"no folder {name} here: looking for a model of that name on the Hub", file=sys.stderr)
+    try:
+        get_hf_file_metadata(hf_hub_url(name, _FILES[0]), timeout=_WAIT_S)
+    except EntryNotFoundError:
+        return  # a tokenizer may come without a config
+    except Exception as error:  # its library for HTTP has a class for each fault of a network
+        text = str(error).partition("\n")[0] or type(error).__name__
+        reason = f"the Hub cannot be reached: {text:.100}"
+        if getattr(getattr(error, "response", None), "status_code", 0) in (401, 404):
+            reason = "the Hub has no model of that name"  # or it is private
+        raise OSError(f"there is no such folder here, and {reason}") from error
+
+
+def _is_run(folder: Path) -> bool:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(config, dict) and {"settings", "sets"} <= config.keys()
+
+
+def model_type(name: str, what: str = "model", advice: str = _WANTED_TO_COMPARE) -> str:
+    """The model type in a saved model's config, such as "align" or "clip".
+
+    Raises:
+      SettingsError: there is none.
+    """
+    with one_line(f"no {what} at {name!r}", advice):
+        check_name(name)
+        local = os.path.isdir(name)
+        config, _ = PretrainedConfig.get_config_dict(name, local_files_only=local)
+    if not config:
+        raise SettingsError(f"no {what} at {name!r} (it has no config.json): {advice}")
+    return str(config.get("model_type"))
+
+
+def check_pretrained(name: str) -> None:
+    """Raises SettingsError where there is no AlignModel, by the little that its config takes."""
+    if (Path(name) / "model").is_dir():
+        raise SettingsError(f"{name!r} is a run's folder: name the model in it, {name}/model")
+    kind = model_type(name, "AlignModel", _WANTED)
+    if kind != "align":
+        instead = f", {_INSTEAD[kind]}" if kind in _INSTEAD else f": {_WANTED}"
+        raise SettingsError(f"{name!r} is a model of type {kind}{instead}")
 
 
 def load_pretrained(name: str) -> tuple[AlignModel, AlignProcessor]:
@@ -86,8 +141,23 @@ def load_pretrained(name: str) -> tuple[AlignModel, AlignProcessor]:
       SettingsError: also where its pixels aren't in [-1, 1], as in our batches.
     """
     model, processor = read_pretrained(name)
-    _check_pixels(name, processor)
+    pixels = pixels_of_greys(processor.image_processor)
+    for grey, value, target in zip((0, 255), pixels, (-1.0, 1.0), strict=True):
+        if not torch.allclose(value, torch.tensor(target), atol=0.01):
+            raise SettingsError(
+                f"{name!r} was trained on pixels from elsewhere than [-1, 1] (a value of {grey} "
+                f"becomes {value.mean():.3g}): such a model can't be trained further here"
+            )
     return model, processor
+
+
+def pixels_of_greys(processor: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """float[3] each: what an image processor makes of black and of white. Its settings alone do not
+    tell: by some it divides by the deviation twice."""
+    images = (Image.new("RGB", (8, 8), (grey,) * 3) for grey in (0, 255))
+    pixels = (processor(image, return_tensors="pt")["pixel_values"] for image in images)
+    black, white = (of_image.float().mean(dim=(0, 2, 3)) for of_image in pixels)
+    return black, white
 
 
 def read_pretrained(name: str) -> tuple[AlignModel, AlignProcessor]:
@@ -97,50 +167,34 @@ def read_pretrained(name: str) -> tuple[AlignModel, AlignProcessor]:
       SettingsError: there is none, it can't be had, or it is not a whole AlignModel.
     """
     check_pretrained(name)
-    local = Path(name).is_dir()
-    with of_kind(name):
-        pair: Any = AlignModel.from_pretrained(  # a pair, because of output_loading_info
-            name, local_files_only=local, output_loading_info=True, dtype="float32"
-        )
-        model, loading = pair
-        processor = AlignProcessor.from_pretrained(name, local_files_only=local)
-    check_whole(name, "AlignModel", loading)
+    with one_line(f"no AlignModel at {name!r}", _WANTED):
+        model = load_whole(AlignModel, name)
+        processor = load(AlignProcessor, name)
     check_tokenizer(name, "AlignModel", processor.tokenizer, model.text_model.config.vocab_size)
     return model, processor
 
 
-def check_whole(name: str, kind: str, loading: dict[str, Any]) -> None:
-    """Raises SettingsError where weights are missing, by what from_pretrained says of loading."""
-    missing = sorted(loading["missing_keys"])
-    if missing:
+def load_whole(kind: Any, name: str) -> Any:
+    """The model in float32. Raises SettingsError where weights are missing."""
+    model, loading = load(kind, name, output_loading_info=True, dtype="float32")
+    if missing := sorted(loading["missing_keys"]):
         raise SettingsError(
-            f"the {kind} at {name!r} lacks {len(missing)} of its weights, the first of them "
-            f"{missing[0]}: {_WANTED}"
+            f"the {kind.__name__} at {name!r} lacks {len(missing)} of its weights, the first of "
+            f"them {missing[0]}: {_WANTED}"
         )
+    return model
 
 
 def check_tokenizer(name: str, kind: str, tokenizer: Any, vocabulary_size: int) -> None:
     """Raises SettingsError where there is none, since transformers makes one without words, or it
     is another model's."""
-    pieces = tokenizer.get_vocab()
+    pieces, reason = tokenizer.get_vocab(), ""
     if len(pieces) <= len(tokenizer.all_special_tokens):
+        reason = "no tokenizer"
+    elif max(pieces.values()) >= vocabulary_size:
+        reason = f"a tokenizer of {len(pieces)} pieces where its text model knows {vocabulary_size}"
+    if reason:
         raise SettingsError(
-            f"the {kind} at {name!r} has no tokenizer: put the files of its tokenizer beside its "
+            f"the {kind} at {name!r} has {reason}: put the files of its own tokenizer beside its "
             "weights, as tokenizer.json"
         )
-    if max(pieces.values()) >= vocabulary_size:
-        raise SettingsError(
-            f"the {kind} at {name!r} has a tokenizer of {len(pieces)} pieces where its text model "
-            f"knows {vocabulary_size}: put the files of its own tokenizer beside its weights"
-        )
-
-
-def _check_pixels(name: str, processor: AlignProcessor) -> None:
-    for grey, target in ((0, -1.0), (255, 1.0)):
-        image = Image.fromarray(np.full((8, 8, 3), grey, np.uint8))
-        pixels = processor.image_processor(image, return_tensors="np")["pixel_values"]
-        if not np.allclose(pixels, target, atol=0.01):
-            raise SettingsError(
-                f"{name!r} was trained on pixels from elsewhere than [-1, 1] (a value of {grey} "
-                f"becomes {pixels.mean():.3g}): such a model can't be trained further here"
-            )

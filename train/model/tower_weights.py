@@ -1,41 +1,35 @@
 """Towers that somebody has trained by themselves: an EfficientNet, a BERT, a BERT's tokenizer."""
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.nn import Module
-
-# Its stubs lack this one of its names.
 from transformers import (
     AlignModel,
     BertModel,
     EfficientNetImageProcessor,
     EfficientNetModel,
-    PretrainedConfig,
     PreTrainedTokenizerFast,
 )
 from transformers.activations import ACT2FN
 
 from alignset.train.errors import SettingsError
 from alignset.train.model.dual_encoder import new_align
-from alignset.train.model.model_names import check_name
-from alignset.train.model.pretrained import one_line, saved_config
+from alignset.train.model.pretrained import check_name, load, model_type, one_line, pixels_of_greys
 from alignset.train.model.tokenizer import load_tokenizer, pieces, tokenizer_lack
 from alignset.train.settings import Settings
 from alignset.train.towers import IMAGE_TOWERS, TEXT_TOWERS
 
 _KINDS = {
-    "image_weights": "an EfficientNet of transformers",
-    "text_weights": "a BERT of transformers",
-    "tokenizer": "a fast tokenizer, of any kind",
+    "image_weights": ("efficientnet", "an EfficientNet of transformers"),
+    "text_weights": ("bert", "a BERT of transformers"),
+    "tokenizer": ("", "a fast tokenizer, of any kind"),
 }
-
 # The image tower's first layer: float[channels, 3, h, w], and float[channels].
 _FIRST_KERNEL = "embeddings.convolution.weight"
 _FIRST_MEAN = "embeddings.batchnorm.running_mean"
@@ -48,17 +42,19 @@ _COMPUTED = {
 }
 
 
-def _one_line(flag: str, name: str) -> AbstractContextManager[None]:
-    advice = f"name a folder, or a published model, that is {_KINDS[flag]}"
+def _reading(flag: str, name: str) -> AbstractContextManager[None]:
+    advice = f"name a folder, or a published model, that is {_KINDS[flag][1]}"
     return one_line(f"--{flag}={name}: it cannot be loaded", advice)
 
 
 def check_tower_weights(settings: Settings) -> None:
     """Raises SettingsError where the name is not such a model, or does not fit the towers."""
-    for flag, kind in (("image_weights", "efficientnet"), ("text_weights", "bert")):
-        name = getattr(settings, flag)
-        if name and (own_kind := _kind(flag, name)) != kind:
-            raise SettingsError(f"--{flag}={name} is of type {own_kind}: name {_KINDS[flag]}")
+    for flag in ("image_weights", "text_weights"):
+        kind, words = _KINDS[flag]
+        if name := getattr(settings, flag):
+            found = model_type(name, f"model for --{flag}", f"name {words}")
+            if found != kind:
+                raise SettingsError(f"--{flag}={name} is of type {found}: name {words}")
     rows = 1  # which are compared only where a BERT brings them
     if settings.tokenizer or settings.text_weights:
         rows = pieces(load_own_tokenizer(settings))
@@ -66,15 +62,6 @@ def check_tower_weights(settings: Settings) -> None:
         align = new_align(settings, rows)
     for _ in _states(align, settings):
         pass
-
-
-def _kind(flag: str, name: str) -> object:
-    """A model's type, by its config."""
-    with _one_line(flag, name):
-        config = saved_config(name)
-    if not config:
-        raise SettingsError(f"--{flag}={name} has no config.json: name {_KINDS[flag]}")
-    return config.get("model_type")
 
 
 def load_own_tokenizer(settings: Settings) -> PreTrainedTokenizerFast:
@@ -85,19 +72,13 @@ def load_own_tokenizer(settings: Settings) -> PreTrainedTokenizerFast:
     """
     flag = "tokenizer" if settings.tokenizer else "text_weights"
     name = getattr(settings, flag)
-    local = Path(name).is_dir()
-    if local and not {"vocab.txt", "tokenizer.json"} & {path.name for path in Path(name).iterdir()}:
-        instead = f"name {_KINDS['tokenizer']}"
-        if flag == "text_weights":
-            instead = "put its tokenizer.json or vocab.txt there, or name its tokenizer's folder "
-            instead += "with --tokenizer"
-        raise SettingsError(f"--{flag}={name}: it holds no tokenizer: {instead}")
-    with _one_line(flag, name):
+    with _reading(flag, name):
         check_name(name)
+        local = os.path.isdir(name)
         tokenizer = load_tokenizer(name, local=local, max_tokens=settings.max_tokens)
         lack = tokenizer_lack(tokenizer, settings.max_tokens)
     if lack:
-        raise SettingsError(f"--{flag}={name} {lack}: name another tokenizer")
+        raise SettingsError(f"--{flag}={name} {lack}: name another --tokenizer")
     return tokenizer
 
 
@@ -113,41 +94,25 @@ def load_towers(align: AlignModel, settings: Settings) -> None:
 
 def _states(align: AlignModel, settings: Settings) -> Iterator[tuple[Module, dict[str, Tensor]]]:
     """Each tower that begins as another's, with its weights by our names."""
-    if name := settings.image_weights:
-        tower = align.vision_model
-        with _one_line("image_weights", name):
-            state, config = _image_state(name, tower)
-        _check_alike(settings, "image", tower, state, config)
+    towers: dict[str, tuple[Any, Any]] = {
+        "image": (align.vision_model, EfficientNetModel),
+        "text": (align.text_model, BertModel),
+    }
+    for kind, (tower, theirs) in towers.items():
+        flag = f"{kind}_weights"
+        if not (name := getattr(settings, flag)):
+            continue
+        with _reading(flag, name):
+            model = load(theirs, name, dtype="float32")
+            # What lies behind an EfficientNet's last block is left out: ALIGN has none of it.
+            ours, state = tower.state_dict(), model.state_dict()
+            state = {name: value for name, value in state.items() if name in ours}
+            processor = Path(name) / "preprocessor_config.json"
+            if kind == "image" and (processor.exists() or not os.path.isdir(name)):
+                images = load(EfficientNetImageProcessor, name)
+                state = for_our_pixels(state, *pixels_of_greys(images))
+        _check_alike(settings, kind, tower, state, model.config)
         yield tower, state
-    if name := settings.text_weights:
-        with _one_line("text_weights", name):
-            local = Path(name).is_dir()
-            bert = BertModel.from_pretrained(name, local_files_only=local, dtype="float32")
-        state = bert.state_dict()
-        _check_alike(settings, "text", align.text_model, state, bert.config)
-        yield align.text_model, state
-
-
-def _image_state(name: str, tower: Module) -> tuple[dict[str, Tensor], PretrainedConfig]:
-    """For our pixels, with its config; what lies behind the last block is left out, since ALIGN has
-    none of it."""
-    local = Path(name).is_dir()
-    model: Any = EfficientNetModel.from_pretrained(name, local_files_only=local, dtype="float32")
-    names = tower.state_dict()
-    state = {k: value for k, value in model.state_dict().items() if k in names}
-    if not local or (Path(name) / "preprocessor_config.json").exists():
-        images = EfficientNetImageProcessor.from_pretrained(name, local_files_only=local)
-        state = for_our_pixels(state, *_black_and_white(images))
-    return state, model.config
-
-
-def _black_and_white(processor: EfficientNetImageProcessor) -> tuple[Tensor, Tensor]:
-    """float[3] each: what it makes of them. Its settings alone do not tell: by some it divides by
-    the deviation twice."""
-    sides = (np.full((8, 8, 3), grey, np.uint8) for grey in (0, 255))
-    pixels = (processor(Image.fromarray(side), return_tensors="pt") for side in sides)
-    black, white = (of["pixel_values"].float().mean(dim=(0, 2, 3)) for of in pixels)
-    return black, white
 
 
 def for_our_pixels(state: dict[str, Tensor], black: Tensor, white: Tensor) -> dict[str, Tensor]:
@@ -171,74 +136,45 @@ def for_our_pixels(state: dict[str, Tensor], black: Tensor, white: Tensor) -> di
 
 
 def _check_alike(
-    settings: Settings,
-    kind: str,
-    tower: Module,
-    state: dict[str, Tensor],
-    config: PretrainedConfig,
+    settings: Settings, kind: str, tower: Any, state: dict[str, Tensor], config: Any
 ) -> None:
     """Raises SettingsError where weights are of other sizes than a tower, or compute otherwise."""
-    for name, ours in tower.state_dict().items():
-        shape = tuple(state[name].shape) if name in state else "nothing"
-        if shape == tuple(ours.shape):
+    facts: list[dict[str, Any]] = []  # theirs and ours
+    for weights, told in ((state, config), (tower.state_dict(), tower.config)):
+        shapes = {name: tuple(value.shape) for name, value in weights.items()}
+        facts.append(shapes | {name: _meaning(getattr(told, name)) for name in _COMPUTED[kind]})
+    theirs, ours = facts
+    for name, value in ours.items():
+        other = theirs.get(name, "nothing")
+        if other == value:
             continue
-        if name == _PIECES and shape[1:] == ours.shape[1:]:
+        if name == _PIECES and other[1:] == value[1:]:
             raise SettingsError(
-                f"--text_weights={settings.text_weights} knows {shape[0]} pieces where its "
-                f"tokenizer has {len(ours)}: name its own with --tokenizer"
+                f"--text_weights={settings.text_weights} knows {other[0]} pieces where its "
+                f"tokenizer has {value[0]}: name its own with --tokenizer"
             )
-        raise _other(settings, kind, config, (shape, tuple(ours.shape)), name)
-    for name in _COMPUTED[kind]:
-        theirs, own = (_meant(getattr(of, name)) for of in (config, tower.config))
-        if theirs != own:
-            raise _other(settings, kind, config, (theirs, own), name)
-
-
-def _meant(value: object) -> object:
-    """The meaning of a config's value: functions may have two names."""
-    if isinstance(value, str) and value in ACT2FN:
-        return type(ACT2FN[value]).__name__.removesuffix("Activation")
-    return value
-
-
-def _other(
-    settings: Settings,
-    kind: str,
-    config: PretrainedConfig,
-    values: tuple[object, object],
-    name: str,
-) -> SettingsError:
-    """The error where of two values, the weights' and the tower's, the first should be the second.
-
-    Args:
-      name: of the values.
-    """
-    at, size = getattr(settings, f"{kind}_weights"), getattr(settings, f"{kind}_tower")
-    own = _image_tower(config) if kind == "image" else _text_tower(config)
-    if own and own != size:
-        return SettingsError(
-            f"--{kind}_weights={at}: these are weights of {own}, and the {kind} tower is {size}: "
-            f"give --{kind}_tower={own}"
+        size, fitting = getattr(settings, f"{kind}_tower"), _tower_of(kind, config)
+        instead = f"give --{kind}_tower={fitting}"
+        if fitting in ("", size):
+            instead = f"name the --{kind}_tower that it is of"
+        raise SettingsError(
+            f"--{kind}_weights has {other} where the {kind} tower {size} has {value} ({name}): "
+            f"{instead}"
         )
-    theirs, ours = values
-    return SettingsError(
-        f"--{kind}_weights has {theirs} where the {kind} tower {size} has {ours} "
-        f"({name}): name the --{kind}_tower that it is of"
-    )
 
 
-def _image_tower(config: Any) -> str:
-    """Which of ours an EfficientNet is, by its config; empty: none."""
-    sizes = (config.width_coefficient, config.depth_coefficient, tuple(config.out_channels))
-    for own, tower in IMAGE_TOWERS.items():
-        if sizes == (tower.width, tower.depth, tower.channels):
-            return own
-    return ""
+def _meaning(value: object) -> object:
+    """The meaning of a config's value: functions may have two names."""
+    is_function = isinstance(value, str) and value in ACT2FN
+    return type(ACT2FN[value]).__name__.removesuffix("Activation") if is_function else value
 
 
-def _text_tower(config: Any) -> str:
-    """Which of ours a BERT is, by its config; empty: none."""
-    for own, tower in TEXT_TOWERS.items():
-        if (config.num_hidden_layers, config.hidden_size) == (tower.layers, tower.hidden):
-            return own
-    return ""
+def _tower_of(kind: str, config: Any) -> str:
+    """Which of our towers a config describes; empty: none."""
+    if kind == "text":
+        size: object = config.num_hidden_layers, config.hidden_size
+        sizes: dict[str, object] = {n: (t.layers, t.hidden) for n, t in TEXT_TOWERS.items()}
+    else:
+        size = config.width_coefficient, config.depth_coefficient, tuple(config.out_channels)
+        sizes = {n: (t.width, t.depth, t.channels) for n, t in IMAGE_TOWERS.items()}
+    return next((name for name, of_ours in sizes.items() if of_ours == size), "")

@@ -59,12 +59,6 @@ class GuardedStep:
         if self.norm.device.type == "cpu":
             self.check(step)
 
-    @torch.no_grad()
-    def keep_statistics(self) -> None:
-        """Has to be called where the model's buffers were changed by anything but a step."""
-        if self._buffers:
-            torch._foreach_copy_(self._last_buffers, self._buffers)
-
     @property
     def skipped(self) -> int:
         """Steps of the run that were left out; waits for the device."""

@@ -47,7 +47,8 @@ class Lamb(torch.optim.Optimizer):
             moves = list(torch._foreach_mul(weights, -group["weight_decay"]))
             self._adam(moves, weights, group, lr=1.0, decay=0.0)
             # float[parameters]: how many times as long as its move each of them is
-            ratios = _norms(weights) / _norms(moves)
+            lengths = (torch.stack(torch._foreach_norm(each)) for each in (weights, moves))
+            ratios = torch.div(*lengths)
             ratios = torch.where((ratios > 0) & ratios.isfinite(), ratios, 1.0)  # 1 where one is 0
             rates = group["lr"] * ratios
             if found_inf is not None:
@@ -89,10 +90,6 @@ class Lamb(torch.optim.Optimizer):
         )
 
 
-def _norms(tensors: list[torch.Tensor]) -> torch.Tensor:
-    return torch.stack(torch._foreach_norm(tensors))
-
-
 def make_optimizer(model: torch.nn.Module, settings: Settings) -> torch.optim.Optimizer:
     """Weight decay, and LAMB's trust ratio, for matrices and kernels only.
 
@@ -104,9 +101,8 @@ def make_optimizer(model: torch.nn.Module, settings: Settings) -> torch.optim.Op
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    lamb = settings.optimizer == "lamb"
     betas = settings.beta1, settings.kept_of_squares
-    if lamb:
+    if settings.optimizer == "lamb":
         groups[1]["trust_ratio"] = False
         return Lamb(groups, lr=settings.learning_rate, betas=betas)
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=betas, fused=True)

@@ -33,35 +33,28 @@ def draw_curve(loss: Points, recall: Points, path: Path) -> None:
     draw = ImageDraw.Draw(image)
     right, bottom = _WIDTH - _MARGIN, _HEIGHT - _MARGIN
     last = max((step for step, _ in (*loss, *recall)), default=1)
-    for part in range(5):
-        y = _MARGIN + (bottom - _MARGIN) * part // 4
+    columns = [_MARGIN + (right - _MARGIN) * part // 4 for part in range(5)]
+    rows = [_MARGIN + (bottom - _MARGIN) * part // 4 for part in range(5)]
+    for part, (x, y) in enumerate(zip(columns, rows, strict=True)):
         draw.line((_MARGIN, y, right, y), fill=_GRID)
-        x = _MARGIN + (right - _MARGIN) * part // 4
         draw.text((x, bottom + 8), f"{last * part // 4:,}", fill=_INK, anchor="ma")
     draw.text(((_MARGIN + right) // 2, bottom + 28), "steps", fill=_INK, anchor="ma")
-    for points, colour, name, is_left in (
-        (loss, _LOSS, "loss", True),
-        (recall, _RECALL, "held-out R@1, %", False),
+    for points, colour, name, axis_x, anchor, outside in (
+        (loss, _LOSS, "loss", _MARGIN, "l", -6),
+        (recall, _RECALL, "held-out R@1, %", right, "r", 6),
     ):
         if not points:
             continue
         top = max(value for _, value in points) * 1.05 or 1.0
-        at, anchor = (_MARGIN, "l") if is_left else (right, "r")
-        draw.text((at, _MARGIN - 20), name, fill=colour, anchor=f"{anchor}m")
-        for part in range(5):
-            y = _MARGIN + (bottom - _MARGIN) * part // 4
-            outside = at - 6 if is_left else at + 6
+        draw.text((axis_x, _MARGIN - 20), name, fill=colour, anchor=f"{anchor}m")
+        label_anchor = "rm" if anchor == "l" else "lm"
+        for part, y in enumerate(rows):
             label = f"{top * (4 - part) / 4:.3g}"
-            draw.text((outside, y), label, fill=colour, anchor="rm" if is_left else "lm")
-        every = -(-len(points) // _MOST_POINTS)
+            draw.text((axis_x + outside, y), label, fill=colour, anchor=label_anchor)
         line = [
-            (
-                _MARGIN + (right - _MARGIN) * step / last,
-                bottom - (bottom - _MARGIN) * value / top,
-            )
-            for step, value in [*points[::every], points[-1]]
+            (_MARGIN + (right - _MARGIN) * step / last, bottom - (bottom - _MARGIN) * value / top)
+            for step, value in [*points[:: -(-len(points) // _MOST_POINTS)], points[-1]]
         ]
         draw.line(line, fill=colour, width=2)
-        end_x, end_y = line[-1]
-        draw.ellipse((end_x - 3, end_y - 3, end_x + 3, end_y + 3), fill=colour)
+        draw.circle(line[-1], 3, fill=colour)
     image.save(path, "PNG")

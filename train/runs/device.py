@@ -11,10 +11,7 @@ import torch
 from alignset.train.errors import SettingsError
 
 # Where Linux says how many bytes a container may use: control groups of version 2, and of 1.
-CGROUPS = (
-    Path("/sys/fs/cgroup/memory.max"),
-    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-)
+CGROUPS = [Path("/sys/fs/cgroup") / file for file in ("memory.max", "memory/memory.limit_in_bytes")]
 
 
 def gpu_is_there() -> bool:

@@ -11,12 +11,11 @@ from typing import Any, NoReturn, TypeVar
 
 from alignset.command_help import First, add_help, boolean
 from alignset.extras import without_package
+from alignset.settings import Checked
 from alignset.train.errors import SettingsError, SharedError, TrainingError
-from alignset.train.settings import RunSettings, own_first
+from alignset.train.settings import RunSettings, ordered_fields
 
 STOPPED = "stopped; the same command resumes from the last checkpoint"
-
-
 S = TypeVar("S", bound=RunSettings)
 
 
@@ -43,15 +42,47 @@ class Parser(argparse.ArgumentParser):
         raise SettingsError(f"{message} ({self.prog} --help lists all flags)")
 
 
+def add_settings(
+    parser: argparse.ArgumentParser,
+    kind: type[Checked],
+    presets: Mapping[str, Checked] | None = None,
+) -> None:
+    """Adds a flag for each field of settings. Its metadata may have a `group`, a title that begins
+    there; a `metavar`; and a `parse`, where the field's type does not parse a value.
+
+    Args:
+      presets: whose values the help shows; a flag that is not given is then not among the parsed
+        ones. None: it has its field's default, and must be given where that has none.
+    """
+    group: argparse._ActionsContainer = parser
+    for setting in ordered_fields(kind):
+        about = setting.metadata
+        if about.get("group", "") not in ("", getattr(group, "title", "")):
+            group = parser.add_argument_group(about["group"])
+        type_: Any = setting.type  # not a string, which postponed annotations are
+        options: dict[str, Any] = {"metavar": about.get("metavar"), "help": about["help"]}
+        options["type"] = about.get("parse") or (boolean if type_ is bool else type_)
+        if type_ is bool:
+            options |= {"nargs": "?", "const": True, "metavar": "BOOL"}
+        if presets is None:
+            is_required = setting.default is dataclasses.MISSING
+            options |= {
+                "required": is_required,
+                "default": None if is_required else setting.default,
+            }
+        else:
+            names: dict[str, list[str]] = {}  # of presets, by the value
+            for name, preset in presets.items():
+                names.setdefault(str(getattr(preset, setting.name)) or "empty", []).append(name)
+            values = [f"{v} in {', '.join(n[:3])}{' ...' * bool(n[3:])}" for v, n in names.items()]
+            meaning = f"{about['help']} ({'; '.join(values)})".replace("%", "%%")
+            options |= {"metavar": type_.__name__.upper(), "default": argparse.SUPPRESS}
+            options["help"] = meaning
+        group.add_argument(f"--{setting.name}", **options)
+
+
 def settings_parser(
-    name: str,
-    description: str,
-    first: First,
-    presets: Mapping[str, S],
-    groups: Mapping[str, str],
-    *,
-    usage: str = "%(prog)s [flags]",
-    peers: Mapping[str, str] | None = None,
+    name: str, description: str, first: First, presets: Mapping[str, S], **options: Any
 ) -> Parser:
     """A parser with `--help`, `--run`, `--preset`, and a flag for each field of the presets' class.
 
@@ -59,9 +90,8 @@ def settings_parser(
       name: how the command was called.
       first: what the short help says.
       presets: the one called tiny is the default.
-      groups: what the fields from one on are about, by that field's name.
     """
-    parser = Parser(prog=name, usage=usage, description=description, add_help=False, peers=peers)
+    parser = Parser(prog=name, description=description, add_help=False, **options)
     parser.add_argument("--run", required=True, type=local_folder, help="folder of this run")
     add_help(parser, first, {"preset": "tiny", **dataclasses.asdict(presets["tiny"])})
     parser.add_argument(
@@ -71,35 +101,29 @@ def settings_parser(
         metavar="NAME",
         help=f"which values: {', '.join(presets)} (default: tiny)",
     )
-    group: argparse._ActionsContainer = parser
-    for setting in own_first(type(presets["tiny"])):
-        if setting.name in groups:
-            group = parser.add_argument_group(groups[setting.name])
-        kind = setting.type
-        assert isinstance(kind, type)  # not a string, which postponed annotations are
-        of: dict[str, list[str]] = {}
-        for name, preset in presets.items():
-            of.setdefault(str(getattr(preset, setting.name)) or "empty", []).append(name)
-        names = {value: ", ".join(n[:3]) + (" ..." if n[3:] else "") for value, n in of.items()}
-        values = "; ".join(f"{value} in {some_presets}" for value, some_presets in names.items())
-        meaning = setting.metadata["help"]
-        optional: dict[str, Any] = {"nargs": "?", "const": True} if setting.type is bool else {}
-        group.add_argument(
-            f"--{setting.name}",
-            type=boolean if kind is bool else kind,
-            metavar=kind.__name__.upper(),
-            default=argparse.SUPPRESS,
-            **optional,
-            help=f"{meaning} ({values})".replace("%", "%%"),
-        )
+    add_settings(parser, type(presets["tiny"]), presets)
     return parser
 
 
 def take_settings(flags: dict[str, Any], presets: Mapping[str, S]) -> S:
-    """The preset with the flags that were given; takes all of them out of `flags`."""
+    """The preset with the flags that were given; takes all of them out of `flags`.
+
+    Raises:
+      SettingsError: a flag does not go with another, by its metadata, or its value is not allowed.
+    """
     preset = presets[flags.pop("preset")]
-    names = [field.name for field in dataclasses.fields(preset) if field.name in flags]
-    return dataclasses.replace(preset, **{name: flags.pop(name) for name in names})
+    given = {f.name: flags.pop(f.name) for f in dataclasses.fields(preset) if f.name in flags}
+    for field in dataclasses.fields(preset):
+        for brought in field.metadata.get("brings", "").split() if given.get(field.name) else ():
+            if brought in given:
+                raise SettingsError(f"--{brought} is what --{field.name} brings: leave it out")
+    for field in dataclasses.fields(preset):
+        for needed in field.metadata["needs"] if field.name in given else ():
+            if not given.get(needed):
+                raise SettingsError(
+                    f"--{field.name} is of no use without --{needed}=SHARDS: add that"
+                )
+    return dataclasses.replace(preset, **given)
 
 
 def exit_status(command: Callable[[], int], *, stop_message: str = STOPPED) -> int:
@@ -128,7 +152,10 @@ def exit_status(command: Callable[[], int], *, stop_message: str = STOPPED) -> i
     except BrokenPipeError:  # whoever reads it, such as head, has read enough
         raise
     except Exception as error:
-        refusal = _refused_by_the_system(error)
+        # The system's message, such as for a full disk: torch hides it behind its own error, and
+        # libraries in Rust give only its number.
+        of_system = (e for e in (error, error.__context__) if isinstance(e, OSError) and e.errno)
+        refusal = next(of_system, error if "(os error " in str(error) else None)
         if refusal is None or os.environ.get("ALIGNSET_LOG_LEVEL") == "DEBUG":
             raise
         print(
@@ -137,15 +164,6 @@ def exit_status(command: Callable[[], int], *, stop_message: str = STOPPED) -> i
             file=sys.stderr,
         )
         return 1
-
-
-def _refused_by_the_system(error: Exception) -> str | None:
-    """The system's message, such as for a full disk: torch hides it behind its own error, and
-    libraries in Rust give only its number."""
-    for cause in (error, error.__context__):
-        if isinstance(cause, OSError) and cause.errno:
-            return str(cause)
-    return str(error) if "(os error " in str(error) else None
 
 
 def local_folder(text: str) -> Path:

@@ -35,7 +35,7 @@ def write_card(folder: Path, run: Path, settings: Settings, sets: list[ShardSet]
     jinja = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     jinja.filters["cell"] = _cell
     template = Path(__file__).with_name("model_card.md.j2").read_text(encoding="utf-8")
-    fields = [of.name for of in dataclasses.fields(settings) if not of.metadata.get("free")]
+    fields = [of.name for of in dataclasses.fields(settings) if of.metadata["decides"]]
     text = jinja.from_string(template).render(
         model="model" if folder == run else ".",
         datasets=[data for shard_set in sets for data in _datasets(shard_set, len(sets) > 1)],
@@ -53,9 +53,9 @@ def _datasets(shard_set: ShardSet, has_weights: bool) -> list[dict[str, Any]]:
     others: list[str] = []
     for shard in shard_set.shards:
         is_local = not shard.startswith(PIPE) and "://" not in shard
-        of_folder = folders.setdefault(Path(shard).absolute().parent, []) if is_local else others
-        of_folder.append(shard)
-    found = []
+        group = folders.setdefault(Path(shard).absolute().parent, []) if is_local else others
+        group.append(shard)
+    found: list[tuple[list[str], dict[str, Any]]] = []
     for folder, shards in folders.items():
         path = folder.parent / "manifest.json"
         if manifest := _manifest(path, Path(shards[0])):
@@ -65,15 +65,13 @@ def _datasets(shard_set: ShardSet, has_weights: bool) -> list[dict[str, Any]]:
             found.append((shards, {"digest": digest, "manifest": manifest, "earlier": earlier}))
         else:
             others += shards
+    if others:
+        found.append((others, {}))
     weight = f", weight {shard_set.weight:g}" if has_weights else ""
     return [
-        {
-            "shards": counted(len(shards), "shard"),
-            "first": _shown(shards[0]),
-            "weight": weight,
-            **of,
-        }
-        for shards, of in (*found, *([(others, {})] if others else []))
+        {"shards": counted(len(shards), "shard"), "first": _shown(shards[0]), "weight": weight}
+        | facts
+        for shards, facts in found
     ]
 
 

@@ -22,7 +22,7 @@ from alignset.train.runs.run_folder import hold_run
 T = TypeVar("T")
 # gloo gives up on a process after 30 minutes, nccl after 10; the first one reads all shards.
 _LONGEST_WAIT = timedelta(days=30)
-_waiting: dist.ProcessGroup | None = None
+_waiting: dist.ProcessGroup | None = None  # all processes, on the CPU, with that patience
 
 
 def start_processes(device: str = "cpu") -> None:
@@ -76,55 +76,39 @@ def wait_for_all() -> None:
 
 
 @contextmanager
-def failing_together() -> Iterator[None]:
-    """Behind it, all processes have been through it, however long one of them takes.
-
-    Raises:
-      SharedError: it failed on another process, which says why.
-    """
-    failed = True
-    try:
-        yield
-        failed = False
-    finally:
-        if is_grouped() and ask_any(failed)() and not failed:
-            raise SharedError("another process of the run failed, and says why")
-
-
-@contextmanager
 def begun_together(run: Path, device: str, begin: Callable[[], T]) -> Iterator[T | None]:
     """Within, torchrun's processes train a run, whose folder the first of them holds.
 
     Args:
       device: what each computes on, "cpu" or "cuda".
-      begin: what the first does alone, while the others wait; they get None.
+      begin: what the first does alone, however long it takes, while the others wait; they get None.
+
+    Raises:
+      SharedError: it failed there, which the first process says.
     """
     # First of all: who waits here for one that reads or fetches gives up after half an hour.
     start_processes(device)
-    try:
-        with ExitStack() as stack:
-            result = None
-            with failing_together():
-                if rank() == 0:
-                    result = begin()
-                    stack.enter_context(hold_run(run))
-            yield result
-    finally:
-        stop_processes()
+    with ExitStack() as stack:
+        stack.callback(stop_processes)
+        result = error = None
+        try:
+            if rank() == 0:
+                result = begin()
+                stack.enter_context(hold_run(run))
+        except BaseException as raised:
+            error = raised
+        if any_of_all(error is not None):
+            raise error or SharedError("another process of the run failed, and says why")
+        yield result
 
 
-def ask_any(yes: bool) -> Callable[[], bool]:
-    """Asks all processes, which have to ask too; gives what waits for the answer, whether any of
-    them says yes."""
-    flag = torch.tensor(int(yes))  # on the CPU, of whose group the others are asked
-    work = dist.all_reduce(flag, dist.ReduceOp.MAX, group=_waiting, async_op=True)
-    assert work is not None  # since it is asynchronous
-
-    def answer() -> bool:
-        work.wait()
+def any_of_all(yes: bool) -> bool:
+    """Whether any process says yes. All of them have to ask."""
+    if is_grouped():
+        flag = torch.tensor(int(yes))  # on the CPU, whose group it is that waits
+        dist.all_reduce(flag, dist.ReduceOp.MAX, group=_waiting)
         return bool(flag.item())
-
-    return answer
+    return yes
 
 
 def gather(value: T) -> list[T]:
@@ -149,43 +133,22 @@ def gather_rows(rows: torch.Tensor) -> torch.Tensor:
 
 
 def sum_rows(rows: torch.Tensor) -> torch.Tensor:
-    """float[b * processes, d] of each process -> float[b, d]: this one's rows, summed over all.
-
-    By nccl none gets the others' rows, which halves what is sent. Gloo sends all either way.
-    """
-    rows = rows.contiguous()
-    if dist.get_backend() == "gloo":
-        dist.all_reduce(rows)
-        return rows.chunk(count())[rank()]
-    return scatter_sum(rows)
-
-
-def scatter_sum(rows: torch.Tensor) -> torch.Tensor:
-    """The same by a reduce-scatter."""
+    """float[b * processes, d] of each process -> float[b, d]: this one's rows, summed over all."""
     own = rows.new_empty(len(rows) // count(), *rows.shape[1:])
-    dist.reduce_scatter_tensor(own, rows)
+    dist.reduce_scatter_tensor(own, rows.contiguous())
     return own
 
 
+@torch.no_grad()
 def average_buffers(model: torch.nn.Module) -> None:
-    """BatchNorm's running statistics, which each process gathers alone, become all processes'."""
-    if is_grouped():
-        for buffer in model.buffers():
-            if buffer.is_floating_point():
-                dist.all_reduce(buffer)
-                buffer /= count()
-
-
-@contextmanager
-def averaged_buffers(model: torch.nn.Module) -> Iterator[None]:
-    """Within, BatchNorm's statistics are all processes'; behind it, each has its own again."""
-    before = [buffer.clone() for buffer in model.buffers()]
-    average_buffers(model)
-    try:
-        yield
-    finally:
-        for buffer, own in zip(model.buffers(), before, strict=True):
-            buffer.copy_(own)
+    """BatchNorm's running statistics, of which each process has taken its own in this step, become
+    their mean on all."""
+    if is_grouped() and (floats := [b for b in model.buffers() if b.is_floating_point()]):
+        together = torch.cat([buffer.flatten() for buffer in floats])
+        dist.all_reduce(together)
+        parts = torch.split(together / count(), [buffer.numel() for buffer in floats])
+        for buffer, part in zip(floats, parts, strict=True):
+            buffer.copy_(part.view_as(buffer))
 
 
 def replicate(model: torch.nn.Module) -> torch.nn.Module:
@@ -195,7 +158,7 @@ def replicate(model: torch.nn.Module) -> torch.nn.Module:
     with warnings.catch_warnings():
         # Torch 2.15 has another name for `broadcast_buffers`, which 2.8 does not know.
         warnings.filterwarnings("ignore", "`broadcast_buffers`", FutureWarning)
-        # No buffers: `average_buffers` makes better statistics of them than the first process's.
+        # No buffers: `average_buffers` makes better ones than the first process's.
         return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
@@ -207,16 +170,10 @@ def unsynchronised(replica: torch.nn.Module, yes: bool = True) -> AbstractContex
 
 
 class StopRequest:
-    """Within, the first SIGTERM asks for a checkpoint; the second ends the process as before.
-
-    Where one of several processes is asked, all of them stop, at the same step.
-    """
-
-    def __init__(self) -> None:
-        self._is_requested = False
-        self._answer: Callable[[], bool] | None = None
+    """Within, the first SIGTERM asks for a checkpoint; the second ends the process as before."""
 
     def __enter__(self) -> "StopRequest":
+        self._is_requested = False
         self._is_main = threading.current_thread() is threading.main_thread()
         if self._is_main:  # no other thread may set handlers
             self._before = signal.signal(signal.SIGTERM, self._ask)
@@ -231,11 +188,6 @@ class StopRequest:
         signal.signal(signal.SIGTERM, self._before)
 
     def after_step(self) -> bool:
-        """Whether to stop behind this step; all processes call it once a step, and get the same.
-
-        They ask each other about the step before: nobody waits for one that is slow at this one.
-        """
-        if count() == 1:
-            return self._is_requested
-        before, self._answer = self._answer, ask_any(self._is_requested)
-        return before is not None and before()
+        """Whether to stop behind this step: where one process is asked to, all of them do. All call
+        it once a step."""
+        return any_of_all(self._is_requested)

@@ -73,7 +73,7 @@ class Progress:
         self,
         step: int,
         measure: Callable[[], dict[str, float]],
-        rest: dict[str, float],
+        further: dict[str, float],
         *,
         check: bool,
     ) -> None:
@@ -82,32 +82,21 @@ class Progress:
         Args:
           measure: gives the numbers that cost something; raises Diverged where they are worth
             nothing. All processes call it at the same steps.
-          rest: further numbers of the report.
+          further: other numbers of the report.
           check: measure even if there is nothing to report.
         """
         self.bar.update()
         self._steps_since += 1
         reports = step == self.steps or step % self.settings.log_every == 0
-        if reports or check:
-            numbers = measure()
-        if reports:
-            self._report(step, numbers | rest)
-
-    def show_samples(self, step: int, pixels: np.ndarray, texts: list[str]) -> None:
-        """Shows the trackers the first of uint8[n, h, w, 3] and n texts, at some of the steps."""
-        every = self.settings.samples_every
-        if every and (step == self._first or step % every == 0):
-            pixels, texts = pixels[:SHOWN_SAMPLES], texts[:SHOWN_SAMPLES]
-            self._tell(lambda tracker: tracker.samples(step, pixels, texts))
-
-    def _report(self, step: int, numbers: dict[str, float]) -> None:
-        """Shows, writes and tells the trackers a step's numbers, with the speed since the last."""
+        numbers = measure() if reports or check else {}
+        if not reports:
+            return
         now = time.perf_counter()
         step_s = (now - self._since) / self._steps_since
         self._since, self._steps_since = now, 0
         if self.quiet:
             return
-        numbers = numbers | {"samples_per_second": round(self.batch_size / step_s, 1)}
+        numbers |= further | {"samples_per_second": round(self.batch_size / step_s, 1)}
         self._report_text = " ".join(
             form.format(numbers[name]) for name, form in _SHOWN.items() if name in numbers
         )
@@ -117,10 +106,12 @@ class Progress:
             self.say(f"step {step}/{self.steps} {self._report_text} {remaining} left")
         self._write(step, numbers)
 
-    def _write(self, step: int, numbers: dict[str, float]) -> None:
-        with open(self.metrics, "a") as file:
-            file.write(json.dumps({"step": step} | numbers) + "\n")
-        self._tell(lambda tracker: tracker.scalars(step, numbers))
+    def show_samples(self, step: int, pixels: np.ndarray, texts: list[str]) -> None:
+        """Shows the trackers the first of uint8[n, h, w, 3] and n texts, at some of the steps."""
+        every = self.settings.samples_every
+        if every and (step == self._first or step % every == 0):
+            pixels, texts = pixels[:SHOWN_SAMPLES], texts[:SHOWN_SAMPLES]
+            self._call_trackers(lambda tracker: tracker.samples(step, pixels, texts))
 
     def show_validation(
         self, step: int, numbers: dict[str, float], *, seconds: float, best: bool
@@ -133,33 +124,38 @@ class Progress:
           best: whether it is the best so far.
         """
         self._since += seconds
-        both = (numbers[f"validation/{way}_R1"] for way in ("image_to_text", "text_to_image"))
-        line = "held-out R@1 {:.1f} / {:.1f} %".format(*both)
+        image, text = (numbers[f"validation/{w}_R1"] for w in ("image_to_text", "text_to_image"))
+        line = f"held-out R@1 {image:.1f} / {text:.1f} %"
         top1 = numbers.get("validation/zero_shot_top1")
         zero_shot = "" if top1 is None else f" zero-shot {top1:.1f} %"
         self._validation_text = f" {line}{zero_shot}"
         self.bar.set_postfix_str(self._report_text + self._validation_text)
         if self.bar.disable:
             loss, n = numbers["validation/loss"], numbers["validation/n"]
-            text = (
-                f"{line} (image to text / text to image, {n:,} images){zero_shot} loss {loss:.3f}"
+            self.say(
+                f"step {step}/{self.steps} {line} (image to text / text to image, {n:,} images)"
+                f"{zero_shot} loss {loss:.3f} in {seconds:.1f} s"
+                f"{', the best so far' if best else ''}"
             )
-            praise = ", the best so far" if best else ""
-            self.say(f"step {step}/{self.steps} {text} in {seconds:.1f} s{praise}")
         self._write(step, numbers | {"validation/seconds": round(seconds, 3)})
+
+    def _write(self, step: int, numbers: dict[str, float]) -> None:
+        with open(self.metrics, "a") as file:
+            file.write(json.dumps({"step": step} | numbers) + "\n")
+        self._call_trackers(lambda tracker: tracker.scalars(step, numbers))
 
     def say(self, line: str) -> None:
         if not self.quiet:
             tqdm.write(line, file=sys.stderr)
 
     def close(self) -> None:
-        self._tell(lambda tracker: tracker.close())
+        self._call_trackers(lambda tracker: tracker.close())
         self.bar.close()
 
-    def _tell(self, tell: Callable[[Tracker], None]) -> None:
+    def _call_trackers(self, call: Callable[[Tracker], None]) -> None:
         for tracker in list(self.trackers):
             try:
-                tell(tracker)
+                call(tracker)
             except Exception as error:  # a full disk, a lost network: no reason to stop training
                 self.trackers.remove(tracker)
                 self.say(f"the tracker {type(tracker).__name__} is left out: {error!r:.200}")
@@ -220,12 +216,11 @@ def in_batch_accuracy(images: torch.Tensor, texts: torch.Tensor) -> torch.Tensor
     16,384 the whole matrix would take 1 GiB.
     """
     b = len(images)
-    first = b * processes.rank()
-    target = torch.arange(first, first + b, device=images.device)  # int64[b]
+    target = torch.arange(b, device=images.device) + b * processes.rank()  # int64[b]
     right = torch.zeros((), device=images.device)
     for rows, candidates in ((images, texts), (texts, images)):
         if processes.is_grouped():
             candidates = processes.gather_rows(candidates)  # [b * processes, d]
-        for part, own in zip(torch.split(rows, 512), torch.split(target, 512), strict=True):
-            right += ((part @ candidates.T).argmax(dim=1) == own).sum()
+        for part, pairs in zip(torch.split(rows, 512), torch.split(target, 512), strict=True):
+            right += ((part @ candidates.T).argmax(dim=1) == pairs).sum()
     return right / (2 * b)

@@ -9,17 +9,18 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from alignset.train.data.find_shards import ShardSet
 from alignset.train.data.shard_streams import PIPE, fingerprint
-from alignset.train.data.whole_files import aside_of, write_whole
+from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import SettingsError
 from alignset.train.peer_flags import EARLIER
 from alignset.train.settings import RunSettings
+from alignset.transforms.storage.files import remove_leftovers
 
 PACKAGES = ("numpy", "pillow", "simplejpeg", "timm", "tokenizers", "torch", "transformers")
 # What a start makes before its first step.
@@ -46,31 +47,43 @@ def open_run(
         _check_same(run, settings, config)
         return
     # A kill, or a full disk, may have left the start of a config.
-    if run.exists() and (not run.is_dir() or {*run.iterdir()} - {aside_of(path)}):
+    if run.exists() and not (
+        run.is_dir() and all(file.name.startswith(".config.json.") for file in run.iterdir())
+    ):
         raise SettingsError(f"{run} holds something else than a run: name a new --run")
     try:
-        run.mkdir(parents=True, exist_ok=True)
-        _write_config(path, config)
+        _write_config(run, config)
     except OSError as error:
         raise SettingsError(f"{run} cannot be made ({error}): name another --run") from error
 
 
 def _config(settings: RunSettings, sets: list[ShardSet], models: Iterable[str]) -> dict[str, Any]:
+    """Settings, versions, and name and fingerprint of each shard and each file of weights: their
+    folder may change, their bytes may not."""
+    files = [path for model in models if model for path in Path(model).glob("*.safetensors")]
+    with ThreadPoolExecutor(_LOOKED_AT) as pool:
+        identities = [
+            {
+                "weight": shard_set.weight,
+                "shards": [
+                    [shard if shard.startswith(PIPE) else Path(shard).name, digest]
+                    for shard, digest in zip(
+                        shard_set.shards, pool.map(fingerprint, shard_set.shards), strict=True
+                    )
+                ],
+            }
+            for shard_set in sets
+        ]
     return {
         "settings": dataclasses.asdict(settings),
-        "sets": _identities(sets),
-        "weights": [
-            [p.name, fingerprint(str(p))]
-            for model in models
-            if model
-            for p in sorted(Path(model).glob("*.safetensors"))
-        ],
+        "sets": identities,
+        "weights": [[path.name, fingerprint(str(path))] for path in sorted(files)],
         "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
     }
 
 
-def _write_config(path: Path, config: dict[str, Any]) -> None:
-    write_whole(path, json.dumps(config, indent=2) + "\n")
+def _write_config(run: Path, config: dict[str, Any]) -> None:
+    write_whole(run / "config.json", json.dumps(config, indent=2) + "\n")
 
 
 def _check_same(run: Path, settings: RunSettings, config: dict[str, Any]) -> None:
@@ -86,7 +99,11 @@ def _check_same(run: Path, settings: RunSettings, config: dict[str, Any]) -> Non
             f"{path} is not a run's config ({error!r}): name a new --run"
         ) from error
     if (differing or not same_data) and not _has_stepped(run):
-        _begin_anew(run, config)
+        with hold_run(run):  # as of a wrong flag: its folder becomes another's
+            for made in (run / name for name in _BEFORE_STEPS):
+                shutil.rmtree(made) if made.is_dir() else made.unlink(missing_ok=True)
+            _write_config(run, config)
+        print(f"{run} had not made a step: it begins anew, as this command says", file=sys.stderr)
         return
     if differing:
         raise SettingsError(
@@ -105,7 +122,27 @@ def _check_same(run: Path, settings: RunSettings, config: dict[str, Any]) -> Non
     if new_settings:
         shutil.rmtree(run / "model", ignore_errors=True)  # it is one of fewer steps
     if new_settings or versions:
-        _write_config(path, config)
+        _write_config(run, config)
+
+
+def _differences(before: dict[str, object], settings: RunSettings, *, warns: bool) -> list[str]:
+    """The settings that differ: those that may although it matters, or those that may not. One that
+    an older version did not know had what is its default now."""
+    now = dataclasses.asdict(settings)
+    fields = dataclasses.fields(settings)
+    before = {field.name: field.default for field in fields} | before
+    free = {field.name for field in fields if not field.metadata["decides"]} | EARLIER.keys()
+    may = {field.name for field in fields if field.metadata.get("warns")}
+    names = [name for name in (now | before) if name not in free and (name in may) == warns]
+    return _changes(before, now, names)
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any], names: Iterable[str]) -> list[str]:
+    return [
+        f"{name} was {before.get(name)!r}, is {now.get(name)!r}"
+        for name in names
+        if before.get(name) != now.get(name)
+    ]
 
 
 def _has_stepped(run: Path) -> bool:
@@ -115,24 +152,12 @@ def _has_stepped(run: Path) -> bool:
     return bool(traces) or (metrics.exists() and metrics.stat().st_size > 0)
 
 
-def _begin_anew(run: Path, config: dict[str, Any]) -> None:
-    """Makes the folder of a run that never made a step, as of a wrong flag, another's."""
-    with hold_run(run):
-        for name in _BEFORE_STEPS:
-            path = run / name
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        _write_config(run / "config.json", config)
-    print(f"{run} had not made a step: it begins anew, as this command says", file=sys.stderr)
-
-
 def has_ended(run: Path, settings: RunSettings) -> bool:
     """Whether its model is there, of as many steps and epochs as these settings have, or more."""
     try:
         before = json.loads((run / "config.json").read_text())["settings"]
-        lengths = (
-            (before.get(name, 0), getattr(settings, name, 0)) for name in ("steps", "epochs")
-        )
-        return (run / "model").exists() and all(of >= full for of, full in lengths)
+        lengths = ((before.get(n, 0), getattr(settings, n, 0)) for n in ("steps", "epochs"))
+        return (run / "model").exists() and all(had >= wanted for had, wanted in lengths)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False  # it is not a run, as `open_run` says
 
@@ -144,23 +169,22 @@ def hold_run(run: Path) -> Iterator[None]:
     Raises:
       SettingsError: one does already.
     """
-    with open(run / "config.json", "a") as file:
-        with suppress(OSError):  # a file system that has no locks
-            _lock(file, run)
-        yield
-
-
-def _lock(file: IO[str], run: Path) -> None:
     until = time.monotonic() + _ENDING_S
-    while True:
-        try:
-            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            if time.monotonic() > until:
-                raise SettingsError(
-                    f"{run} is being trained already: wait until that has ended, or end it"
-                ) from error
-        time.sleep(0.02)
+    with open(run / "config.json", "a") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > until:
+                    raise SettingsError(
+                        f"{run} is being trained already: wait until that has ended, or end it"
+                    ) from error
+                time.sleep(0.02)
+            except OSError:
+                break  # a file system that has no locks
+        remove_leftovers(str(run))
+        yield
 
 
 def cut_metrics(path: Path, last_step: int) -> None:
@@ -175,40 +199,3 @@ def cut_metrics(path: Path, last_step: int) -> None:
         except ValueError:  # the line that was being written when the run was killed
             break
     write_whole(path, "".join(lines))
-
-
-def _identities(sets: list[ShardSet]) -> list[dict[str, object]]:
-    """Name and fingerprint of each shard: the place may change, the bytes may not."""
-    with ThreadPoolExecutor(_LOOKED_AT) as pool:
-        return [
-            {
-                "weight": shard_set.weight,
-                "shards": [
-                    [shard if shard.startswith(PIPE) else Path(shard).name, digest]
-                    for shard, digest in zip(
-                        shard_set.shards, pool.map(fingerprint, shard_set.shards), strict=True
-                    )
-                ],
-            }
-            for shard_set in sets
-        ]
-
-
-def _differences(before: dict[str, object], settings: RunSettings, *, warns: bool) -> list[str]:
-    """The settings that differ: those that may although it matters, or those that may not. One that
-    an older version did not know had what is its default now."""
-    now = dataclasses.asdict(settings)
-    fields = dataclasses.fields(settings)
-    before = {field.name: field.default for field in fields} | before
-    free = {field.name for field in fields if field.metadata.get("free")} | EARLIER.keys()
-    may = {field.name for field in fields if field.metadata.get("warns")}
-    names = [name for name in (now | before) if name not in free and (name in may) == warns]
-    return _changes(before, now, names)
-
-
-def _changes(before: dict[str, Any], now: dict[str, Any], names: Iterable[str]) -> list[str]:
-    return [
-        f"{name} was {before.get(name)!r}, is {now.get(name)!r}"
-        for name in names
-        if before.get(name) != now.get(name)
-    ]

@@ -32,8 +32,16 @@ _TERMS = {
 def main(arguments: list[str], name: str = NAME) -> int:
     def command() -> int:
         flags = parser(name).parse_args(arguments)
+        # Only when the flags are right: torch and faiss take seconds.
+        if flags.command == "query":
+            flags.terms = _terms(flags)
+            from alignset.train.search.query import run_query as run
+        elif flags.command == "serve":
+            from alignset.train.search.serve import run_serve as run
+        else:
+            from alignset.train.search.index_files import run_index as run
         try:
-            return _run(flags)
+            return run(flags)
         except KeyboardInterrupt:
             if flags.command == "serve":  # it is how a server ends
                 return 0
@@ -44,8 +52,8 @@ def main(arguments: list[str], name: str = NAME) -> int:
 
 def parser(name: str = NAME) -> Parser:
     """The parser of all commands' flags."""
-    whole = Parser(prog=name, description=str(__doc__).replace(NAME, name))
-    commands = whole.add_subparsers(
+    commands_parser = Parser(prog=name, description=str(__doc__).replace(NAME, name))
+    commands = commands_parser.add_subparsers(
         dest="command", required=True, metavar="index|query|serve", parser_class=Parser
     )
     add = commands.add_parser("index", help="make an index, in place of the one there").add_argument
@@ -55,14 +63,11 @@ def parser(name: str = NAME) -> Parser:
     add("--batch_size", type=_positive, default=32, help="images at once (32)")
     add("--thumbnail_px", type=_positive, default=256, help="longer side of thumbnails (256)")
     add("--threads", type=_positive, default=os.cpu_count() or 1, help="that decode (all cores)")
-    index = Parser(add_help=False)
-    index.add_argument("index", type=Path, metavar="INDEX")
-    model = Parser(add_help=False)
-    model.add_argument("--model", help="where it lies now (by default where it lay for the index)")
-    query = commands.add_parser(
-        "query", help="print what is nearest to a query", parents=[index, model]
-    )
-    add = query.add_argument
+    made = Parser(add_help=False)
+    made.add_argument("index", type=Path, metavar="INDEX")
+    made.add_argument("--model", help="where it lies now (by default where it lay for the index)")
+    nearest = "print what is nearest to a query"
+    add = commands.add_parser("query", help=nearest, parents=[made]).add_argument
     for kind, meaning in _TERMS.items():
         add(
             f"--{kind}",
@@ -83,20 +88,13 @@ def parser(name: str = NAME) -> Parser:
     add("--all", action="store_true", help="do not fold duplicates into one result")
     formats = "auto: a table, or lines of JSON in a pipe"
     add("--format", choices=("auto", "table", "json"), default="auto", help=formats)
-    serve = commands.add_parser("serve", help="serve the page", parents=[index, model])
-    serve.add_argument(
-        "--host",
-        default="127.0.0.1",
-        help="the address to listen on (127.0.0.1: this machine alone)",
-    )
-    serve.add_argument("--port", type=int, default=8080, help="0: a free one (8080)")
-    serve.add_argument(
-        "--root_path",
-        default="",
-        metavar="PATH",
-        help="where a proxy has the page, such as /pics (its own name alone)",
-    )
-    return whole
+    add = commands.add_parser("serve", help="serve the page", parents=[made]).add_argument
+    address = "the address to listen on (127.0.0.1: this machine alone)"
+    add("--host", default="127.0.0.1", help=address)
+    add("--port", type=int, default=8080, help="0: a free one (8080)")
+    path = "where a proxy has the page, such as /pics (its own name alone)"
+    add("--root_path", default="", metavar="PATH", help=path)
+    return commands_parser
 
 
 def _terms(flags: argparse.Namespace) -> list[tuple[str, str, float]]:
@@ -118,18 +116,6 @@ def _positive(text: str) -> int:
     if not text.isdigit() or not 1 <= int(text) <= 1_000_000:
         raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more; got {text!r}")
     return int(text)
-
-
-def _run(flags: argparse.Namespace) -> int:
-    # Only when the flags are right: torch and faiss take seconds.
-    if flags.command == "query":
-        flags.terms = _terms(flags)
-        from alignset.train.search.query import run_query as run
-    elif flags.command == "serve":
-        from alignset.train.search.serve import run_serve as run
-    else:
-        from alignset.train.search.index_files import run_index as run
-    return run(flags)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -20,7 +18,6 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 from tqdm import tqdm
 
 from alignset.signals import run_main
@@ -106,48 +103,40 @@ def _batches(
             result["left_out"]["undecodable"] += len(batch) - without - len(items)
             bar.update(len(batch))
             if items:
-                rows = [picture._replace(data=None) for picture, _ in items]
-                result["rows"] += len(rows)
-                yield rows, _embed(model, towers, items)
+                result["rows"] += len(items)
+                vectors = {
+                    tower: model.embed_images([image for _, image in items])
+                    if tower == "image"
+                    else model.embed_texts([picture.caption for picture, _ in items])
+                    for tower in towers
+                }
+                if not all(np.isfinite(rows).all() for rows in vectors.values()):
+                    raise TrainingError(
+                        "the model's embeddings are not all finite numbers: it diverged, take an "
+                        "earlier one"
+                    )
+                yield [picture._replace(data=None) for picture, _ in items], vectors
     if not result["rows"]:
         raise TrainingError("no image of --data can be decoded: name others")
-
-
-def _embed(
-    model: DualEmbedder, towers: tuple[str, ...], items: list[tuple[Picture, Image.Image]]
-) -> dict[str, Embeddings]:
-    embed: dict[str, Callable[[], Embeddings]] = {
-        "image": lambda: model.embed_images([image for _, image in items]),
-        "text": lambda: model.embed_texts([picture.caption for picture, _ in items]),
-    }
-    vectors = {tower: embed[tower]() for tower in towers}
-    if not all(np.isfinite(rows).all() for rows in vectors.values()):
-        raise TrainingError(
-            "the model's embeddings are not all finite numbers: it diverged, take an earlier one"
-        )
-    return vectors
 
 
 def _write_parquet(
     path: Path, batches: Iterator[Batch], towers: tuple[str, ...], result: dict[str, Any]
 ) -> None:
-    vector = pa.list_(pa.float32(), result["width"])
+    width = result["width"]
     fields = [(name, pa.string()) for name in _COLUMNS]
-    fields += [(f"{tower}_embedding", vector) for tower in towers]
+    fields += [(f"{tower}_embedding", pa.list_(pa.float32(), width)) for tower in towers]
     schema = pa.schema(fields, {"model": result["model"], "sha256": result["sha256"]})
 
     def write(file: IO[bytes]) -> None:
         with pq.ParquetWriter(file, schema, compression="zstd") as writer:
             for rows, vectors in batches:
-                columns = [[getattr(row, name) for row in rows] for name in _COLUMNS]
-                columns += [pa.array(vectors[tower].reshape(-1)) for tower in towers]
-                arrays = [
-                    pa.array(column, field.type)
-                    if isinstance(column, list)
-                    else pa.FixedSizeListArray.from_arrays(column, result["width"])
-                    for column, field in zip(columns, schema, strict=True)
-                ]
-                writer.write_batch(pa.record_batch(arrays, schema=schema))
+                columns: dict[str, Any] = {n: [getattr(row, n) for row in rows] for n in _COLUMNS}
+                for tower in towers:
+                    numbers = pa.array(vectors[tower].reshape(-1))
+                    array = pa.FixedSizeListArray.from_arrays(numbers, width)
+                    columns[f"{tower}_embedding"] = array
+                writer.write_batch(pa.RecordBatch.from_pydict(columns, schema))
 
     write_whole(path, write)
 
@@ -155,26 +144,26 @@ def _write_parquet(
 def _write_npy(
     path: Path, batches: Iterator[Batch], towers: tuple[str, ...], result: dict[str, Any]
 ) -> None:
-    """Rows wait in a temporary file, since the header before them says how many they are."""
     (tower,) = towers
     keys: list[str] = []
-    with tempfile.TemporaryFile(dir=path.parent) as rows_file:
-        for rows, vectors in batches:
-            keys += [row.key for row in rows]
-            rows_file.write(np.ascontiguousarray(vectors[tower], np.float32).tobytes())
-        shape = (len(keys), result["width"])
+    keys_file = path.with_name(f"{path.name}.keys")
 
-        def write(file: IO[bytes]) -> None:
+    def write(file: IO[bytes]) -> None:
+        def write_header() -> None:  # of one length, however many rows there are
+            shape = (len(keys), result["width"])
             header = {"descr": "<f4", "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
-            rows_file.seek(0)
-            shutil.copyfileobj(rows_file, file)
-            keys_file.unlink(missing_ok=True)  # a kill leaves rows without keys, never with others
 
-        keys_file = path.with_name(f"{path.name}.keys")
-        names = "".join(f"{' '.join(key.splitlines())}\n" for key in keys)  # a line a row
-        write_whole(path, write)
-        write_whole(keys_file, names)
+        write_header()
+        for rows, vectors in batches:
+            keys.extend(row.key for row in rows)
+            file.write(np.ascontiguousarray(vectors[tower], np.float32).tobytes())
+        file.seek(0)
+        write_header()
+        keys_file.unlink(missing_ok=True)  # a kill leaves rows without keys, never with others
+
+    write_whole(path, write)
+    write_whole(keys_file, "".join(f"{' '.join(key.splitlines())}\n" for key in keys))
 
 
 if __name__ == "__main__":

@@ -20,13 +20,13 @@ import io
 import json
 import math
 import os
-import shutil
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -44,7 +44,7 @@ from tqdm import tqdm
 from alignset.train.data.images import decode_image
 from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import SettingsError, TrainingError
-from alignset.train.search.decode_upload import shrink
+from alignset.train.search.decode_upload import MAX_SIDE
 from alignset.train.search.pictures import (
     Picture,
     PictureSource,
@@ -58,7 +58,6 @@ if TYPE_CHECKING:
 
 FORMAT = 7
 ROWS = "rows.parquet"
-OLDER = "index.json"  # of an index of an older version, beside its folder "parts"
 DOCUMENT = b"index"  # of the metadata
 faiss: Any = typed_faiss  # its stubs lack much of what it has
 EXACT_ROWS = 50_000  # 7 CPU-ms of 640 dimensions
@@ -67,7 +66,6 @@ _ROWS_ADDED = 1 << 14  # at once, since faiss takes them in single precision
 CELL_SHARE = 1 / 10  # of the cells are searched for a query
 _QUERIES = 200  # that recall is measured by
 GROUP_ROWS = 256  # a thumbnail is read with all of its group: 1.5 MB in 0.3 ms
-REASONS = ("no_image", "undecodable", "repeated_key")
 TELL_S = 10.0  # between two reports of progress, where there is no terminal
 # Rows without their vectors, and float16[n, d], some at a time.
 Tables = Iterator[tuple[pa.Table, np.ndarray]]
@@ -105,7 +103,6 @@ class IndexDocument:
       recall: recall@10 of images of the index against a search of all rows.
     """
 
-    format: int
     model: str
     digest: str
     dimensions: int
@@ -114,6 +111,7 @@ class IndexDocument:
     vectors: str = ""
     factory: str = ""
     recall: float = 1.0
+    format: int = FORMAT
 
     @property
     def rows(self) -> int:
@@ -125,8 +123,9 @@ class IndexDocument:
         return "cells" if self.factory.startswith("IVF") else "exact"
 
 
-def open_rows(folder: Path) -> tuple[pq.ParquetFile, IndexDocument]:
-    """The rows of the index in a folder, whose columns are read later.
+def open_index(folder: Path) -> tuple[pq.ParquetFile, IndexDocument, Any]:
+    """The rows of the index in a folder, whose columns are read later, its facts, and faiss's
+    index.
 
     Raises:
       SettingsError: there is no index, or another version made it.
@@ -134,11 +133,9 @@ def open_rows(folder: Path) -> tuple[pq.ParquetFile, IndexDocument]:
     """
     path = folder / ROWS
     if not path.exists():
-        older = (folder / OLDER).exists()
-        has = "an index of an older version: make it anew" if older else "no index: make one"
         raise SettingsError(
-            f"{str(folder)!r} holds {has}, as by alignset search index --model=RUN/model "
-            f"--data=OUT/shards --index={folder}"
+            f"{str(folder)!r} holds no index: make one, as by alignset search index "
+            f"--model=RUN/model --data=OUT/shards --index={folder}"
         )
     try:
         file = pq.ParquetFile(path)
@@ -148,22 +145,29 @@ def open_rows(folder: Path) -> tuple[pq.ParquetFile, IndexDocument]:
         document = IndexDocument(**fields)
         if not file.schema_arrow.equals(row_schema(document.dimensions)):
             raise ValueError("it has other columns")
-        if os.path.basename(document.vectors) != document.vectors:
-            raise ValueError("its vectors lie elsewhere")
-        if file.metadata.num_rows != document.rows:
+        path = folder / os.path.basename(document.vectors)
+        index = faiss.read_index(str(path))
+        shape = document.rows, document.dimensions
+        if {(index.ntotal, index.d), (file.metadata.num_rows, index.d)} != {shape}:
             raise ValueError(f"it does not hold the {document.rows} rows of the index")
-    except (OSError, ValueError, TypeError, KeyError) as error:  # as Arrow's are, too
+    except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:  # as Arrow's are, too
         raise damaged(path, error) from error
-    return file, document
+    return file, document, index
 
 
-def damaged(path: Path, reason: object) -> TrainingError:
-    text = str(reason).strip().partition("\n")[0]
-    return TrainingError(f"{path} cannot be read ({text:.150}): the index is damaged, make it anew")
+def damaged(path: Path, error: Exception) -> TrainingError:
+    reason = str(error).strip().partition("\n")[0].rpartition(": ")[2]  # faiss names its code first
+    return TrainingError(
+        f"{path} cannot be read ({reason:.150}): the index is damaged, make it anew"
+    )
 
 
 def factory_for(rows: int) -> str:
-    """faiss's name of the index that so many rows get."""
+    """faiss's name of the index that so many rows get.
+
+    >>> factory_for(50_000), factory_for(1_000_000)
+    ('SQfp16', 'IVF4096,SQfp16')
+    """
     if rows <= EXACT_ROWS:
         return "SQfp16"
     cells = min(1 << round(math.log2(4 * math.sqrt(rows))), max(1, rows // _ROWS_A_CELL))
@@ -230,7 +234,9 @@ class Neighbours:
             parameters = faiss.SearchParameters(**options)
             if self._cells:
                 parameters = faiss.SearchParametersIVF(nprobe=nprobe, **options)
-            scores, rows = (of[0] for of in self._index.search(query[None], k, params=parameters))
+            scores, rows = (
+                found[0] for found in self._index.search(query[None], k, params=parameters)
+            )
             # What passes a filter may lie far off all together: then all cells are searched.
             if (rows >= 0).all():
                 break
@@ -246,38 +252,23 @@ def measured_recall(index: Any) -> float:
     return sum(len(np.intersect1d(*pair)) for pair in near) / sum(len(of) for _, of in near)
 
 
-def read_faiss_index(folder: Path, document: IndexDocument) -> Any:
-    """faiss's index. Raises TrainingError where it is damaged, or has other rows."""
-    path = folder / document.vectors
-    try:
-        index = faiss.read_index(str(path))
-    except RuntimeError as error:
-        raise damaged(path, str(error).rpartition(": ")[2]) from error
-    if (index.ntotal, index.d) != (document.rows, document.dimensions):
-        raise damaged(path, f"it does not hold the {document.rows} rows of the index")
-    return index
-
-
-@dataclass
-class Making:
-    """How an index is made.
-
-    Attributes:
-      tell: gets how many samples more were read.
-      left_out: number of rejected samples by reason.
-    """
-
-    batch_size: int
-    thumbnail_px: int
-    threads: int
-    tell: Callable[[int], object]
-    left_out: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
-
-
 def make_index(
-    folder: Path, sources: list[PictureSource], model: DualEmbedder, making: Making
-) -> IndexDocument:
+    folder: Path,
+    sources: list[PictureSource],
+    model: DualEmbedder,
+    *,
+    batch_size: int = 32,
+    thumbnail_px: int = 256,
+    threads: int = 1,
+    tell: Callable[[int], object] = lambda count: None,
+) -> tuple[IndexDocument, Counter[str]]:
     """Makes an index of these sources, in place of the one that is there.
+
+    Args:
+      tell: gets how many samples more were read.
+
+    Returns:
+      facts about the index, and the number of samples that are left out by reason.
 
     Raises:
       SettingsError: nothing could be taken in.
@@ -285,7 +276,7 @@ def make_index(
         on the index.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "wb") as lock:
+    with open(folder / ".lock", "wb") as lock, ThreadPoolExecutor(threads) as pool:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -293,12 +284,50 @@ def make_index(
                 f"another command is making the index in {str(folder)!r}: wait for it to end"
             ) from error
         # Before the shards are read, which may change meanwhile.
-        folders = dict.fromkeys(os.path.dirname(source.place) for source in sources)
-        manifests = {of: manifest_hash(of) for of in folders}
-        place = os.path.abspath(model.name) if os.path.isdir(model.name) else model.name
-        document = IndexDocument(FORMAT, place, model.digest, model.width, {}, manifests)
-        write_index(folder, _tables(sources, model, making, document), document)
-    return document
+        folders = dict.fromkeys(os.path.dirname(source.path) for source in sources)
+        manifests = {path: manifest_hash(path) for path in folders}
+        name = os.path.abspath(model.name) if os.path.isdir(model.name) else model.name
+        document = IndexDocument(name, model.digest, model.width, {}, manifests)
+        left_out = Counter[str]()
+
+        def tables() -> Tables:
+            schema, keys = row_schema(model.width), set[str]()
+            for source in sources:
+                pictures = source.pictures()
+                document.sources.setdefault(source.path, 0)
+                while batch := list(islice(pictures, batch_size)):
+                    rows, images = list[dict[str, object]](), list[Image.Image]()
+                    looks = pool.map(partial(_look, thumbnail_px), batch)
+                    for picture, (image, fields) in zip(batch, looks, strict=True):
+                        # A key counts once it was decoded: a whole image may follow a damaged one.
+                        if image is None or picture.key in keys:
+                            why = "undecodable" if image is None else "repeated_key"
+                            left_out["no_image" if picture.data is None else why] += 1
+                        else:
+                            keys.add(picture.key)
+                            images.append(image)
+                            rows.append(picture._replace(data=None)._asdict() | fields)
+                    if rows:
+                        vectors = np.asarray(model.embed_images(images), np.float32)
+                        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+                        if not (np.isfinite(lengths).all() and (lengths > 0).all()):
+                            raise TrainingError(
+                                f"the model gives an embedding of {source.path} that is not a "
+                                "direction: it diverged, take an earlier one"
+                            )
+                        document.sources[source.path] += len(rows)
+                        table = pa.Table.from_pylist(rows, schema.remove(len(schema) - 1))
+                        yield table, (vectors / lengths).astype(np.float16)
+                    tell(len(batch))
+            if not keys:
+                reasons = ", ".join(f"{count} {why}" for why, count in left_out.items())
+                raise SettingsError(
+                    f"nothing could be taken into the index ({reasons or 'no samples'}): name "
+                    "shards or a folder of images that can be opened"
+                )
+
+        write_index(folder, tables(), document)
+    return document, left_out
 
 
 def write_index(folder: Path, tables: Tables, document: IndexDocument) -> None:
@@ -332,74 +361,25 @@ def write_index(folder: Path, tables: Tables, document: IndexDocument) -> None:
             if held:
                 writer.write_table(pa.concat_tables(held), GROUP_ROWS)
             spool.flush()
-            _write_vectors(folder, spool, document)
+            vectors = np.memmap(spool, np.float16, "r", shape=(document.rows, document.dimensions))
+            document.factory = factory_for(document.rows)
+            if document.kind == "cells":
+                say(f"sorting {document.rows:,} rows into cells")
+            index = make_faiss_index(vectors, document.factory)
+            digest = hashlib.sha256(vectors)  # type: ignore[arg-type]
+            document.vectors = f"vectors-{digest.hexdigest()[:16]}.faiss"
+            write_whole(
+                folder / document.vectors,
+                lambda file: faiss.write_index(index, faiss.PyCallbackIOWriter(file.write)),
+            )
+            if document.kind == "cells":
+                document.recall = round(measured_recall(index), 4)
             writer.add_key_value_metadata({DOCUMENT: json.dumps(dataclasses.asdict(document))})
 
     write_whole(folder / ROWS, write)
     for path in folder.glob("vectors-*.faiss*"):
         if path.name != document.vectors:
             path.unlink()
-    if (folder / OLDER).exists():
-        (folder / OLDER).unlink()
-        shutil.rmtree(folder / "parts", ignore_errors=True)
-
-
-def _write_vectors(folder: Path, spool: IO[bytes], document: IndexDocument) -> None:
-    """Writes faiss's index of the vectors in a file, and its facts to the document."""
-    vectors = np.memmap(spool, np.float16, "r", shape=(document.rows, document.dimensions))
-    document.factory = factory_for(document.rows)
-    if document.kind == "cells":
-        say(f"sorting {document.rows:,} rows into cells")
-    index = make_faiss_index(vectors, document.factory)
-    digest = hashlib.sha256(vectors)  # type: ignore[arg-type]
-    document.vectors = f"vectors-{digest.hexdigest()[:16]}.faiss"
-    write_whole(
-        folder / document.vectors,
-        lambda file: faiss.write_index(index, faiss.PyCallbackIOWriter(file.write)),
-    )
-    if document.kind == "cells":
-        document.recall = round(measured_recall(index), 4)
-
-
-def _tables(
-    sources: list[PictureSource], model: DualEmbedder, making: Making, document: IndexDocument
-) -> Tables:
-    """Rows and their vectors, a batch at a time; counts them in the document."""
-    schema, keys = row_schema(model.width), set[str]()
-    look_at = partial(_look, making.thumbnail_px)
-    with ThreadPoolExecutor(making.threads) as pool:
-        for source in sources:
-            pictures = source.pictures()
-            document.sources.setdefault(source.place, 0)
-            while batch := list(islice(pictures, making.batch_size)):
-                rows, images = list[dict[str, object]](), list[Image.Image]()
-                for picture, (image, fields) in zip(batch, pool.map(look_at, batch), strict=True):
-                    # A key counts once it was decoded: a whole image may follow a damaged one.
-                    if image is None or picture.key in keys:
-                        why = "undecodable" if image is None else "repeated_key"
-                        making.left_out["no_image" if picture.data is None else why] += 1
-                    else:
-                        keys.add(picture.key)
-                        images.append(image)
-                        rows.append(picture._replace(data=None)._asdict() | fields)
-                if rows:
-                    vectors = np.asarray(model.embed_images(images), np.float32)
-                    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-                    if not (np.isfinite(lengths).all() and (lengths > 0).all()):
-                        raise TrainingError(
-                            f"the model gives an embedding of {source.place} that is not a "
-                            "direction: it diverged, take an earlier one"
-                        )
-                    document.sources[source.place] += len(rows)
-                    table = pa.Table.from_pylist(rows, schema.remove(len(schema) - 1))
-                    yield table, (vectors / lengths).astype(np.float16)
-                making.tell(len(batch))
-    if not keys:
-        reasons = ", ".join(f"{count} {why}" for why, count in making.left_out.items() if count)
-        raise SettingsError(
-            f"nothing could be taken into the index ({reasons or 'no samples'}): name shards or a "
-            "folder of images that can be opened"
-        )
 
 
 def _look(thumbnail_px: int, picture: Picture) -> tuple[Image.Image | None, dict[str, object]]:
@@ -415,7 +395,8 @@ def _look(thumbnail_px: int, picture: Picture) -> tuple[Image.Image | None, dict
         small.save(thumbnail, "WEBP", quality=75, method=2)
         fields |= {"width": image.width, "height": image.height, "thumbnail": thumbnail.getvalue()}
         fields["phash"] = int(str(imagehash.phash(image)), 16)  # the first bit is the highest
-        shrink(image)  # a batch of whole photographs of 16 million pixels would take 1.6 GB
+        # A batch of whole photographs of 16 million pixels would take 1.6 GB.
+        image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
     except Exception:  # Pillow raises many kinds; one bad image is not a reason to stop
         return None, fields
     return image, fields
@@ -433,12 +414,19 @@ def run_index(flags: argparse.Namespace) -> int:
     model = open_embedder(flags.model)
     seconds = 0.5 if sys.stderr.isatty() else TELL_S
     with tqdm(unit=" samples", mininterval=seconds, delay=seconds, file=sys.stderr) as bar:
-        making = Making(flags.batch_size, flags.thumbnail_px, flags.threads, bar.update)
-        document = make_index(flags.index, sources, model, making)
-    making.left_out["other_format"], unread = unread_pictures(flags.data)
+        document, left_out = make_index(
+            flags.index,
+            sources,
+            model,
+            batch_size=flags.batch_size,
+            thumbnail_px=flags.thumbnail_px,
+            threads=flags.threads,
+            tell=bar.update,
+        )
+    count, unread = unread_pictures(flags.data)
     if unread:
         say(f"left out, since their formats are not read: {unread}; convert them to PNG or JPEG")
-    left_out = {reason: n for reason, n in making.left_out.items() if n}
+        left_out["other_format"] = count
     told = {"index": str(flags.index), "rows": document.rows, "left_out": left_out}
     told |= {"search": document.kind, "recall@10": document.recall, "model": document.model}
     print(json.dumps(told))

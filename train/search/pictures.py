@@ -5,13 +5,13 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow.dataset as ds
 
 from alignset.train.data.find_shards import find_shards
 from alignset.train.data.images import image_files
@@ -22,6 +22,7 @@ from alignset.train.errors import SettingsError, TrainingError, counted
 # Of images that nobody reads here, so that they are not passed over in silence.
 _UNREAD = frozenset({".svg", ".svgz", ".heic", ".heif", ".jxl", ".jp2", ".psd", ".ico"})
 _CAPTIONS = "captions.csv"
+_SIDECAR = pa.schema({"key": pa.string(), "url": pa.string(), "unsafe_score": pa.float64()})
 
 
 class Picture(NamedTuple):
@@ -40,12 +41,12 @@ class PictureSource(NamedTuple):
     """Images in an order that is always the same.
 
     Attributes:
-      place: the real path of a local shard, the absolute path of a folder of images, with a slash
+      path: the real path of a local shard, the absolute path of a folder of images, with a slash
         at its end, or the name of another shard.
       pictures: begins to read them. Raises TrainingError where they cannot be read.
     """
 
-    place: str
+    path: str
     pictures: Callable[[], Iterator[Picture]]
 
 
@@ -53,17 +54,14 @@ def find_sources(where: str) -> list[PictureSource]:
     """The sources that `where` names: each shard, or a folder without shards.
 
     Raises:
-      SettingsError: it names nothing, or a folder without shards and images.
+      SettingsError: it names nothing, or a folder without shards and images, or with a table of
+        captions that cannot be read or names a file that is not there.
     """
     folder = Path(where)
     if not folder.is_dir() or any(folder.glob("*.tar")):
-        return [
-            PictureSource(
-                os.path.realpath(shard) if os.path.exists(shard) else shard,
-                partial(_of_shard, shard),
-            )
-            for shard in find_shards(where)
-        ]
+        shards = find_shards(where)
+        paths = [os.path.realpath(shard) if os.path.exists(shard) else shard for shard in shards]
+        return [*map(PictureSource, paths, (partial(_read_shard, shard) for shard in shards))]
     files = image_files(folder)
     if not files:
         _, unread = unread_pictures(where)
@@ -79,9 +77,17 @@ def find_sources(where: str) -> list[PictureSource]:
             f"UTF-8, the first {os.fsencode(bad_names[0])!r}: rename them, since an index tells "
             "images by their names"
         )
-    captions = _captions(folder, set(files))
-    place = os.path.join(os.path.abspath(folder), "")
-    return [PictureSource(place, partial(_of_folder, folder, files, captions))]
+    table, captions = folder / _CAPTIONS, dict[str, str]()
+    if table.exists():
+        rows = read_table(table, ["file"], ["caption"])
+        captions = {file: text[:LONGEST_TEXT] for file, text in rows}
+    if missing := sorted(captions.keys() - {*files}):
+        raise SettingsError(
+            f"{table} has {counted(len(missing), 'caption')} of what is not among the images that "
+            f"are read, the first of {missing[0]!r}: put images there, or take these lines out"
+        )
+    path = os.path.join(os.path.abspath(folder), "")
+    return [PictureSource(path, partial(_read_folder, folder, files, captions))]
 
 
 def unread_pictures(where: str) -> tuple[int, str]:
@@ -95,12 +101,13 @@ def unread_pictures(where: str) -> tuple[int, str]:
     return len(files), f"{kinds}; the first is {files[0]!r}" if files else ""
 
 
-def _of_shard(shard: str) -> Iterator[Picture]:
+def _read_shard(shard: str) -> Iterator[Picture]:
     """The samples of a tar, with what the sidecar beside it says of them."""
     path = Path(os.path.realpath(shard)).with_suffix(".parquet")
     rows: dict[str, tuple[str | None, float | None]] = {}
     if path.exists():
-        columns = [column.to_pylist() for column in _sidecar(path, "key", "url", "unsafe_score")]
+        with _readable(path):
+            columns = [column.to_pylist() for column in _sidecars(path, *_SIDECAR.names)]
         rows = {key: (url, score) for key, url, score in zip(*columns, strict=True)}
     for sample in shard_samples(shard):
         name = sample.key.rpartition("/")[2]
@@ -108,7 +115,7 @@ def _of_shard(shard: str) -> Iterator[Picture]:
         yield Picture(sample.key, sample.image, sample.text or "", url or "", score, name in rows)
 
 
-def _of_folder(folder: Path, files: list[str], captions: dict[str, str]) -> Iterator[Picture]:
+def _read_folder(folder: Path, files: list[str], captions: dict[str, str]) -> Iterator[Picture]:
     """An image's key is its path in the folder. Its caption is the one of `captions.csv`, or the
     first line of the text file beside it (`cat.txt` of `cat.png`), or empty."""
     for file in files:
@@ -125,25 +132,6 @@ def _of_folder(folder: Path, files: list[str], captions: dict[str, str]) -> Iter
         yield Picture(file, data, caption)
 
 
-def _captions(folder: Path, files: set[str]) -> dict[str, str]:
-    """The captions of `captions.csv`, by file; empty where there is none.
-
-    Raises:
-      SettingsError: it can't be read, or names a file that is not there.
-    """
-    path = folder / _CAPTIONS
-    if not path.exists():
-        return {}
-    captions = {file: text[:LONGEST_TEXT] for file, text in read_table(path, ["file"], ["caption"])}
-    missing = sorted(captions.keys() - files)
-    if missing:
-        raise SettingsError(
-            f"{path} has {counted(len(missing), 'caption')} of what is not among the images that "
-            f"are read, the first of {missing[0]!r}: put images there, or take these lines out"
-        )
-    return captions
-
-
 def manifest_of(folder: str) -> Path:
     """The manifest of the dataset whose shards are in a folder, be it there or not."""
     return Path(folder).parent / "manifest.json"
@@ -157,44 +145,27 @@ def manifest_hash(folder: str) -> str:
 
 def sidecar_keys(folder: str) -> pa.Array:
     """The keys of all sidecars in a folder. Raises TrainingError where one cannot be read."""
-    tables = [_sidecar(path, "key") for path in Path(folder).glob("*.parquet")]
-    return pa.chunked_array([c for (keys,) in tables for c in keys.chunks], pa.string())
+    paths = [*Path(folder).glob("*.parquet")]
+    keys = [_sidecars(path, "key")["key"] for path in paths]
+    return pa.chunked_array([c for column in keys for c in column.chunks], pa.string())
 
 
-def _sidecar(path: Path, *names: str) -> list[pa.ChunkedArray]:
-    """Columns of a table that anybody may have written: scores as float64, others as strings. Those
-    that it lacks are null, and without keys it has no rows.
+def _sidecars(path: Path, *names: str) -> pa.Table:
+    """Columns of a table that anybody may have written; those that it lacks are null.
 
     Raises:
       TrainingError: it cannot be read.
     """
+    with _readable(path):
+        return ds.dataset([path], schema=_SIDECAR).to_table(columns=[*names])
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
     try:
-        with pq.ParquetFile(path) as file:
-            there = {*names} & {*file.schema_arrow.names}
-            table = file.read(columns=[*there])
-        if "key" not in there:
-            table, there = pa.table({}), set()
-        nulls = pa.chunked_array([pa.nulls(len(table))])
-        columns = {name: table[name] if name in there else nulls for name in names}
-        return [
-            column.cast(pa.float64()) if name == "unsafe_score" else _strings(column)
-            for name, column in columns.items()
-        ]
-    except (OSError, KeyError, pa.ArrowException) as error:  # a name may be there twice
+        yield
+    except (OSError, ValueError, pa.ArrowException) as error:  # as of texts that are not UTF-8
         reason = str(error).partition("\n")[0]
         raise TrainingError(
             f"{path} cannot be read ({reason:.150}): put it right, or take it away"
         ) from error
-
-
-def _strings(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
-        column = column.cast(pa.large_string())
-    column = column.cast(pa.large_binary())
-    try:
-        return column.cast(pa.string())
-    except pa.ArrowInvalid:  # not UTF-8
-        texts = [(value or b"").decode("utf-8", "replace") for value in column.to_pylist()]
-        return pa.chunked_array([texts], pa.string())

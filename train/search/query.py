@@ -1,7 +1,10 @@
 """An index that is searched, queries, and what they find.
 
-A query is terms with weights, which add up to one vector, and filters of the rows. Texts and
-vectors of an index are in memory; a thumbnail is read from the file when it is shown.
+1. The vectors of a query's terms are added up by their weights (`query_vector`).
+2. faiss finds the nearest rows that their datasets still have, and that pass the filters.
+3. Rows that show the same image are folded into the nearest one (`find_results`).
+
+Texts and vectors of an index are in memory; a thumbnail is read from the file when it is shown.
 """
 
 from __future__ import annotations
@@ -14,8 +17,8 @@ import shlex
 import shutil
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,14 +30,7 @@ from PIL import Image, UnidentifiedImageError
 from alignset.train.data.images import decode_image
 from alignset.train.data.samples import LONGEST_IMAGE
 from alignset.train.errors import SettingsError, counted
-from alignset.train.search.index_files import (
-    ROWS,
-    Neighbours,
-    damaged,
-    open_rows,
-    read_faiss_index,
-    say,
-)
+from alignset.train.search.index_files import ROWS, Neighbours, damaged, open_index, say
 from alignset.train.search.pictures import manifest_hash, manifest_of, sidecar_keys
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 
@@ -95,29 +91,42 @@ class Term:
             )
 
 
+def make_terms(terms: Iterable[tuple[str, str, float]]) -> tuple[Term, ...]:
+    """The terms of a query; raises SettingsError where there are none, or too many."""
+    made = tuple(Term(*term) for term in terms)
+    if not made:
+        raise SettingsError("the query is empty: pass a text, an image, or both")
+    if len(made) > MAX_TERMS:
+        raise SettingsError(f"a query has at most {MAX_TERMS} terms; got {len(made)}")
+    return made
+
+
 @dataclass(frozen=True)
-class Filters:
-    """Which rows may be found.
+class SearchQuery:
+    """A query: terms, and which rows may be found.
 
     Attributes:
+      terms: added up by their weights.
       host: this host or one below it: example.org has img.example.org too. Empty: any.
       caption: what the caption contains, in whatever case. Empty: anything.
       min_side, max_side: px of the shorter side; 0: any.
       safe: without those whose unsafe score is above UNSAFE_SCORE. Ones without a score stay.
+      fold: whether duplicates are one result.
     """
 
+    terms: tuple[Term, ...] = ()
     host: str = ""
     caption: str = ""
     min_side: int = 0
     max_side: int = 0
     safe: bool = False
+    fold: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("host", "caption"):
-            if len(getattr(self, name)) > MAX_FILTER:
+        for name, value in vars(self).items():
+            if isinstance(value, str) and len(value) > MAX_FILTER:
                 raise SettingsError(f"{name} must have at most {MAX_FILTER} characters")
-        for name in ("min_side", "max_side"):
-            if not 0 <= getattr(self, name) < 1 << 31:
+            if isinstance(value, int) and not 0 <= value < 1 << 31:
                 raise SettingsError(f"{name} must be a number of px, 0 or more")
         if self.max_side and self.max_side < self.min_side:
             raise SettingsError(
@@ -125,7 +134,7 @@ class Filters:
             )
 
     def row_mask(self, rows: pa.Table) -> np.ndarray:
-        """bool[n].
+        """bool[n] of the rows that may be found.
 
         Args:
           rows: has the columns host, caption, width, height and unsafe_score.
@@ -146,26 +155,6 @@ class Filters:
         return mask
 
 
-@dataclass(frozen=True)
-class SearchQuery:
-    """A query.
-
-    Attributes:
-      terms: added up by their weights.
-      fold: whether duplicates are one result.
-    """
-
-    terms: tuple[Term, ...]
-    filters: Filters = field(default_factory=Filters)
-    fold: bool = True
-
-    def __post_init__(self) -> None:
-        if not self.terms:
-            raise SettingsError("the query is empty: pass a text, an image, or both")
-        if len(self.terms) > MAX_TERMS:
-            raise SettingsError(f"a query has at most {MAX_TERMS} terms; got {len(self.terms)}")
-
-
 class OpenedIndex:
     """Finds rows and shows what they hold. Several threads may use it at once.
 
@@ -176,19 +165,16 @@ class OpenedIndex:
       notes: lines on datasets that have changed since, or cannot be read here.
     """
 
-    def __init__(self, folder: Path, before: OpenedIndex | None = None):
+    def __init__(self, folder: Path):
         """Opens an index.
-
-        Args:
-          before: the index as it was opened before: keys that it did not show stay so where their
-            dataset is away since.
 
         Raises:
           SettingsError: there is no index. TrainingError: it is damaged.
         """
         path = folder / ROWS
-        self._marks = {str(path): _mark(path)}  # before it is read
-        self._file, self.document = open_rows(folder)
+        self._marks: dict[str, dict[str, FileMark]] = {"": {str(path): _mark(path)}}  # by folder
+        self._file, self.document, vectors = open_index(folder)
+        self.neighbours = Neighbours(vectors)
         self.folder, self._reading = folder, threading.Lock()
         try:
             # In one piece: strings of many pieces are copied together for each search.
@@ -198,60 +184,63 @@ class OpenedIndex:
             raise damaged(path, error) from error
         groups = map(self._file.metadata.row_group, range(self._file.num_row_groups))
         self._group_ends = np.cumsum([group.num_rows for group in groups])
-        self._present, self.notes = self._present_rows(before)
+        self.notes: list[str] = []
+        self._present = np.ones(len(self.rows), bool)
+        for dataset in self.document.manifests:
+            self._compare(dataset)
         self.pictures = int(self._present.sum())
-        self.neighbours = Neighbours(read_faiss_index(folder, self.document))
         self.phashes: np.ndarray = self.rows["phash"].to_numpy()
-        self.row_mask = functools.lru_cache(_MASKS)(self._row_mask)
+        self._row_mask = functools.lru_cache(_MASKS)(self._find_rows)
 
     def has_changed(self) -> bool:
         """Whether the folder holds another index now, or its dataset has changed; costs 2
-        microseconds, 4 a folder of shards, and 2 for each folder that holds images."""
-        return any(_mark(path) != mark for path, mark in self._marks.items())
+        microseconds, 4 a folder of shards, and 2 for each folder that holds images. A dataset that
+        is away has not: what it no longer had stays hidden."""
+        return any(
+            (not dataset or os.path.isdir(dataset))
+            and any(_mark(path) != mark for path, mark in marks.items())
+            for dataset, marks in self._marks.items()
+        )
 
-    def _present_rows(self, before: OpenedIndex | None) -> tuple[np.ndarray, list[str]]:
-        """bool[n], whether a row's dataset still has it; and the notes."""
-        present, notes = np.ones(len(self.rows), bool), []
-        places, counts = zip(*self.document.sources.items(), strict=True)
-        for folder, manifest in self.document.manifests.items():
-            of_folder = np.repeat([os.path.dirname(place) == folder for place in places], counts)
-            rows = self.rows.filter(pa.array(of_folder))
-            keys, below, has_images = rows["key"], [""], places == (os.path.join(folder, ""),)
-            if has_images:
-                below = pc.replace_substring_regex(keys, "[^/]*$", "").unique().to_pylist()
-            # Before they are read. A takedown changes the shards' folder, and its manifest last.
-            paths = [str(manifest_of(folder)), *(os.path.join(folder, of) for of in below)]
-            self._marks |= {path: _mark(path) for path in paths}
-            if not os.path.isdir(folder):
-                if before is not None:
-                    hidden = before.rows["key"].filter(pa.array(~before._present))
-                    present[of_folder] = ~pc.is_in(keys, value_set=hidden).to_numpy()
-                notes.append(
-                    f"{folder}, which the index was made of, is not on a disk of this machine: "
-                    "pairs that left it since may be shown"
-                )
-                continue
-            if has_images:
-                paths = [os.path.join(folder, key) for key in keys.to_pylist()]
-                is_there = np.array([*map(os.path.isfile, paths)], bool)
-            else:
-                names = pc.replace_substring_regex(keys, "(?s)^.*/", "")
-                is_kept = pc.is_in(names, value_set=sidecar_keys(folder).combine_chunks())
-                is_there = np.repeat([*map(os.path.exists, places)], counts)[of_folder]
-                is_there &= is_kept.to_numpy() | ~rows["in_sidecar"].to_numpy()
-            present[of_folder] = is_there
-            gone = int((~is_there).sum())
-            if gone or manifest_hash(folder) != manifest:
-                out = f" ({counted(gone, 'image')} left out)" if gone else ""
-                words = map(shlex.quote, [self.document.model, folder, str(self.folder)])
-                notes.append(
-                    f"the index is older than {folder}{out}: make it again: alignset search index "
-                    + "--model={} --data={} --index={}".format(*words)
-                )
-        return present, notes
+    def _compare(self, dataset: str) -> None:
+        """Notes which rows of a folder of shards, or of images, it has no longer."""
+        paths, counts = zip(*self.document.sources.items(), strict=True)
+        of_folder = np.repeat([os.path.dirname(path) == dataset for path in paths], counts)
+        rows = self.rows.select(["key", "in_sidecar"]).filter(pa.array(of_folder))
+        keys, has_images = rows["key"], paths == (os.path.join(dataset, ""),)
+        below = {os.path.dirname(key) for key in keys.to_pylist()} if has_images else {""}
+        # Before they are read. A takedown changes the shards' folder, and its manifest last.
+        marked = [str(manifest_of(dataset)), *(os.path.join(dataset, folder) for folder in below)]
+        self._marks[dataset] = {path: _mark(path) for path in marked}
+        if not os.path.isdir(dataset):
+            self.notes.append(
+                f"{dataset}, which the index was made of, is not on a disk of this machine: "
+                "pairs that left it since may be shown"
+            )
+            return
+        if has_images:
+            files = (os.path.join(dataset, key) for key in keys.to_pylist())
+            is_there = np.array([*map(os.path.isfile, files)], bool)
+        else:
+            names = pc.replace_substring_regex(keys, "(?s)^.*/", "")
+            is_kept = pc.is_in(names, value_set=sidecar_keys(dataset).combine_chunks())
+            is_there = np.repeat([*map(os.path.exists, paths)], counts)[of_folder]
+            is_there &= is_kept.to_numpy() | ~rows["in_sidecar"].to_numpy()
+        self._present[of_folder] = is_there
+        gone = int((~is_there).sum())
+        if gone or manifest_hash(dataset) != self.document.manifests[dataset]:
+            out = f" ({counted(gone, 'image')} left out)" if gone else ""
+            words = map(shlex.quote, [self.document.model, dataset, str(self.folder)])
+            self.notes.append(
+                f"the index is older than {dataset}{out}: make it again: alignset search index "
+                + "--model={} --data={} --index={}".format(*words)
+            )
 
-    def _row_mask(self, filters: Filters) -> np.ndarray | None:
-        """bool[n] of the rows that may be shown and pass the filters; None: all."""
+    def row_mask(self, query: SearchQuery) -> np.ndarray | None:
+        """bool[n] of the rows that may be shown and pass a query's filters; None: all."""
+        return self._row_mask(replace(query, terms=(), fold=True))
+
+    def _find_rows(self, filters: SearchQuery) -> np.ndarray | None:
         mask = self._present & filters.row_mask(self.rows)
         return None if mask.all() else mask
 
@@ -323,20 +312,18 @@ def find_results(
     vector: np.ndarray, query: SearchQuery, index: OpenedIndex, count: int
 ) -> list[Result]:
     """Up to `count` results, the nearest first. The first of more are the first of fewer."""
-    mask = index.row_mask(query.filters)
-    if not query.fold:
-        scores, rows = index.neighbours.nearest(vector, count, mask)
-        return _results(index, scores, rows, np.zeros(len(rows), int))
-    scores, rows = index.neighbours.nearest(vector, max(2 * count, _MIN_COMPARED), mask)
-    first_of = _fold(index, rows)  # int[m]
-    heads = np.flatnonzero(first_of == np.arange(len(rows)))[:count]
-    copies = np.bincount(first_of, minlength=len(rows)) - 1
+    mask, compared = index.row_mask(query), max(2 * count, _MIN_COMPARED)
+    scores, rows = index.neighbours.nearest(vector, compared if query.fold else count, mask)
+    # int[m]: the number of the first row that shows the same image; its own for most rows.
+    first = fold_duplicates(index, rows) if query.fold else np.arange(len(rows))
+    heads = np.flatnonzero(first == np.arange(len(rows)))[:count]
+    copies = np.bincount(first, minlength=len(rows)) - 1
     return _results(index, scores[heads], rows[heads], copies[heads])
 
 
 def sample_results(index: OpenedIndex, count: int) -> list[Result]:
     """Up to `count` rows from all over the index, none of them scored unsafe; their score is 0."""
-    mask = index.row_mask(Filters(safe=True))
+    mask = index.row_mask(SearchQuery(safe=True))
     rows = np.arange(len(index.rows)) if mask is None else np.flatnonzero(mask)
     if len(rows) > count:
         rows = rows[np.linspace(0, len(rows) - 1, count).astype(int)]
@@ -344,21 +331,21 @@ def sample_results(index: OpenedIndex, count: int) -> list[Result]:
     return _results(index, zeros, rows, zeros)
 
 
-def _fold(index: OpenedIndex, rows: np.ndarray) -> np.ndarray:
-    """int[m]: the place of the first row that shows the same image; of most, its own."""
+def fold_duplicates(index: OpenedIndex, rows: np.ndarray) -> np.ndarray:
+    """int[m] of rows int[m]: the number of the first one that shows the same image."""
     hashes = index.phashes[rows]  # uint64[m]
     bits = np.bitwise_count(hashes[:, None] ^ hashes[None])  # uint8[m, m]
     alike = np.argwhere(np.tril(bits <= _MAX_BITS, -1))  # (later, earlier), in order of later
-    first_of = np.arange(len(rows))
-    distinct, places = np.unique(alike, return_inverse=True)
+    first = np.arange(len(rows))
+    distinct, numbers = np.unique(alike, return_inverse=True)
     vectors = index.neighbours.vectors_of(rows[distinct])  # float32[s, d]
     # Of all at once: of 2,000 equal hashes the pairs' rows take 10 GB.
     cosines = vectors @ vectors.T
-    later, earlier = places.reshape(alike.shape).T
+    later, earlier = numbers.reshape(alike.shape).T
     near = alike[cosines[later, earlier] >= _MIN_COSINE]
-    for place, at in zip(*np.unique(near[:, 0], return_index=True), strict=True):
-        first_of[place] = first_of[near[at, 1]]
-    return first_of
+    for row, at in zip(*np.unique(near[:, 0], return_index=True), strict=True):
+        first[row] = first[near[at, 1]]
+    return first
 
 
 def _results(
@@ -366,9 +353,8 @@ def _results(
 ) -> list[Result]:
     results: list[Result] = index.rows.select(_SHOWN).take(rows).to_pylist()
     for result, score, copy in zip(results, scores.tolist(), copies.tolist(), strict=True):
-        result["score"] = round(score, 4)
-        result["unsafe"] = (result.pop("unsafe_score") or 0.0) > UNSAFE_SCORE
-        result["folded"] = copy
+        is_unsafe = (result.pop("unsafe_score") or 0.0) > UNSAFE_SCORE
+        result |= {"score": round(score, 4), "unsafe": is_unsafe, "folded": copy}
     return results
 
 
@@ -376,9 +362,10 @@ def run_query(flags: argparse.Namespace) -> int:
     """Prints the results of a query."""
     if flags.n > MAX_RESULTS:
         raise SettingsError(f"n must be at most {MAX_RESULTS}; got {flags.n}")
-    filters = Filters(flags.host, flags.caption, flags.min_side, flags.max_side, flags.safe)
-    query = SearchQuery(tuple(Term(*term) for term in flags.terms), filters, not flags.all)
-    images = {term.value: _image(term.value) for term in query.terms if term.kind == "image"}
+    terms = make_terms(flags.terms)
+    filters = flags.host, flags.caption, flags.min_side, flags.max_side, flags.safe
+    query = SearchQuery(terms, *filters, fold=not flags.all)
+    images = {term.value: _read_image(term.value) for term in query.terms if term.kind == "image"}
     index = OpenedIndex(flags.index)
     model = open_model(flags.model, index)
     vectors = {name: model.embed_images([image])[0] for name, image in images.items()}
@@ -422,7 +409,7 @@ def open_model(name: str | None, index: OpenedIndex) -> DualEmbedder:
     return model
 
 
-def _image(where: str) -> Image.Image:
+def _read_image(where: str) -> Image.Image:
     """The image of a file or URL. Raises SettingsError where there is none."""
     try:
         if where.startswith(("http://", "https://")):
@@ -435,10 +422,9 @@ def _image(where: str) -> Image.Image:
                     "the image's file"
                 )
             data = response.body
-        elif Path(where).stat().st_size > LONGEST_IMAGE:
-            raise SettingsError(f"{where} has more than {LONGEST_IMAGE >> 20} MiB: make it smaller")
         else:
-            data = Path(where).read_bytes()
+            with open(where, "rb") as file:
+                data = file.read(LONGEST_IMAGE + 1)
     except OSError as error:
         raise SettingsError(f"the image {where!r} cannot be read ({error.strerror})") from error
     try:
@@ -461,8 +447,8 @@ def table(results: Sequence[Result], columns: int) -> list[str]:
         more = f" (and {result['folded']} like it)" if result["folded"] else ""
         url = f" <{result['url']}>" if result["url"] else ""
         key, text = (
-            "".join(" " if c.isspace() else c for c in of if c.isspace() or c.isprintable())
-            for of in (result["key"], f"{result['caption']}{more}{url}")
+            "".join(" " if c.isspace() else c for c in text if c.isspace() or c.isprintable())
+            for text in (result["key"], f"{result['caption']}{more}{url}")
         )
         line = f"{rank:>4} {result['score']:>6.3f}  {key:<16}  {size:<11} {text}"
         lines.append(line if len(line) <= columns else line[: columns - 1] + "…")

@@ -21,12 +21,12 @@ import numpy as np
 import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import Headers, MutableHeaders, QueryParams
+from starlette.datastructures import Headers, QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from alignset.train.errors import SettingsError, TrainingError, counted
@@ -35,12 +35,11 @@ from alignset.train.search.decode_upload import RefusedPicture, decode_upload
 from alignset.train.search.index_files import say
 from alignset.train.search.query import (
     MAX_RESULTS,
-    Filters,
     OpenedIndex,
     Result,
     SearchQuery,
-    Term,
     find_results,
+    make_terms,
     open_model,
     query_vector,
     sample_results,
@@ -57,11 +56,11 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 KINDS = ("text", "key", "picture")
-# The numbers of a query, with their defaults and choices.
+# The numbers of a query: default, least and most.
 _NUMBERS = {
-    **dict.fromkeys(("min_side", "max_side"), (0, range(1 << 31))),
-    "offset": (0, range(MAX_RESULTS + 1)),
-    "limit": (24, range(1, 101)),
+    **dict.fromkeys(("min_side", "max_side"), ("0", 0, (1 << 31) - 1)),
+    "offset": ("0", 0, MAX_RESULTS),
+    "limit": ("24", 1, 100),
 }
 _PARAMETERS = {*KINDS, *(f"{kind}_weight" for kind in KINDS), "host", "caption", "fold", *_NUMBERS}
 _PAGE = {
@@ -80,8 +79,8 @@ _FEW_RESULTS = 100  # that are searched for at once: 1,000 take ten times as lon
 
 
 class Guard:
-    """Puts HEADERS on every answer of an app, and refuses requests for another host's name: by a
-    name that leads to 127.0.0.1, any web page could read what is served here.
+    """Refuses requests for another host's name: by a name that leads to 127.0.0.1, any web page
+    could read what is served here.
 
     Args:
       names: to which the server answers; None: all.
@@ -91,15 +90,7 @@ class Guard:
         self._app, self._names = app, names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
-            await send(message)
-
-        app = self._app
-        headers = Headers(scope=scope)
+        app, headers = self._app, Headers(scope=scope)
         host = headers.get("host", "").lower()
         name = host if host.endswith("]") else host.rpartition(":")[0] or host
         if scope["type"] == "http" and self._names is not None and name not in self._names:
@@ -109,7 +100,7 @@ class Guard:
             # A proxy before this server may take the other one for the body's end.
             reason = "a request has a Content-Length or a Transfer-Encoding, and not both"
             app = JSONResponse({"error": reason}, 400, {"Connection": "close"})
-        await app(scope, receive, send_with_headers)
+        await app(scope, receive, send)
 
 
 class HeadDeadline(H11Protocol):
@@ -150,7 +141,7 @@ def parse_query(parameters: QueryParams, uploads: Collection[str]) -> tuple[Sear
     """
     if unknown := sorted(parameters.keys() - _PARAMETERS):
         raise SettingsError(f"there is no parameter {unknown[0][:50]!r}; see docs/search.md")
-    terms: list[Term] = []
+    terms: list[tuple[str, str, float]] = []
     for kind in KINDS:
         values, weights = parameters.getlist(kind), parameters.getlist(f"{kind}_weight")
         try:
@@ -161,21 +152,20 @@ def parse_query(parameters: QueryParams, uploads: Collection[str]) -> tuple[Sear
         for value, weight in pairs:
             if kind == "picture" and value not in uploads:
                 raise SettingsError("the server no longer has this image: pass it again")
-            terms.append(Term(kind, value, weight))
+            terms.append((kind, value, weight))
     numbers = {}
-    for name, (default, choices) in _NUMBERS.items():
-        text = parameters.get(name, "").strip() or str(default)
-        if not (text.isascii() and text.isdigit() and len(text) < 12 and int(text) in choices):
-            raise SettingsError(
-                f"{name} must be a whole number from {choices.start} to {choices.stop - 1}"
-            )
+    for name, (default, least, most) in _NUMBERS.items():
+        text = parameters.get(name, "").strip() or default
+        if not re.fullmatch("[0-9]{1,11}", text) or not least <= int(text) <= most:
+            raise SettingsError(f"{name} must be a whole number from {least} to {most}")
         numbers[name] = int(text)
     fold = parameters.get("fold", "true")
     if fold not in ("true", "false"):
         raise SettingsError(f"fold must be true or false; got {fold[:20]!r}")
     host, caption = (parameters.get(name, "").strip() for name in ("host", "caption"))
-    filters = Filters(host, caption, numbers["min_side"], numbers["max_side"])
-    return SearchQuery(tuple(terms), filters, fold == "true"), numbers["offset"], numbers["limit"]
+    sides = numbers["min_side"], numbers["max_side"]
+    query = SearchQuery(make_terms(terms), host, caption, *sides, fold=fold == "true")
+    return query, numbers["offset"], numbers["limit"]
 
 
 class Server:
@@ -219,11 +209,14 @@ class Server:
                 f"nothing can listen at {host}:{port} ({error.strerror}): choose another --port, "
                 "or 0 for a free one"
             ) from error
-        names = _LOCAL_NAMES | {url_host.lower()} if is_loopback(host) else None
         self._server = uvicorn.Server(
             uvicorn.Config(
-                Guard(self._app(root_path), names),
+                Guard(
+                    self._app(root_path),
+                    _LOCAL_NAMES | {url_host.lower()} if is_loopback(host) else None,
+                ),
                 http=HeadDeadline,
+                headers=[*HEADERS.items()],
                 # Its own closes all handlers of the process, and some close what they write to.
                 log_config=None,
                 log_level="warning",
@@ -264,8 +257,7 @@ class Server:
             routes = [Mount(root_path, routes=routes), *routes]
         for route in routes:  # a key may have a line break
             route.path_regex = re.compile(route.path_regex.pattern, re.DOTALL)
-        kinds = (SettingsError, RefusedPicture, TrainingError, ClientDisconnect, HTTPException)
-        handlers = dict.fromkeys((*kinds, Exception), _error_response)
+        handlers = dict.fromkeys((*_ERRORS, HTTPException), _error_response)
         return Starlette(routes=routes, exception_handlers=handlers)
 
     def _live_index(self) -> OpenedIndex:
@@ -277,7 +269,7 @@ class Server:
         with self._reopening:
             if self._index.has_changed():
                 try:
-                    index = OpenedIndex(self._index.folder, self._index)
+                    index = OpenedIndex(self._index.folder)
                 except SettingsError as error:
                     raise TrainingError(str(error)) from error
                 if index.document.digest != self._index.document.digest:
@@ -300,7 +292,7 @@ class Server:
             "model": os.path.basename(index.document.model.rstrip("/")),
             "search": index.document.kind,
             "recall_at_10": index.document.recall,
-            "sample": [_entry(of) | {"score": None} for of in sample_results(index, _SAMPLE)],
+            "sample": [_entry(row) | {"score": None} for row in sample_results(index, _SAMPLE)],
         }
         return JSONResponse(answer)
 
@@ -352,8 +344,8 @@ class Server:
             image = decode_upload(data)
             with self._embedding:
                 vector = self._model.embed_images([image])[0]
-            others = [*self._vectors.items()][1 - _UPLOADS_KEPT :]
-            self._vectors = dict([*others, (name, vector)])
+            latest = [*self._vectors.items()][1 - _UPLOADS_KEPT :]
+            self._vectors = dict([*latest, (name, vector)])
 
     def _thumbnail(self, request: Request) -> Response:
         index = self._live_index()
@@ -369,24 +361,24 @@ def _entry(result: Result) -> Result:
     return result | {"thumbnail": f"thumbnails/{quote(result['key'], safe='')}"}
 
 
+# The status and the reason of an error: its own where there is none here.
+_ERRORS: dict[type[Exception], tuple[int, str]] = {
+    SettingsError: (400, ""),
+    RefusedPicture: (415, ""),
+    ClientDisconnect: (400, "the image was cut off"),
+    TrainingError: (503, "the index is being changed, or is damaged: try again"),
+    Exception: (500, "the server failed; its log says how"),
+}
+
+
 def _error_response(request: Request, error: Exception) -> Response:
-    headers: dict[str, str] = {}
-    match error:
-        case HTTPException():
-            status, reason, headers = error.status_code, error.detail, dict(error.headers or {})
-        case SettingsError():
-            status, reason = 400, str(error)
-        case RefusedPicture():
-            status, reason = 415, str(error)
-        case ClientDisconnect():
-            status, reason = 400, "the image was cut off"
-        case TrainingError():
-            logging.getLogger(__name__).error("%s", error)
-            status, reason = 503, "the index is being changed, or is damaged: try again"
-        case _:
-            logging.getLogger(__name__).error("%s", json.dumps(request.url.path), exc_info=error)
-            status, reason = 500, "the server failed; its log says how"
-    return JSONResponse({"error": reason}, status, headers)
+    if isinstance(error, HTTPException):
+        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
+    status, reason = next(_ERRORS[kind] for kind in type(error).__mro__ if kind in _ERRORS)
+    if status >= 500:
+        path, trace = json.dumps(request.url.path), error if status == 500 else None
+        logging.getLogger(__name__).error("%s: %s", path, error, exc_info=trace)
+    return JSONResponse({"error": reason or str(error)}, status)
 
 
 def is_loopback(host: str) -> bool:

@@ -113,18 +113,6 @@ def test_the_classifier_loads_as_documented(finished: Path, data: Path):
     assert tower.config.id2label[logits.argmax().item()] == "red"
 
 
-def test_the_processor_crops_as_the_evaluation_did(tmp_path: Path):
-    noise = np.random.default_rng(2).integers(0, 256, (12, 17, 3)).astype(np.uint8)
-    image = Image.fromarray(noise).resize((170, 120))
-    model = ImageClassifier(small_model().align.vision_model, ["a", "b"], IMAGENET)
-    save_classifier(model, 56, tmp_path / "model")
-    processor = AutoImageProcessor.from_pretrained(tmp_path / "model")
-    theirs = processor(image, return_tensors="pt")["pixel_values"]
-    ours = to_pixels(torch.tensor(central_square(image, 56))[None])
-    assert theirs.shape == ours.shape
-    assert torch.allclose(theirs, ours, atol=2.1 / 127.5)  # one grey level here and there
-
-
 def stage_changes(settings, frozen: bool) -> set[str]:
     """Which parts of a classifier a step of training changes."""
     torch.manual_seed(2)
@@ -155,14 +143,6 @@ def test_what_each_stage_trains():
     without = stage_changes(FINE_GRAINED, False)
     assert without >= {"head.weight", "tower.weight"}
     assert "tower.running_mean" not in without
-
-
-@pytest.mark.parametrize(("processes", "groups"), [(1, 16), (4, 4), (16, 1), (10, 2)])
-def test_the_momentum_of_statistics_is_a_steps(processes, groups, monkeypatch):
-    monkeypatch.setattr(classifier.processes, "count", lambda: processes)
-    model = ImageClassifier(small_model().align.vision_model, ["a", "b"], IMAGENET)
-    norm = next(m for m in model.tower.modules() if isinstance(m, nn.BatchNorm2d))
-    assert 1 - (1 - norm.momentum) ** groups == pytest.approx(0.01)
 
 
 def test_the_papers_learning_rates():
@@ -276,14 +256,8 @@ def test_classes_are_the_folders_and_keep_their_numbers(tmp_path: Path):
     assert (classes, [label for _, label in files]) == (["ant", "cat", "dog"], [0, 0, 0, 1, 1, 2])
     dogs, same = find_images(folder(tmp_path / "val", {"dog": 2}), classes)
     assert ([label for _, label in dogs], same) == ([2, 2], classes)
-    (tmp_path / "empty").mkdir()
-    for place, given, says in (
-        ("nowhere", None, "no images with classes in"),
-        ("empty", None, "no images with classes in"),
-        ("val", ["ant"], "'dog', which is not a class of the training images"),
-    ):
-        with pytest.raises(SettingsError, match=says):
-            find_images(str(tmp_path / place), given)
+    with pytest.raises(SettingsError, match="'dog', which is not a class of the training images"):
+        find_images(str(tmp_path / "val"), ["ant"])
 
 
 def test_each_image_comes_once_an_epoch_and_the_rest_of_a_stream_is_the_same(

@@ -40,16 +40,13 @@ def test_buckets_hold_each_text_once_without_superfluous_padding(tokenizer, buck
     )
 
 
-def test_texts_beyond_max_tokens_are_cut(tokenizer):
-    texts = encode_texts(["star " * 99, "star"], tokenizer, SETTINGS)
-    assert [ids.shape[1] for ids, _ in texts.buckets] == [3, SETTINGS.max_tokens]
-
-
-def test_buckets_and_padding_change_no_embedding(tokenizer):
+def test_buckets_padding_and_cutting_change_no_embedding(tokenizer):
+    cut = encode_texts(["star " * 99, "star"], tokenizer, SETTINGS)
+    assert [ids.shape[1] for ids, _ in cut.buckets] == [3, SETTINGS.max_tokens]
     model = small_model(vocabulary_size=len(tokenizer)).eval()
+    one_bucket = replace(SETTINGS, text_buckets=1)
     with torch.no_grad():
         together = model.embed_texts(small_inputs(tokenizer).texts)
-        one_bucket = replace(SETTINGS, text_buckets=1)
         padded = model.embed_texts(small_inputs(tokenizer, settings=one_bucket).texts)
         alone = torch.cat(
             [model.embed_texts(encode_texts([t], tokenizer, one_bucket)) for t in TEXTS]
@@ -65,30 +62,17 @@ def test_inputs_reach_their_device_whole(device, tokenizer):
     inputs = to_inputs(batch, tokenizer, SETTINGS, gpu=gpu)
     assert inputs.pixels.is_pinned() == (gpu is not None)
     placed = on_device(inputs, device)
-    for theirs, ours in ((placed, inputs), (on_device(placed, device), placed)):
-        assert torch.equal(theirs.pixels.cpu(), ours.pixels.cpu())
-        pairs = zip(theirs.texts.buckets, ours.texts.buckets, strict=True)
-        for tensors in pairs:
-            for moved, from_there in zip(*tensors, strict=True):
-                assert moved.device.type == device.type
-                assert torch.equal(moved.cpu(), from_there.cpu())
-        assert torch.equal(theirs.texts.place.cpu(), ours.texts.place.cpu())
-        assert (theirs.captions, theirs.position) == (TEXTS, Position())
+    both = [
+        [of.pixels, of.texts.place, *(part for bucket in of.texts.buckets for part in bucket)]
+        for of in (inputs, placed)
+    ]
+    for ours, theirs in zip(*both, strict=True):
+        assert theirs.device.type == device.type
+        assert torch.equal(theirs.cpu(), ours.cpu())
+    assert (placed.captions, placed.position) == (TEXTS, Position())
 
 
-def test_items_come_in_order_and_an_error_in_its_place():
-    def items():
-        yield from range(5)
-        raise ValueError("the sixth")
-
-    numbers = ahead(items(), lambda i: 10 * i)
-    assert [next(numbers) for _ in range(5)] == [0, 10, 20, 30, 40]
-    with pytest.raises(ValueError, match="the sixth"):
-        next(numbers)
-    assert list(ahead((i for i in range(3)), int)) == [0, 1, 2]
-
-
-def test_it_runs_one_ahead_and_ends_when_closed():
+def test_items_come_in_order_one_ahead_and_an_error_in_its_place():
     made, closed = [], threading.Event()
 
     def items():
@@ -96,13 +80,19 @@ def test_it_runs_one_ahead_and_ends_when_closed():
             for i in range(100):
                 made.append(i)
                 yield i
+            raise ValueError("the last")
         finally:
             closed.set()
 
-    numbers = ahead(items(), int)
+    numbers = ahead(items(), lambda i: 10 * i)
     assert next(numbers) == 0
     time.sleep(0.1)
     assert len(made) == 2
     numbers.close()
     assert closed.is_set()
     assert not any(thread.name.startswith("ahead") for thread in threading.enumerate())
+    numbers = ahead(items(), int)
+    assert [next(numbers) for _ in range(100)] == [*range(100)]
+    with pytest.raises(ValueError, match="the last"):
+        next(numbers)
+    assert list(ahead((i for i in range(3)), int)) == [0, 1, 2]

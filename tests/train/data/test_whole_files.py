@@ -23,7 +23,7 @@ def names(folder: Path) -> list[str]:
 
 
 def test_a_folder_takes_the_place_of_another_and_files_of_others_stay(tmp_path: Path):
-    for name in ("a.old", "a.tmp", ".a.mine.tmp"):
+    for name in ("a.old", "a.new", ".a.mine.new"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "notes").write_text("mine")
     save_folder(tmp_path / "a", saver("one"), saver("two"))
@@ -31,7 +31,7 @@ def test_a_folder_takes_the_place_of_another_and_files_of_others_stay(tmp_path: 
     (tmp_path / "a" / "engine" / "plan").write_text("mine")
     (tmp_path / "a" / "link").symlink_to("nowhere")
     save_folder(tmp_path / "a", saver("three"), saver("two"), replaced=["one"])
-    beside = [".a.mine.tmp/notes", "a.old/notes", "a.tmp/notes"]
+    beside = [".a.mine.new/notes", "a.new/notes", "a.old/notes"]
     assert names(tmp_path) == sorted([*beside, "a/engine/plan", "a/three", "a/two"])
     assert (tmp_path / "a" / "engine" / "plan").read_text() == "mine"
     assert (tmp_path / "a" / "link").readlink() == Path("nowhere")
@@ -80,7 +80,7 @@ whole_files.save_folder(Path(sys.argv[1]), save)
 
 def test_killed_anywhere_the_former_folder_or_the_new_one_is_there(tmp_path: Path):
     folder, killed = tmp_path / "a", 0
-    for call in range(1, 10):
+    for call in range(1, 12):
         save_folder(folder, saver("one"), saver("two"), saver("mine"))
         ended = subprocess.run([sys.executable, "-c", KILLED, str(folder), str(call)], check=False)
         killed += ended.returncode == -signal.SIGKILL
@@ -92,4 +92,4 @@ def test_killed_anywhere_the_former_folder_or_the_new_one_is_there(tmp_path: Pat
         assert (folder / "mine").read_text() == "mine"
         for path in folder.iterdir():
             path.unlink()
-    assert killed == 6  # two files, a link, two renames, and the removal of the former
+    assert killed == 9  # two files, a link, two renames, and removals of what lies aside

@@ -8,8 +8,13 @@ import open_clip
 import pytest
 
 from alignset.train.errors import SettingsError
-from alignset.train.evaluate.classes import find_classes, imagenet_names
-from alignset.train.evaluate.zero_shot import PLAIN, find_prompts, published_prompts
+from alignset.train.evaluate.classes import (
+    PLAIN,
+    find_classes,
+    find_prompts,
+    imagenet_names,
+    published_prompts,
+)
 
 OTHER_NAMES = {
     "imagenet": "imagenet1k",

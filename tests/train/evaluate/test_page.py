@@ -1,13 +1,12 @@
 """The page: one file that needs nothing beside itself, whatever the captions say."""
 
+import hashlib
 from pathlib import Path
 
-import pytest
 from PIL import Image
 
-from alignset.train.errors import SettingsError
-from alignset.train.evaluate.page import check_page, numbers, write_page
-from alignset.train.evaluate.task_result import Card, Section, TaskResult
+from alignset.train.evaluate.page import Card, Section, TaskResult, numbers, write_page
+from alignset.train.evaluate.task_table import WordsSettings
 from tests.support.train_shards import encoded
 
 RESULT = {
@@ -26,14 +25,14 @@ def test_hostile_captions_are_text(tmp_path: Path):
     lines = ("<script>alert(1)</script>", "x" * 5000, "\ud800")
     outcome = TaskResult(
         {},
-        [Section("<b>", [Card(1, lines, False), Card(-1, ("a",))])],
+        [Section("<b>", [Card(hashlib.sha256(image).digest(), lines, False), Card(b"", ("a",))])],
         lambda: [
             b"no image, and nobody asks for it",
             image,
         ],
     )
     page = tmp_path / "page.html"
-    write_page(str(page), RESULT, outcome)
+    write_page(WordsSettings(model="m", data="d", page=str(page)), RESULT, outcome)
     html = page.read_text()
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
@@ -44,12 +43,6 @@ def test_hostile_captions_are_text(tmp_path: Path):
 
 
 def test_numbers_stand_beside_their_intervals():
-    assert numbers(RESULT) == [("n", "3", ""), ("image_to_text R@1", "50", " 40 to 60 ")]
-
-
-def test_a_page_that_cannot_be_written_is_told_before_anything_is_computed(tmp_path: Path):
-    check_page("")
-    check_page(str(tmp_path / "a.html"))
-    for page in (tmp_path, tmp_path / "no" / "a.html"):
-        with pytest.raises(SettingsError, match="--page"):
-            check_page(str(page))
+    values = {name: RESULT[name] for name in ("n", "image_to_text", "intervals")}
+    expected = [("n", "3", ""), ("image_to_text R@1", "50", " 40 to 60 ")]
+    assert [*numbers(values, RESULT["intervals"])] == expected

@@ -1,4 +1,4 @@
-"""Held-out pairs, read and scored while a model is trained, which stays as it was."""
+"""Held-out pairs and classes, read and scored while a model is trained, which stays as it was."""
 
 import json
 import os
@@ -14,11 +14,18 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from safetensors.torch import load_file
 
+from alignset.train.errors import SettingsError
 from alignset.train.evaluate import validation as validation_module
-from alignset.train.evaluate.validation import Validation, read_held_out, validation_loss
+from alignset.train.evaluate.__main__ import main as evaluate
+from alignset.train.evaluate.validation import (
+    Validation,
+    read_held_out,
+    validation_loss,
+    validation_scores,
+)
 from alignset.train.loss import contrastive_loss
+from alignset.train.model.dual_encoder import export_model
 from alignset.train.runs import processes
 from alignset.train.runs.progress import Progress
 from tests.support.closeness import close
@@ -81,13 +88,6 @@ def test_the_others_wait_for_the_first_however_long_it_takes(holdout: Path, tmp_
     arguments = (free_port(), str(tmp_path), str(holdout))
     mp.start_processes(validate_slowly, arguments, nprocs=2, start_method="fork")
     assert [row["step"] for row in rows(tmp_path)] == [3]
-    means = [
-        value
-        for name, value in load_file(tmp_path / "model-best" / "model.safetensors").items()
-        if name.endswith("running_mean")
-    ]
-    assert means
-    assert all((mean == 0.5).all() for mean in means)  # of 0 on the first process, and 1
 
 
 def validate_slowly(rank: int, port: int, run: str, where: str) -> None:
@@ -101,14 +101,11 @@ def validate_slowly(rank: int, port: int, run: str, where: str) -> None:
     processes.wait_for_all()
     validation = Validation(Path(run), settings, small_tokenizer(), held_out, progress)
     model = small_model(settings, processes=2).train()
-    for norm in (m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)):
-        norm.running_mean.fill_(rank)
     score = validation_module.validation_scores
     validation_module.validation_scores = lambda *given: time.sleep(12) or score(*given)
     processes.wait_for_all()
     validation.after(3, model)
     assert processes.gather(rank) == [0, 1]
-    assert all((b == rank).all() for n, b in model.named_buffers() if n.endswith("running_mean"))
     processes.stop_processes()
 
 
@@ -123,9 +120,8 @@ def test_it_is_scored_without_dropout(validation: Validation, tmp_path: Path):
 def test_a_replaced_model_is_put_back_after_a_kill(validation: Validation):
     model = small_model(validation.settings).train()
     validation.after(3, model)
-    replaced = validation.best.with_name(".model-best.01234567.tmp")
-    replaced.mkdir()
-    validation.best.rename(replaced / "old")  # where the kill came
+    replaced = validation.best.with_name(".model-best.old")
+    validation.best.rename(replaced)  # where the kill came
     again = Validation(
         validation.best.parent,
         validation.settings,
@@ -173,3 +169,77 @@ def test_each_line_may_be_a_caption(tmp_path: Path):
     tar = write_tar(tmp_path / "a.tar", files)
     settings = replace(SETTINGS, validate=str(tar), caption_lines=True)
     assert read_held_out(settings).captions == [["one", "two"]]
+
+
+NAMES = ("a dog", "cat", "red_square", "tree", "blue circle", "house")
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("classes")
+    drawn = iter(pictures(4 * len(NAMES)))
+    for place, name in enumerate(NAMES):
+        (root / name).mkdir()
+        for number in range(1 + place % 4):
+            (root / name / f"{number}.png").write_bytes(encoded(next(drawn), "PNG"))
+    (root / "cat" / "torn.png").write_bytes(b"no picture")
+    return root
+
+
+def test_as_the_evaluation_has_it_and_the_model_stays(
+    folders: Path, holdout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = replace(SETTINGS, validate=str(holdout), validate_classes=str(folders))
+    held_out, model = read_held_out(settings), small_model(settings).train()
+    before = [value.numpy().tobytes() for value in model.state_dict().values()]
+    scores = validation_scores(model, held_out, small_tokenizer(), settings)
+    assert [value.numpy().tobytes() for value in model.state_dict().values()] == before
+    assert model.training
+    export_model(model, small_tokenizer(), settings, tmp_path / "model")
+    flags = ["--model", str(tmp_path / "model"), "--data", str(folders)]
+    assert evaluate(["zero_shot", *flags, "--cache", str(tmp_path / "cache")]) == 0
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert scores["validation/zero_shot_n"] == said["n"]
+    assert scores["validation/zero_shot_top1"] == pytest.approx(said["top1"], abs=1e-3)
+    assert scores["validation/zero_shot_top5"] == pytest.approx(said["top5"], abs=1e-3)
+    without = validation_scores(model, replace(held_out, classes=None), small_tokenizer(), settings)
+    assert {name: scores[name] for name in without} == without
+
+
+def test_classes_come_by_turns_and_what_cannot_be_decoded_is_counted(
+    folders: Path, holdout: Path
+) -> None:
+    settings = replace(
+        SETTINGS, validate=str(holdout), validate_classes=str(folders), validate_pairs=7
+    )
+    classes = read_held_out(settings).classes
+    assert classes is not None
+    assert classes.names == [name.replace("_", " ") for name in sorted(NAMES)]
+    assert sorted(classes.labels.tolist()) == [0, 1, 2, 2, 3, 4, 5]  # then the second cat
+    everything = read_held_out(replace(settings, validate_pairs=100)).classes
+    assert everything is not None
+    files = sum(path.is_file() for path in folders.rglob("*"))
+    assert len(everything.labels) == files - 1
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda root: None, "no images with classes in"),
+        (lambda root: (root / "alone").mkdir(), "has no image"),
+        (lambda root: _one_class(root, b"no picture"), "there must be two"),
+        (lambda root: [_one_class(root / n, b"-") for n in "ab"], "can be decoded"),
+    ],
+)
+def test_a_folder_that_is_none_is_refused(holdout: Path, tmp_path: Path, make, said: str) -> None:
+    root = tmp_path / "classes"
+    root.mkdir()
+    make(root)
+    settings = replace(SETTINGS, validate=str(holdout), validate_classes=str(root))
+    with pytest.raises(SettingsError, match=said):
+        read_held_out(settings)
+
+
+def _one_class(root: Path, body: bytes) -> None:
+    (root / "x").mkdir(parents=True)
+    (root / "x" / "1.jpg").write_bytes(body)

@@ -1,4 +1,4 @@
-"""The image tower's initialisation and means; BatchNorm by groups; activations computed twice."""
+"""The image tower's initialisation; BatchNorm by groups; activations computed twice."""
 
 import copy
 from dataclasses import replace
@@ -8,12 +8,7 @@ import torch
 from torch import nn
 
 from alignset.train.model.dual_encoder import new_align
-from alignset.train.model.tower_layers import (
-    Mean2d,
-    frozen_statistics,
-    tower_blocks,
-    use_ghost_groups,
-)
+from alignset.train.model.tower_layers import tower_blocks, use_ghost_groups
 from alignset.train.step import step_gradients
 from tests.support.closeness import close, largest, summed_terms
 from tests.support.small_training import (
@@ -69,15 +64,6 @@ def test_first_weights_are_those_of_efficientnets_code():
         spread = 4 / (2 * kernel.weight.numel()) ** 0.5
         assert deviation == pytest.approx((2 / fan_out) ** 0.5, rel=spread)
     assert not block.squeeze_excite.reduce.bias.any()
-
-
-def test_means_and_their_gradients_are_poolings():
-    x = torch.randn(2, 3, 5, 4, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    ways = Mean2d(), torch.nn.AdaptiveAvgPool2d(1)
-    outputs = [way(x) for way in ways]
-    gradients = [torch.autograd.grad((of * of).sum(), x)[0] for of in outputs]
-    for ours, expected in (outputs, gradients):
-        assert close(ours, expected, terms=5 * 4)
 
 
 @pytest.fixture
@@ -138,13 +124,3 @@ def test_running_statistics_take_a_step_in_with_the_momentum(
     model(same)
     expected = 0.9 + 0.1 * x[:4].var(dim=(0, 2, 3))
     assert close(model[0].running_var, expected, terms=TERMS)
-
-
-def test_frozen_statistics_change_the_running_ones_alone(norm_of_groups, images):
-    model, x = norm_of_groups(4), images()
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    with frozen_statistics(model):
-        frozen = model(x)
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert torch.equal(frozen, model(x))
-    assert not torch.equal(model[0].running_mean, before["0.running_mean"])

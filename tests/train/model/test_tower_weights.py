@@ -87,13 +87,21 @@ def test_an_efficientnet_of_transformers(efficientnet: Path):
     assert close(found, expected, terms=summed_terms(align.vision_model))
 
 
-def test_a_bert_brings_its_tokenizer_and_a_frozen_tower_stays_put(
+def without_tokenizer(bert: Path, folder: Path) -> Path:
+    shutil.copytree(bert, folder)
+    for file in folder.glob("*token*"):
+        file.unlink()
+    return folder
+
+
+def test_a_bert_with_its_tokenizer_from_elsewhere_and_a_frozen_tower_stays_put(
     efficientnet: Path, bert: Path, shards: Path, tmp_path: Path
 ):
     run = tmp_path / "run"
     flags = ["--shards", str(shards), "--run", str(run), *SMALL, "--freeze=image"]
-    weights = [f"--image_weights={efficientnet}", f"--text_weights={bert}"]
-    assert main([*flags, *weights]) == 0
+    bare = without_tokenizer(bert, tmp_path / "bare")
+    weights = [f"--image_weights={efficientnet}", f"--text_weights={bare}", "--max_tokens=9"]
+    assert main([*flags, *weights, f"--tokenizer={bert}"]) == 0
     after = load_file(run / "model" / "model.safetensors")
     image, text = (load_file(at / "model.safetensors") for at in (efficientnet, bert))
     kept = {name: value for name, value in after.items() if name.startswith("vision_model.")}
@@ -107,6 +115,8 @@ def test_a_bert_brings_its_tokenizer_and_a_frozen_tower_stays_put(
     theirs = json.loads((bert / "tokenizer.json").read_text())["model"]["vocab"]
     ours = json.loads((run / "model" / "tokenizer.json").read_text())["model"]["vocab"]
     assert ours == theirs
+    saved = json.loads((run / "model" / "tokenizer_config.json").read_text())
+    assert saved["model_max_length"] == 9
 
 
 @pytest.mark.parametrize(("freeze", "micro_batch_size"), [("image", 3), ("text", 3), ("text", 6)])
@@ -130,25 +140,6 @@ def test_only_the_other_tower_has_gradients(freeze: str, micro_batch_size: int):
     }
     changed = [n for n, buffer in model.named_buffers() if not torch.equal(buffer, before[n])]
     assert bool(changed) == (freeze == "text")
-
-
-def without_tokenizer(bert: Path, folder: Path) -> Path:
-    shutil.copytree(bert, folder)
-    for file in folder.glob("*token*"):
-        file.unlink()
-    return folder
-
-
-def test_a_bert_takes_its_tokenizer_from_elsewhere(bert: Path, shards: Path, tmp_path: Path):
-    bare = without_tokenizer(bert, tmp_path / "bare")
-    flags = ["--shards", str(shards), "--run", str(tmp_path / "run"), *SMALL, "--steps=1"]
-    flags += ["--max_tokens=9", f"--text_weights={bare}", f"--tokenizer={bert}"]
-    assert main(flags) == 0
-    saved = json.loads((tmp_path / "run" / "model" / "tokenizer_config.json").read_text())
-    assert saved["model_max_length"] == 9
-    saved = json.loads((tmp_path / "run" / "model" / "tokenizer.json").read_text())
-    own = json.loads((bert / "tokenizer.json").read_text())
-    assert saved["model"]["vocab"] == own["model"]["vocab"]
 
 
 @pytest.fixture(scope="module")
@@ -236,15 +227,15 @@ REFUSED = [
     ("--tokenizer={endless}", "puts no start token before a text"),
     ("--image_weights={bert}", "is of type bert: name an EfficientNet"),
     ("--text_weights={efficientnet}", "is of type efficientnet: name a BERT"),
-    ("--text_weights=/nowhere/x", "--text_weights=/nowhere/x: it cannot be loaded"),
-    ("--tokenizer={efficientnet}", "it holds no tokenizer"),
+    ("--text_weights=/nowhere/x", "at '/nowhere/x' (there is no such folder here): name a BERT"),
+    ("--tokenizer={efficientnet}", "it cannot be loaded"),
     ("--text_weights={bert} --vocabulary_size=9", "is what --text_weights brings"),
     ("--freeze=both", "freeze must be"),
     ("--tokenizer=/nowhere/x", "--tokenizer=/nowhere/x: it cannot be loaded (there is no"),
     ("--image_weights={efficientnet} --image_tower=b0", "give --image_tower=tiny"),
     ("--text_weights={bert} --text_tower=mini", "give --text_tower=tiny"),
-    ("--text_weights={empty}", "has no config.json: name a BERT"),
-    ("--text_weights={bare}", "it holds no tokenizer: put its tokenizer.json or vocab.txt"),
+    ("--text_weights={empty}", "(it has no config.json): name a BERT"),
+    ("--text_weights={bare}", "holds no tokenizer (tokenizer.json or vocab.txt): name another"),
     ("--text_weights={bare} --tokenizer={pieces}", "name its own with --tokenizer"),
 ]
 

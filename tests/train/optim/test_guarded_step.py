@@ -13,7 +13,7 @@ from alignset.train.optim.guarded_step import GuardedStep
 from alignset.train.optim.optimizer import make_optimizer
 from alignset.train.step import step_gradients
 from tests.support.closeness import close
-from tests.support.small_training import SETTINGS, small_inputs, small_model, small_tokenizer
+from tests.support.small_training import SETTINGS, TEXTS, small_inputs, small_model, small_tokenizer
 
 pytestmark = pytest.mark.numeric
 
@@ -116,12 +116,9 @@ def test_a_loss_that_is_not_finite_makes_every_gradient_none(device, micro_batch
         "alignset.train.step.contrastive_loss",
         lambda *rows, **how: contrastive_loss(*rows, **how) + math.inf,
     )
-    inputs = small_inputs(tokenizer, settings=settings)
     number, size = settings.micro_batches(1)
-    texts = inputs.captions
-    parts = [
-        small_inputs(tokenizer, texts[i * size : (i + 1) * size], settings) for i in range(number)
-    ]
+    rows = [slice(i * size, (i + 1) * size) for i in range(number)]
+    parts = [small_inputs(tokenizer, TEXTS[part], settings) for part in rows]
     step_gradients(model, iter(parts), settings, 1)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     assert gradients

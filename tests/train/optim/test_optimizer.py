@@ -17,11 +17,10 @@ pytestmark = pytest.mark.numeric
 LAMB = replace(SETTINGS, optimizer="lamb", weight_decay=0.1, learning_rate=0.01)
 
 
-@pytest.mark.parametrize("name", ["lamb", "adamw"])
-def test_biases_norms_and_temperature_are_exempt_from_decay(name: str):
-    model = small_model()
-    optimizer = make_optimizer(model, replace(LAMB, optimizer=name))
-    decayed, exempt = optimizer.param_groups
+@pytest.mark.parametrize(("name", "beta2"), [("lamb", 0.999), ("adamw", 0.98)])
+def test_what_decays_and_by_which_betas(name: str, beta2: float):
+    model, settings = small_model(), replace(LAMB, optimizer=name)
+    decayed, exempt = groups = make_optimizer(model, settings).param_groups
     assert (decayed["weight_decay"], exempt["weight_decay"]) == (0.1, 0.0)
     names = {p: name for name, p in model.named_parameters()}
     free = {names[p] for p in exempt["params"]}
@@ -33,6 +32,9 @@ def test_biases_norms_and_temperature_are_exempt_from_decay(name: str):
     assert min(p.ndim for p in decayed["params"]) == 2
     trained = {p for p in model.parameters() if p.requires_grad}
     assert {*decayed["params"], *exempt["params"]} == trained
+    assert [group["betas"] for group in groups] == [(0.9, beta2)] * 2
+    others = make_optimizer(model, replace(settings, beta1=0.8, beta2=0.95)).param_groups
+    assert [group["betas"] for group in others] == [(0.8, 0.95)] * 2
 
 
 @pytest.mark.parametrize("decay", [0.1, 0.0])
@@ -57,15 +59,6 @@ def test_lamb_by_its_formula(device, decay: float):
         optimizer.step()
     for name, p in model.named_parameters():
         assert close(p, kept[name], terms=5 * 20), name  # 5 steps, each with norms of 12 numbers
-
-
-@pytest.mark.parametrize(("name", "usual"), [("lamb", 0.999), ("adamw", 0.98)])
-def test_betas_by_flag(name: str, usual: float):
-    model = torch.nn.Linear(2, 2)
-    settings = replace(LAMB, optimizer=name)
-    for told, betas in (({}, (0.9, usual)), ({"beta1": 0.8, "beta2": 0.95}, (0.8, 0.95))):
-        optimizer = make_optimizer(model, replace(settings, **told))
-        assert [group["betas"] for group in optimizer.param_groups] == [betas] * 2
 
 
 def test_lamb_moves_weights_of_zero_and_none_without_a_gradient(device):

@@ -2,7 +2,6 @@
 training."""
 
 import errno
-import subprocess
 import threading
 from pathlib import Path
 
@@ -10,8 +9,7 @@ import pytest
 import torch
 
 from alignset.train.__main__ import main
-from alignset.train.data.plan import Cursor
-from alignset.train.data.position import SKIPPED, Position
+from alignset.train.data.position import SKIPPED, Cursor, Position
 from alignset.train.errors import TrainingError
 from alignset.train.runs import checkpoints
 from alignset.train.runs.checkpoints import (
@@ -37,17 +35,26 @@ def flip(path: Path, at: int) -> None:
     path.write_bytes(data)
 
 
-def test_the_last_few_are_kept_with_sums_that_sha256sum_checks(tmp_path: Path):
+def test_the_last_few_are_kept(tmp_path: Path):
     assert load_last_checkpoint(tmp_path / "none") is None
     saved(tmp_path, 3, 6, 9)
-    names = sorted(path.name for path in tmp_path.iterdir())
-    pairs = [f"step_{step:09d}.pt{end}" for step in (6, 9) for end in ("", ".sha256")]
-    assert names == pairs
-    check = ["sha256sum", "--check", "--strict", *names[1::2]]
-    assert subprocess.run(check, cwd=tmp_path, capture_output=True).returncode == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"step_000000006.pt", "step_000000009.pt"}
     state = load_last_checkpoint(tmp_path)
     assert state["step"] == 9
     assert torch.equal(state["x"], torch.full((999,), 9))
+
+
+def test_a_flipped_bit_is_noticed_or_changes_nothing(tmp_path: Path):
+    """Some lie in names and in the zeros that fill blocks."""
+    _, newest = saved(tmp_path, 3, 6)
+    whole, noticed = newest.read_bytes(), 0
+    for at in range(0, len(whole), 97):
+        newest.write_bytes(whole)
+        flip(newest, at)
+        state = load_last_checkpoint(tmp_path)
+        noticed += state["step"] == 3
+        assert (state["x"] == state["step"]).all()
+    assert noticed > 0.8 * len(whole) / 97
 
 
 def test_a_damaged_one_is_named_and_the_one_before_it_used(tmp_path: Path, capsys):
@@ -56,8 +63,6 @@ def test_a_damaged_one_is_named_and_the_one_before_it_used(tmp_path: Path, capsy
             lambda path: flip(path, path.stat().st_size // 2),
             lambda path: path.write_bytes(path.read_bytes()[:-500]),
             lambda path: path.write_bytes(b""),
-            lambda path: path.with_suffix(".pt.sha256").unlink(),
-            lambda path: path.with_suffix(".pt.sha256").write_text(""),
         )
     ):
         older, newest = saved(tmp_path / str(number), 3, 6)
@@ -75,11 +80,11 @@ def test_a_damaged_one_is_named_and_the_one_before_it_used(tmp_path: Path, capsy
 def test_what_is_left_of_a_kill_or_of_later_steps_goes(tmp_path: Path):
     saved(tmp_path, 3, 6)
     flip(tmp_path / "step_000000006.pt", 99)
-    (tmp_path / "step_000000007.tmp").write_bytes(b"half")
+    (tmp_path / "step_000000006.pt.sha256").write_text("as older versions had it")
     assert load_last_checkpoint(tmp_path)["step"] == 3
     saved(tmp_path, 4, keep=1)  # the damaged one must not push it out
     assert [path.name for path in sorted(tmp_path.glob("*.pt"))] == ["step_000000004.pt"]
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_all_that_the_next_step_depends_on_comes_back(tmp_path: Path):
@@ -90,8 +95,7 @@ def test_all_that_the_next_step_depends_on_comes_back(tmp_path: Path):
     model, optimizer = made()
     model(torch.rand(5, 3)).sum().backward()
     optimizer.step()
-    cursors = Cursor(1, 2), Cursor()
-    position = Position(cursors, 7, dict.fromkeys(SKIPPED, 1), ((cursors, cursors),))
+    position = Position((Cursor(1, 2), Cursor()), 7, dict.fromkeys(SKIPPED, 1))
     save_checkpoint(tmp_path, capture(5, model, optimizer, position), keep=1)
     restored, other_optimizer = made()
     state = load_last_checkpoint(tmp_path)
@@ -102,17 +106,6 @@ def test_all_that_the_next_step_depends_on_comes_back(tmp_path: Path):
         for o, p in ((optimizer, model.weight), (other_optimizer, restored.weight))
     ]
     assert torch.equal(*moments)
-
-
-def test_with_other_processes_statistics_are_the_mean_of_those_that_stopped():
-    model = torch.nn.BatchNorm2d(3)
-    optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    state = capture(3, model, optimizer, Position(), averaged=False)
-    other = {**state["processes"][0], "statistics": dict(state["processes"][0]["statistics"])}
-    other["statistics"]["running_mean"] = torch.full((3,), 8.0)
-    state["processes"].append(other)
-    restore(state, model, optimizer)
-    assert model.running_mean.tolist() == [4.0] * 3
 
 
 def test_what_is_written_is_a_copy(tmp_path, monkeypatch):
@@ -129,7 +122,7 @@ def test_what_is_written_is_a_copy(tmp_path, monkeypatch):
         weights += 1
         writer.check()  # waits for nothing
         going.set()
-        writer.wait()
+        writer.check(wait=True)
         assert load_last_checkpoint(tmp_path)["model"]["w"].tolist() == [1, 1, 1]
         writer.save({"step": 2, "model": {"w": weights}})
     state = load_last_checkpoint(tmp_path)  # leaving has waited
@@ -150,7 +143,7 @@ def test_an_error_is_raised_once_by_the_next_call(tmp_path, call: str):
             while call == "check":  # it waits for nothing
                 writer.check()
             if call == "wait":
-                writer.wait()
+                writer.check(wait=True)
 
     with pytest.raises(OSError, match="file"):
         calls()

@@ -30,15 +30,10 @@ def test_a_falling_loss_falls_and_a_rising_recall_rises(tmp_path: Path, count: i
     falls, rises = heights(pixels, (31, 119, 180)), heights(pixels, (214, 96, 20))
     assert rises[-1] < 80  # px from above, at the last step
     if count == 50_000:
-        assert falls[-1] > 200
-        assert falls[0] < rises[0]
+        assert falls[0] < rises[0] < 311 > falls[-1] > 200
         assert (np.diff(falls) >= 0).all()
         assert (np.diff(rises) <= 0).all()
-
-
-def test_a_run_without_validations_and_a_loss_of_zero(tmp_path: Path):
-    draw_curve([(5, 0.0), (10, 0.0)], [], tmp_path / "curve.png")
-    assert Image.open(tmp_path / "curve.png").size == (800, 360)
+    draw_curve([(5, 0.0), (10, 0.0)], [], tmp_path / "curve.png")  # neither validations nor a loss
 
 
 def heights(pixels: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:

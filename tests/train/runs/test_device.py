@@ -13,9 +13,7 @@ def test_a_device_by_its_name(device):
     assert find_device("cpu").type == "cpu"
     if device.type == "cuda":
         assert find_device("cuda").type == "cuda"
-
-
-def test_a_gpu_that_is_not_there_is_refused():
+        return
     with pytest.raises(SettingsError, match="--device=cuda: torch finds no GPU"):
         find_device("cuda")
 
@@ -42,12 +40,9 @@ def test_a_gpu_computes_as_exactly_as_is_said(restored, precision: str, of_produ
     assert torch.get_float32_matmul_precision() == of_products
 
 
-def test_memory_of_a_device(device):
-    assert memory_of(device) > 1 << 28
-
-
 def test_memory_of_a_container_is_what_it_may_use(tmp_path, monkeypatch):
     limit, whole = tmp_path / "max", memory_of(torch.device("cpu"))
+    assert whole > 1 << 28
     monkeypatch.setattr(devices, "CGROUPS", (limit, tmp_path / "missing"))
     for said, expected in (("max", whole), ("123456", 123_456), (str(1 << 60), whole)):
         limit.write_text(said + "\n")

@@ -1,5 +1,6 @@
 """Indexes made, made anew, refused, and opened beside their datasets."""
 
+import dataclasses
 import io
 import json
 from collections.abc import Callable, Sequence
@@ -13,10 +14,9 @@ from PIL import Image
 
 from alignset.train.errors import SettingsError, TrainingError
 from alignset.train.search import index_files
-from alignset.train.search.index_files import DOCUMENT, GROUP_ROWS, ROWS, make_index
+from alignset.train.search.index_files import DOCUMENT, ROWS, make_index
 from alignset.train.search.pictures import find_sources
 from alignset.train.search.query import (
-    Filters,
     OpenedIndex,
     SearchQuery,
     Term,
@@ -24,7 +24,7 @@ from alignset.train.search.query import (
     query_vector,
     sample_results,
 )
-from tests.support.colour_search import ColourModel, index_of, making, picture_folder
+from tests.support.colour_search import MAKING, ColourModel, index_of, picture_folder
 from tests.support.train_shards import colour_files, colour_shards, write_tar
 
 pytestmark = pytest.mark.numeric
@@ -90,7 +90,7 @@ def test_an_opened_index_gives_out_nothing_that_its_dataset_no_longer_has(
     write_sidecar(tmp_path / "new.tar", *(n for n in range(12) if n != 3))
     (tmp_path / "new.parquet").replace(finished / "shards" / "00000.parquet")
     assert index.has_changed()
-    assert shown(OpenedIndex(folder, index)) == [0, 1, 2, *range(4, 24)]
+    assert shown(OpenedIndex(folder)) == [0, 1, 2, *range(4, 24)]
     take_down(finished, 3)
     assert index.has_changed()
     index = OpenedIndex(folder)
@@ -103,8 +103,8 @@ def test_an_opened_index_gives_out_nothing_that_its_dataset_no_longer_has(
     assert index.row_of(f"{3:016x}") is None
     with pytest.raises(SettingsError, match="the index has no image"):
         query_vector(SearchQuery((Term("key", f"{3:016x}"),)), index, ColourModel().embed_texts)
-    for filters in (Filters(), Filters(caption="picture")):
-        row_mask = index.row_mask(filters)
+    for query in (SearchQuery(), SearchQuery(caption="picture")):
+        row_mask = index.row_mask(query)
         assert row_mask is not None
         assert np.flatnonzero(~row_mask).tolist() == [3]
     assert shown(index) == [0, 1, 2, *range(4, 24)]
@@ -154,10 +154,10 @@ def test_files_that_are_gone_are_left_out(tmp_path: Path) -> None:
     for file in gone[:2]:
         (data / file).unlink()
         assert index.has_changed()
-        index = OpenedIndex(tmp_path / "images", index)
+        index = OpenedIndex(tmp_path / "images")
         assert file not in keys_shown(index)
     (data / "green").rename(tmp_path / "elsewhere")
-    index = OpenedIndex(tmp_path / "images", index)
+    index = OpenedIndex(tmp_path / "images")
     assert keys_shown(index) == [key for key in keys if key not in gone]
     assert f"the index is older than {data} (5 images left out): make it" in index.notes[0]
     assert gone[0].encode() in stored(tmp_path / "images")
@@ -166,22 +166,6 @@ def test_files_that_are_gone_are_left_out(tmp_path: Path) -> None:
     index = OpenedIndex(tmp_path / "tars")
     assert shown(index) == [*range(12)]
     assert f"the index is older than {shards} (12 images left out)" in index.notes[0]
-
-
-def test_hidden_rows_stay_hidden_while_their_dataset_is_away(
-    finished: Path, tmp_path: Path
-) -> None:
-    index_of(finished / "shards", tmp_path / "index")
-    take_down(finished, 3)
-    index = OpenedIndex(tmp_path / "index")
-    finished.rename(tmp_path / "away")
-    assert index.has_changed()
-    index = OpenedIndex(tmp_path / "index", index)
-    assert (index.pictures, index.row_of(f"{3:016x}")) == (23, None)
-    # The dataset is back, and has the image again.
-    (tmp_path / "away").rename(finished)
-    write_sidecar(finished / "shards" / "00000.tar", *range(12))
-    assert OpenedIndex(tmp_path / "index", index).row_of(f"{3:016x}") is not None
 
 
 def test_rows_that_no_sidecar_named_stay(finished: Path, tmp_path: Path) -> None:
@@ -207,10 +191,9 @@ def test_an_index_of_shards(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist(rows), shards / "00000.parquet")
     more = {"a.jpg": b"no picture", "a.txt": b"", "b.txt": b"a text alone"}
     write_tar(shards / "00002.tar", colour_files(24, 5) | colour_files(3, 1) | more)
-    made = making()
-    document = make_index(folder, find_sources(str(shards)), ColourModel(), made)
+    document, left_out = make_index(folder, find_sources(str(shards)), ColourModel(), **MAKING)
     assert (document.rows, document.kind, document.recall) == (29, "exact", 1.0)
-    assert made.left_out == {"no_image": 1, "undecodable": 1, "repeated_key": 1}
+    assert left_out == {"no_image": 1, "undecodable": 1, "repeated_key": 1}
     assert [*document.sources.values()] == [12, 12, 5]
     index = OpenedIndex(folder)
     row = index.rows.slice(3, 1).to_pylist()[0]
@@ -222,30 +205,27 @@ def test_an_index_of_shards(tmp_path: Path) -> None:
     assert (image.format, max(image.size) <= 64) == ("WEBP", True)
 
 
-def test_thumbnails_are_read_from_their_row_groups(
+def test_rows_in_groups_and_a_search_by_cells(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("alignset.train.search.index_files.GROUP_ROWS", 10)
-    assert GROUP_ROWS == 256
-    index_of(picture_folder(tmp_path / "data", each=3), tmp_path / "index")
-    index = OpenedIndex(tmp_path / "index")
-    whole = pq.ParquetFile(tmp_path / "index" / ROWS)
-    groups = [whole.metadata.row_group(n).num_rows for n in range(whole.num_row_groups)]
-    assert groups == [10, 6, 8]  # of batches of 8
-    thumbnails = whole.read(columns=["thumbnail"])["thumbnail"].to_pylist()
-    assert [index.thumbnail(row) for row in range(24)] == thumbnails
-    assert len({*thumbnails}) == 24
-
-
-def test_an_index_finds_its_model_from_any_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    """And the index finds its model from any folder."""
+    monkeypatch.setattr(index_files, "GROUP_ROWS", 10)
+    monkeypatch.setattr(index_files, "EXACT_ROWS", 100)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run").mkdir()
-    data = picture_folder(tmp_path / "data", each=1)
-    for name, kept in (("run", str(tmp_path / "run")), ("hub/name", "hub/name")):
-        made = index_of(data, tmp_path / f"index-{len(kept)}", ColourModel(name))
-        assert made.model == kept
+    data, folder = picture_folder(tmp_path / "data", each=40), tmp_path / "index"
+    document = index_of(data, folder, ColourModel("run"))
+    assert document.model == str(tmp_path / "run")
+    assert (document.kind, document.factory) == ("cells", "IVF8,SQfp16")
+    assert 0.5 < document.recall <= 1
+    assert all("green" in caption for caption in captions_for(folder, "green", 5))
+    index, whole = OpenedIndex(folder), pq.ParquetFile(folder / ROWS)
+    groups = [whole.metadata.row_group(n).num_rows for n in range(3)]
+    assert groups == [10, 6, 10]  # of batches of 8
+    thumbnails = whole.read(columns=["thumbnail"])["thumbnail"].to_pylist()
+    assert [index.thumbnail(row) for row in range(24)] == thumbnails[:24]
+    again = index_of(data, folder, ColourModel("hub/name"))
+    assert again == dataclasses.replace(document, model="hub/name")
 
 
 def test_a_killed_command_leaves_the_index_that_was_there(tmp_path: Path) -> None:
@@ -302,7 +282,7 @@ def test_a_damaged_index_says_so(tmp_path: Path) -> None:
         (rewritten(table[1:]), "hold the 12 rows"),
         (rewritten(table.drop_columns(["phash"])), "other columns"),
         (rewritten(table, vectors="none.faiss"), "none.faiss cannot be read"),
-        (rewritten(table, vectors="../none.faiss"), "elsewhere"),
+        (rewritten(table, vectors="../none.faiss"), "index/none.faiss cannot be read"),
         (rewritten(table, more=1), "cannot be read"),
     ):
         damage()
@@ -317,25 +297,3 @@ def test_a_damaged_index_says_so(tmp_path: Path) -> None:
         OpenedIndex(folder)
     with pytest.raises(SettingsError, match="holds no index: make one"):
         OpenedIndex(tmp_path / "shards")
-
-
-def test_an_index_of_the_older_form_is_refused_and_made_anew(tmp_path: Path) -> None:
-    folder = tmp_path / "index"
-    (folder / "parts").mkdir(parents=True)
-    for name in ("index.json", "vectors-1.faiss", "parts/0123.1.arrow"):
-        (folder / name).write_text('{"format": 6}')
-    with pytest.raises(SettingsError, match="an index of an older version: make it anew, as by"):
-        OpenedIndex(folder)
-    document = index_of(picture_folder(tmp_path / "data", each=1), folder)
-    assert len(keys_shown(OpenedIndex(folder))) == 8
-    assert files_of(folder) == {".lock", ROWS, document.vectors}
-
-
-def test_a_large_index_has_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index_files, "EXACT_ROWS", 100)
-    data, folder = picture_folder(tmp_path / "data", each=40), tmp_path / "index"
-    document = index_of(data, folder)
-    assert (document.kind, document.factory) == ("cells", "IVF8,SQfp16")
-    assert 0.5 < document.recall <= 1
-    assert all("green" in caption for caption in captions_for(folder, "green", 5))
-    assert index_of(data, folder) == document

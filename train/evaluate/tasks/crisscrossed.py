@@ -5,7 +5,6 @@ The evaluation, with its thresholds, was written from memory of the paper: neith
 code was at hand, and no published number was reproduced.
 """
 
-from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,19 @@ import numpy as np
 from alignset.train.data.tables import finite_number, read_table
 from alignset.train.errors import SettingsError
 from alignset.train.evaluate import bootstrap
-from alignset.train.evaluate.correlation import spearman
-from alignset.train.evaluate.embedding import Embedding
-from alignset.train.evaluate.feature_store import Features
-from alignset.train.evaluate.retrieval import KS, Ints, Right, chance, ranks, recalls, table
-from alignset.train.evaluate.sets.captioned import find_captioned
-from alignset.train.evaluate.task_result import TaskResult, percent, percents
-from alignset.train.evaluate.tasks.retrieval import embed_captioned
+from alignset.train.evaluate.embedding import Embedding, Vectors
+from alignset.train.evaluate.image_sets import find_captioned
+from alignset.train.evaluate.page import TaskResult, percent, percents
+from alignset.train.evaluate.task_table import CrisscrossedSettings, RetrievalSettings
+from alignset.train.evaluate.tasks.retrieval import (
+    KS,
+    Ints,
+    chance,
+    embed_captioned,
+    find,
+    group,
+    recalls,
+)
 
 # By file: its two columns, and from which score on a pair is right, 0 to 5.
 FILES = {
@@ -32,7 +37,7 @@ FILES = {
 _AT_ONCE = 1 << 14  # pairs
 
 
-def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskResult:
+def evaluate(flags: CrisscrossedSettings, open_embedding: Callable[[], Embedding]) -> TaskResult:
     """The task, by its flags.
 
     Raises:
@@ -41,14 +46,15 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
     paths = {kind: Path(flags.data) / f"{kind}_{flags.split}.csv" for kind in FILES}
     if absent := [path for path in paths.values() if not path.is_file()]:
         raise SettingsError(f"there is no file {absent[0]}: name its folder with --data")
-    captioned_set = find_captioned(flags.captions, images=flags.images, split=flags.split)
-    embeddings = embed_captioned(captioned_set, open_embedding(), flags.captions)
-    if skipped := embeddings.images.skipped:
+    where: dict[str, Any] = {"data": flags.captions, "images": flags.images, "split": flags.split}
+    captioned_set = find_captioned(RetrievalSettings(model=flags.model, **where))
+    embedded, captioned = embed_captioned(captioned_set, open_embedding(), flags.captions)
+    if skipped := embedded.skipped:
         raise SettingsError(f"replace the images of --captions that can't be decoded: {skipped}")
-    images, texts = embeddings.images.features, embeddings.texts
-    row_of = {Path(name).name: row for row, name in enumerate(embeddings.names)}
-    captions = [caption.name for own in embeddings.captions for caption in own]
-    row_of |= {f"sentid:{name}": row for row, name in enumerate(captions)}
+    images, texts, items = embedded.vectors, captioned.texts, embedded.items
+    row_of = {Path(item.name).name: row for row, item in enumerate(items)}
+    names = [caption.name for item in items for caption in item.about]
+    row_of |= {f"sentid:{name}": row for row, name in enumerate(names)}
     near, correlation = dict[str, Ints](), dict[str, Any]()  # near: int64[2, p] pairs
     for kind, (*columns, least) in FILES.items():
         rows, judgements = [], []
@@ -70,12 +76,12 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
         correlation[kind] = {"n": len(scores), **bootstrap_correlation(pairs[0], scores, cosines)}
 
     # Right are an image's own captions, other captions of a caption's image, and what is near.
-    image_of = np.repeat(np.arange(len(images)), [len(own) for own in embeddings.captions])
+    image_of = np.repeat(np.arange(len(images)), [len(item.about) for item in items])
     own = np.stack([np.arange(len(texts)), image_of])
-    of_images = table(own[0], own[1], (len(texts), len(images)))
     sits = np.concatenate([own, near["sits"]], axis=1)
-    same = np.stack((of_images @ of_images.T).nonzero())
-    sts = np.concatenate([same, near["sts"], near["sts"][::-1]], axis=1)
+    of_image = group(image_of, own[0], len(images))
+    same = [np.stack([np.full(len(of_image[i]), text), of_image[i]]) for text, i in own.T]
+    sts = np.concatenate([*same, near["sts"], near["sts"][::-1]], axis=1)
     sis = np.concatenate([near["sis"], near["sis"][::-1]], axis=1)
     retrieval = {
         "image_to_text": _recalls(images, texts, sits[::-1]),
@@ -91,22 +97,23 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
     return TaskResult({"n": len(images), "captions": len(texts), **result, "intervals": intervals})
 
 
-def _recalls(queries: Features, candidates: Features, pairs: Ints) -> dict[str, Any]:
+def _recalls(queries: Vectors, candidates: Vectors, pairs: Ints) -> dict[str, Any]:
     """Scores of the queries with a right answer by int64[2, p] pairs; none is its own candidate."""
     alike = queries is candidates
-    of, right = np.unique(pairs[:, pairs[0] != pairs[1]] if alike else pairs, axis=1)
-    rows, numbers = np.unique(of, return_inverse=True)
+    asked, right = np.unique(pairs[:, pairs[0] != pairs[1]] if alike else pairs, axis=1)
+    rows, numbers = np.unique(asked, return_inverse=True)
     if not len(rows):
         raise SettingsError("no pair of a file is judged near: its scores are from 0 to 5")
-    shape = len(rows), len(candidates)
-    answers = Right.of(numbers, right, shape)
-    itself = Right.of(np.arange(len(rows)), rows, shape) if alike else None
-    found = ranks(queries.take(rows), candidates, answers, itself)
+    answers = group(numbers, right, len(rows))
+    itself = rows if alike else None
+    found = find(queries[rows], candidates, answers.__getitem__, itself)
     return {
         "n": len(rows),
-        **recalls(found),
-        "chance": chance(answers.counts(), len(candidates) - alike),
-        "intervals": {f"R@{k}": percents(bootstrap.mean_interval(1.0 * (found < k))) for k in KS},
+        **recalls(found.ranks),
+        "chance": chance(found.right, len(candidates) - alike),
+        "intervals": {
+            f"R@{k}": percents(bootstrap.mean_interval(1.0 * (found.ranks < k))) for k in KS
+        },
     }
 
 
@@ -121,7 +128,7 @@ def bootstrap_correlation(
     for i in range(bootstrap.RESAMPLES):
         half = rng.choice(len(starts), max(2, len(starts) // 2), replace=False)
         rows = order[starts[half] + (rng.random(len(half)) * counts[half]).astype(np.int64)]
-        values[i] = spearman(judgements[rows], similar[rows])
+        values[i] = bootstrap.spearman(judgements[rows], similar[rows])
     return {
         "spearman": percent(float(np.nanmean(values))),
         "deviation": percent(float(np.nanstd(values))),

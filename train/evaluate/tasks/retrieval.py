@@ -1,202 +1,154 @@
-"""Texts by images and images by texts, as the paper's tables 2 to 4 have them."""
+"""Texts by images and images by texts, as the paper's tables 2 to 4 and 11 have them.
 
-from argparse import Namespace
-from collections.abc import Callable
+1. A block of queries is scored against all candidates: float[queries, candidates], at most AT_ONCE.
+2. A query's rank is how many wrong candidates score as well as its best right one, or better.
+3. Recalls and medians of the ranks are the result; intervals resample images with their texts.
+"""
+
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from itertools import compress
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from alignset.train.errors import SettingsError
 from alignset.train.evaluate import bootstrap
-from alignset.train.evaluate.classification import parts
-from alignset.train.evaluate.embedding import EmbeddedImages, Embedding
-from alignset.train.evaluate.feature_store import Features
-from alignset.train.evaluate.retrieval import (
-    KS,
-    WAYS,
-    Captioned,
-    both_ranks,
-    make_captioned,
-    recall_scores,
-)
-from alignset.train.evaluate.sets.captioned import Caption, CaptionedSet, find_captioned
-from alignset.train.evaluate.task_result import Card, Section, TaskResult, percent, percents
+from alignset.train.evaluate.embedding import EmbeddedImages, Embedding, Vectors, finite
+from alignset.train.evaluate.image_sets import ImageSet, find_captioned
+from alignset.train.evaluate.page import Card, Section, TaskResult, percents
+from alignset.train.evaluate.task_table import RetrievalSettings
 
+KS = (1, 5, 10)
+WAYS = ("image_to_text", "text_to_image")
+AT_ONCE = 1 << 24  # scores of a block
 _SHOWN = 12  # images of a section
-_TEXTS_AT_ONCE = 1 << 14
+
 Ints = npt.NDArray[np.int64]
 
 
-@dataclass
-class EmbeddedCaptions:
-    """A set that went through a model.
+@dataclass(frozen=True)
+class Captioned:
+    """Images and the texts that are right for them.
 
     Attributes:
-      captions: of each image that could be decoded.
-      names: of these images.
+      images: float[n, d], L2-normalised.
+      texts: float[m, d], L2-normalised.
+      image_of: int64[m]: the row of each text's image. An image without a text takes no part.
+      words: the m texts.
     """
 
-    images: EmbeddedImages
-    texts: Features
-    captions: list[list[Caption]]
-    names: list[str]
+    images: Vectors
+    texts: Vectors
+    image_of: Ints
+    words: list[str]
+
+    def select(self, texts: npt.NDArray[np.bool_]) -> "Captioned":
+        """Some of the texts, and the images that have one."""
+        words = [*compress(self.words, texts.tolist())]
+        return Captioned(self.images, self.texts[texts], self.image_of[texts], words)
+
+
+class Found(NamedTuple):
+    """What one direction found.
+
+    Attributes:
+      ranks: int64[q]: how many wrong candidates are before each query's best right one. A wrong one
+        that ties goes first, so that vectors which are all equal score nothing.
+      right: int64[q]: how many candidates are right for each query.
+      candidates: how many there are.
+    """
+
+    ranks: Ints
+    right: Ints
+    candidates: int
 
 
 def embed_captioned(
-    captioned_set: CaptionedSet, embedding: Embedding, where: str
-) -> EmbeddedCaptions:
+    images: ImageSet, embedding: Embedding, data: str
+) -> tuple[EmbeddedImages, Captioned]:
     """Raises SettingsError where no image with a caption can be decoded."""
-    images, items = embedding.items(image for image in captioned_set if image.captions)
-    if not items:
-        raise SettingsError(f"no pair with a readable image in {where}: --data must name some")
-    captions = [item.captions for item in items]
-    texts = embedding.texts([caption.text for own in captions for caption in own])
-    return EmbeddedCaptions(images, texts, captions, [item.name for item in items])
+    embedded = embedding.images((item for item in images if item.about), data)
+    if not embedded.items:
+        raise SettingsError(f"no pair with a readable image in {data}: --data must name some")
+    captions = [[caption.text for caption in item.about] for item in embedded.items]
+    texts = embedding.texts([text for own in captions for text in own])
+    return embedded, make_captioned(embedded.vectors, texts, captions, embedded.identities())
 
 
-def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskResult:
-    """The task, by its flags.
+def evaluate(flags: RetrievalSettings, open_embedding: Callable[[], Embedding]) -> TaskResult:
+    """The task, by its flags. Each language by itself, as Multi30K is reported: images among those
+    that have a caption in it; and the mean of the languages' mean recalls. Its interval is over
+    images, which have their captions in all languages.
 
     Raises:
       SettingsError: the dataset can't be read. TrainingError: the model diverged.
     """
-    captioned_set = find_captioned(
-        flags.data,
-        images=flags.images,
-        split=flags.split,
-        lines=flags.caption_lines,
-        field=flags.caption_field,
-        most=flags.captions_per_image,
-        image_list=flags.image_list,
-    )
-    embeddings = embed_captioned(captioned_set, open_embedding(), flags.data)
-    languages = sorted({caption.language for own in embeddings.captions for caption in own})
-    if len(languages) > 1:
-        by_language = {language: _in_language(embeddings, language) for language in languages}
-        result, sections = _by_language(by_language)
-        result["n"] = len(set(embeddings.images.identities))
+    captioned_set = find_captioned(flags)
+    images, everything = embed_captioned(captioned_set, open_embedding(), flags.data)
+    said = np.array([caption.language for item in images.items for caption in item.about])
+    rows, languages = np.unique(everything.image_of), np.unique(said).tolist()
+    results, hits, sections = dict[str, dict[str, Any]](), [], list[Section]()
+    for language in languages:
+        pairs = everything.select(said == language)
+        found = find_both(pairs)
+        results[language] = scores(pairs, found)
+        hits.append(np.zeros((len(images.items), 8)))  # of an image without a caption in it
+        hits[-1][np.unique(pairs.image_of)] = hits_of_images(pairs, found)
+        title = f": {language}" if len(languages) > 1 else ""
+        sections += _sections(pairs, found, images, title) if flags.page else []
+    if len(languages) == 1:
+        result = results[language]
+        result |= {"language": language} if language else {}
     else:
-        pairs = pairs_of(embeddings)
-        ranks = both_ranks(pairs)
-        result = scores(pairs, ranks) | ({"language": languages[0]} if languages[0] else {})
-        sections = partial(_sections, pairs, ranks[0], embeddings)
+        mean = np.mean([own["mean_recall"] for own in results.values()])
+        interval = bootstrap.interval(np.concatenate(hits, axis=1)[rows], _mean_recall)
+        intervals = {language: own.pop("intervals") for language, own in results.items()}
+        result = {
+            "mean_recall": round(float(mean), 3),
+            "languages": results,
+            "intervals": {"mean_recall": percents(interval), "languages": intervals},
+            "n": len(rows),
+        }
     return TaskResult(
-        result | {"skipped": embeddings.images.skipped},
-        sections() if flags.page else [],
-        lambda: (image.data for image in captioned_set if image.captions),
+        result | {"skipped": images.skipped},
+        sections,
+        lambda: (item.data for item in captioned_set if item.about),
     )
 
 
-def _in_language(embeddings: EmbeddedCaptions, language: str) -> EmbeddedCaptions:
-    """The captions of one language, and the images that have some."""
-    captions = [[c for c in own if c.language == language] for own in embeddings.captions]
-    rows = np.flatnonzero([len(own) for own in captions])
-    mask = [caption.language == language for own in embeddings.captions for caption in own]
-    return EmbeddedCaptions(
-        embeddings.images.take(rows),
-        embeddings.texts.take(np.flatnonzero(mask)),
-        [captions[row] for row in rows.tolist()],
-        [embeddings.names[row] for row in rows.tolist()],
-    )
-
-
-def pairs_of(embeddings: EmbeddedCaptions) -> Captioned:
-    return make_captioned(
-        embeddings.images.features,
-        embeddings.texts,
-        [[caption.text for caption in own] for own in embeddings.captions],
-        identities=embeddings.images.identities,
-    )
-
-
-def _by_language(
-    sets: dict[str, EmbeddedCaptions],
-) -> tuple[dict[str, Any], Callable[[], list[Section]]]:
-    """Each language by itself, as Multi30K is reported: images among those that have a caption in
-    it; and the mean of the languages' mean recalls. Its interval is over images, which have their
-    captions in all languages."""
-    of_each: dict[str, Any] = {}
-    drawn: dict[str, Callable[[], list[Section]]] = {}
-    hits: dict[str, tuple[list[bytes], bootstrap.Floats]] = {}
-    for language, embeddings in sets.items():
-        pairs = pairs_of(embeddings)
-        ranks = both_ranks(pairs)
-        of_each[language] = scores(pairs, ranks)
-        images = [*dict.fromkeys(embeddings.images.identities)]
-        hits[language] = images, hits_of_images(pairs, *ranks)
-        drawn[language] = partial(_sections, pairs, ranks[0], embeddings)
-    mean = np.mean([of["mean_recall"] for of in of_each.values()])
-    intervals = {
-        "mean_recall": percents(bootstrap.interval(_side_by_side(hits), _mean_recall)),
-        "languages": {language: of.pop("intervals") for language, of in of_each.items()},
+def scores(pairs: Captioned, found: Mapping[str, Found]) -> dict[str, Any]:
+    """R@1, 5 and 10, their mean, the median rank (1 is first), with intervals over images."""
+    hits, result = hits_of_images(pairs, found), recall_scores(found)
+    recalls = [recall for way in WAYS for recall in result[way].values()]
+    ranks = {way: np.sort(found[way].ranks) for way in WAYS}
+    result["mean_recall"] = round(float(np.mean(recalls)), 3)
+    result["median_rank"] = {way: int(own[(len(own) - 1) // 2]) + 1 for way, own in ranks.items()}
+    intervals: dict[str, Any] = {}
+    for w, way in enumerate(WAYS):
+        found_and_all = ((hits[:, 2 * i + w], hits[:, 6 + w]) for i in range(len(KS)))
+        ratios = [percents(bootstrap.ratio_interval(*columns)) for columns in found_and_all]
+        intervals[way] = {f"R@{k}": ratio for k, ratio in zip(KS, ratios, strict=True)}
+    intervals["mean_recall"] = percents(bootstrap.interval(hits, _mean_recall))
+    intervals["median_rank"] = {
+        way: [int(end) + 1 for end in bootstrap.median_interval(own.astype(float))]
+        for way, own in ranks.items()
     }
-    result = {"mean_recall": round(float(mean), 3), "languages": of_each, "intervals": intervals}
-    return result, lambda: [
-        Section(f"{section.title}: {language}", section.cards)
-        for language, of_language in drawn.items()
-        for section in of_language()
-    ]
+    return result | {"intervals": intervals}
 
 
-def _side_by_side(hits: dict[str, tuple[list[bytes], bootstrap.Floats]]) -> bootstrap.Floats:
-    """float[n, 8 * languages] of all images, zeros where an image has no caption in a language.
-
-    Args:
-      hits: of each language the identities of its images, and what `hits_of_images` gives.
-    """
-    every = {name: row for row, name in enumerate({n for names, _ in hits.values() for n in names})}
-    columns = []
-    for names, of_language in hits.values():
-        column = np.zeros((len(every), of_language.shape[1]))
-        column[[every[name] for name in names]] = of_language
-        columns.append(column)
-    return np.concatenate(columns, axis=1)
-
-
-def scores(pairs: Captioned, ranks: tuple[Ints, Ints]) -> dict[str, Any]:
-    """R@1, 5 and 10, their mean, the median rank (1 is first), with intervals over images.
-
-    Args:
-      ranks: what `both_ranks` gives.
-    """
-    hits = hits_of_images(pairs, *ranks)
-    result: dict[str, Any] = recall_scores(pairs, ranks)
-    both = [result[way] for way in WAYS]
-    result["mean_recall"] = round(float(np.mean([r for way in both for r in way.values()])), 3)
-    medians = [int(np.sort(each)[(len(each) - 1) // 2]) + 1 for each in ranks]
-    result["median_rank"] = dict(zip(WAYS, medians, strict=True))
-    result["intervals"] = {
-        **{
-            way: {
-                f"R@{k}": percents(bootstrap.ratio_interval(hits[:, 2 * i + w], hits[:, 6 + w]))
-                for i, k in enumerate(KS)
-            }
-            for w, way in enumerate(WAYS)
-        },
-        "mean_recall": percents(bootstrap.interval(hits, _mean_recall)),
-        "median_rank": {
-            way: [int(end) + 1 for end in bootstrap.median_interval(each.astype(float))]
-            for way, each in zip(WAYS, ranks, strict=True)
-        },
-    }
-    return result
-
-
-def hits_of_images(pairs: Captioned, of_images: Ints, of_texts: Ints) -> bootstrap.Floats:
+def hits_of_images(pairs: Captioned, found: Mapping[str, Found]) -> bootstrap.Floats:
     """float[n, 8]: of each image, for each k: 1 where it found a text, how many of its texts found
     it; then 1, and how many texts it has."""
-    n = len(pairs.images)
-    columns = []
+    of_images, of_texts = (found[way].ranks for way in WAYS)
+    image_of = np.unique(pairs.image_of, return_inverse=True)[1]
+    columns = list[npt.NDArray[Any]]()
     for k in KS:
-        columns += [
-            of_images < k,
-            np.bincount(pairs.image_of, weights=of_texts < k, minlength=n),
-        ]
-    texts = np.bincount(pairs.image_of, minlength=n)
-    return np.stack([*columns, np.ones(n), texts], axis=1).astype(float)
+        columns += [of_images < k, np.bincount(image_of, weights=of_texts < k)]
+    columns += [np.ones(len(of_images)), np.bincount(image_of)]
+    return np.stack(columns, axis=1).astype(float)
 
 
 def _mean_recall(times: bootstrap.Floats, kinds: bootstrap.Floats) -> bootstrap.Floats:
@@ -209,37 +161,154 @@ def _mean_recall(times: bootstrap.Floats, kinds: bootstrap.Floats) -> bootstrap.
     return means
 
 
-def _sections(pairs: Captioned, of_images: Ints, embeddings: EmbeddedCaptions) -> list[Section]:
+def _sections(
+    pairs: Captioned, found: Mapping[str, Found], images: EmbeddedImages, title: str
+) -> list[Section]:
     """Images that find their texts surest, and those whose texts come last."""
-    names, firsts = np.unique(np.array(embeddings.images.identities), return_index=True)
-    texts = [caption.text for own in embeddings.captions for caption in own]
-    order = np.sort(firsts)  # of each image that is kept its place among those that were decoded
-    all_texts = _texts_in_order(embeddings, texts)
-    card = partial(_card, pairs, all_texts, of_images, embeddings.images.places[order])
-    by_rank = np.argsort(of_images, kind="stable")
-    assert len(names) == len(order)
+    rows, first_texts = np.unique(pairs.image_of, return_index=True)
+    ranks = found["image_to_text"].ranks
+
+    def card(image: int) -> Card:
+        cosines = pairs.texts @ pairs.images[rows[image]]
+        own = pairs.words[first_texts[image]]
+        lines = [f"its text is number {ranks[image] + 1}", f"its own: {own}"]
+        best = np.argsort(-cosines, kind="stable")[:3].tolist()
+        lines += [f"{cosines[text]:.2f}  {pairs.words[text]}" for text in best]
+        return Card(images.items[rows[image]].identity, tuple(lines), not ranks[image])
+
+    order = np.argsort(ranks, kind="stable").tolist()
     return [
-        Section("Found first", [card(row) for row in by_rank[:_SHOWN].tolist()]),
-        Section("Found last", [card(row) for row in by_rank[::-1][:_SHOWN].tolist()]),
+        Section(f"Found first{title}", [card(image) for image in order[:_SHOWN]]),
+        Section(f"Found last{title}", [card(image) for image in order[::-1][:_SHOWN]]),
     ]
 
 
-def _texts_in_order(embeddings: EmbeddedCaptions, texts: list[str]) -> list[str]:
-    """The texts as in `make_captioned`: by image, in the order of the images' first files."""
-    first_of: dict[bytes, int] = {}
-    numbers = [first_of.setdefault(name, len(first_of)) for name in embeddings.images.identities]
-    image_of = np.repeat(numbers, [len(own) for own in embeddings.captions])
-    return [texts[i] for i in np.argsort(image_of, kind="stable")]
+def make_captioned(
+    images: Vectors,
+    texts: Vectors,
+    captions: Sequence[Sequence[str]],
+    identities: Sequence[Hashable] | None = None,
+) -> Captioned:
+    """Images with all their texts.
+
+    Args:
+      images: float[n, d], L2-normalised.
+      texts: float[m, d], L2-normalised; the texts of image 0, then of image 1, and so on.
+      captions: the texts of each image, m in all.
+      identities: of the n images, such as hashes of their files. Equal ones are one image, the
+        first, with the texts of all of them. None: all are different.
+    """
+    row_of: dict[Hashable, int] = {}
+    names = range(len(captions)) if identities is None else identities
+    rows = [row_of.setdefault(name, row) for row, name in enumerate(names)]
+    image_of = np.repeat(np.array(rows, np.int64), [len(own) for own in captions])
+    return Captioned(images, texts, image_of, [text for own in captions for text in own])
 
 
-def _card(
-    pairs: Captioned, texts: list[str], ranks_of_images: Ints, places: Ints, row: int
-) -> Card:
-    image = pairs.images[row : row + 1][0]
-    scores_of = np.concatenate([part @ image for _, part in parts(pairs.texts, _TEXTS_AT_ONCE)])
-    best = np.argsort(-scores_of, kind="stable")[:3]
-    own = np.flatnonzero(pairs.image_of == row)
-    rank = int(ranks_of_images[row])
-    lines = [f"its text is number {rank + 1}", f"its own: {texts[own[0]]}"]
-    lines += [f"{percent(float(scores_of[i]) / 100):.2f}  {texts[i]}" for i in best]
-    return Card(int(places[row]), tuple(lines), rank == 0)
+def find_both(pairs: Captioned) -> dict[str, Found]:
+    """What images find among texts and texts among images, by WAYS; images in the order of their
+    rows. A text of another image is as right as one of the image's own that equals it.
+
+    Raises:
+      TrainingError: a vector has a number that is not finite.
+    """
+    rows, image_of = np.unique(pairs.image_of, return_inverse=True)
+    number_of: dict[str, int] = {}  # of equal texts
+    numbers = np.array([number_of.setdefault(text, len(number_of)) for text in pairs.words])
+    everything = np.arange(len(numbers))
+    texts_of_image = group(image_of, everything, len(rows))
+    texts_of_number = group(numbers, everything, len(number_of))
+
+    def right_texts(image: int) -> Ints:
+        own = np.unique(numbers[texts_of_image[image]])
+        return np.concatenate([texts_of_number[number] for number in own])
+
+    def right_images(text: int) -> Ints:
+        return np.unique(image_of[texts_of_number[numbers[text]]])
+
+    images = pairs.images[rows]
+    return {
+        "image_to_text": find(images, pairs.texts, right_texts),
+        "text_to_image": find(pairs.texts, images, right_images),
+    }
+
+
+def group(keys: Ints, values: Ints, count: int) -> list[Ints]:
+    """The values of each key from 0 to `count`.
+
+    >>> [of.tolist() for of in group(np.array([2, 0, 2]), np.array([7, 8, 9]), 3)]
+    [[8], [], [7, 9]]
+    """
+    order = np.argsort(keys, kind="stable")
+    return np.split(values[order], np.cumsum(np.bincount(keys, minlength=count))[:-1])
+
+
+def find(
+    queries: Vectors,
+    candidates: Vectors,
+    right: Callable[[int], Ints],
+    itself: Ints | None = None,
+) -> Found:
+    """One direction.
+
+    Args:
+      right: the candidates that are right for a query, one or more, each once.
+      itself: int64[q]: of each query the candidate to leave out.
+
+    Raises:
+      TrainingError: a vector has a number that is not finite.
+
+    >>> find(np.eye(3), np.eye(3), lambda query: np.array([(query + 1) // 2])).ranks.tolist()
+    [0, 0, 2]
+    """
+    ranks, counts = np.zeros((2, len(queries)), np.int64)
+    size = max(1, AT_ONCE // max(1, len(candidates)))
+    for start in range(0, len(queries), size):
+        scores = finite(queries[start : start + size] @ candidates.T)
+        for query, of_query in enumerate(scores, start):
+            answers = right(query)
+            if itself is not None:
+                of_query[itself[query]] = -np.inf
+            best = of_query[answers].max()
+            of_query[answers] = -np.inf
+            ranks[query], counts[query] = (of_query >= best).sum(), len(answers)
+    return Found(ranks, counts, len(candidates))
+
+
+def recall_scores(found: Mapping[str, Found]) -> dict[str, Any]:
+    """n, the images; captions, where they are more; R@1, R@5 and R@10 in percent for image_to_text
+    and text_to_image; and for chance, which is what a random order would get."""
+    m, n = (found[way].candidates for way in WAYS)
+    return {
+        "n": n,
+        **({"captions": m} if m > n else {}),
+        **{way: recalls(found[way].ranks) for way in WAYS},
+        "chance": {way: chance(found[way].right, found[way].candidates) for way in WAYS},
+    }
+
+
+def recalls(ranks: Ints) -> dict[str, float]:
+    """R@k in percent: the share of queries with a right candidate among their k best.
+
+    Args:
+      ranks: int64[n]: of each query's best right candidate, 0 is first.
+    """
+    return {f"R@{k}": round(100 * float((ranks < k).mean()), 3) for k in KS}
+
+
+def chance(right: Ints, candidates: int) -> dict[str, float]:
+    """The R@k of a random order, in percent: 1 - C(m - r, k) / C(m, k) for r right of m candidates.
+
+    Args:
+      right: int64[n]: how many candidates are right for each query.
+
+    >>> chance(np.array([2, 2]), 4)
+    {'R@1': 50.0, 'R@5': 100.0, 'R@10': 100.0}
+    """
+    counts, queries = np.unique(right, return_counts=True)
+    result = {}
+    for k in KS:
+        draws = math.comb(candidates, drawn := min(k, candidates))
+        misses = [math.comb(candidates - count, drawn) / draws for count in counts.tolist()]
+        result[f"R@{k}"] = round(100 * (1 - float(np.average(misses, weights=queries))), 3)
+    return result

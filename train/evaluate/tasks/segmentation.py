@@ -5,8 +5,8 @@ and scored against the classes' text embeddings; the scores are upsampled biline
 size, and each pixel is of the class that scores best there.
 """
 
+import hashlib
 import io
-from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,13 +16,18 @@ import torch
 
 from alignset.train.data.images import check_decodable, image_files, opened, readable_image
 from alignset.train.data.tables import image_file
-from alignset.train.errors import SettingsError, TrainingError
+from alignset.train.errors import SettingsError
 from alignset.train.evaluate import bootstrap
-from alignset.train.evaluate.classes import find_classes
-from alignset.train.evaluate.embedding import Embedding
-from alignset.train.evaluate.feature_store import NOT_FINITE
-from alignset.train.evaluate.task_result import Card, Section, TaskResult, percent, percents
-from alignset.train.evaluate.zero_shot import PLAIN, class_weights, find_prompts
+from alignset.train.evaluate.classes import (
+    PLAIN,
+    class_prompts,
+    class_weights,
+    find_classes,
+    find_prompts,
+)
+from alignset.train.evaluate.embedding import Embedding, finite
+from alignset.train.evaluate.page import Card, Section, TaskResult, percent, percents
+from alignset.train.evaluate.task_table import SegmentationSettings
 from alignset.transforms.images.decode import MAX_MEMORY
 from alignset.transforms.images.file_formats import MAX_PIXELS
 from alignset.transforms.workers.limited_process import Limits, call_limited
@@ -32,7 +37,7 @@ _SHOWN = 12  # images of a section
 Ints = npt.NDArray[np.int64]
 
 
-def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskResult:
+def evaluate(flags: SegmentationSettings, open_embedding: Callable[[], Embedding]) -> TaskResult:
     """The task, by its flags.
 
     Raises:
@@ -44,18 +49,18 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
     embedding = open_embedding()
     if not (embed_parts := getattr(embedding.embedder, "embed_parts", None)):
         raise SettingsError("--model must be an AlignModel: others have no map of an image")
-    weights = class_weights(embedding, classes, prompts)
-    of_image: dict[int, Ints] = {}  # `overlap` of each that can be decoded, by its place
-    for place, (image, mask) in enumerate(files):
+    weights = class_weights(embedding.texts(class_prompts(classes, prompts)), len(prompts))
+    names, identities, counted = list[str](), list[bytes](), list[Ints]()  # of images that decode
+    for image, mask in files:
         truth = read_mask(mask).astype(np.int64) - flags.first_value
-        if (picture := readable_image(image_file(image))) is None:
+        if (picture := readable_image(data := image_file(image))) is None:
             continue
         picture.thumbnail((1 << 11, 1 << 11))  # a large one is squeezed to far less
-        (scores,) = embed_parts([picture]) @ weights
-        if not np.isfinite(scores).all():
-            raise TrainingError(NOT_FINITE)
-        of_image[place] = overlap(tell_pixels(scores, *truth.shape), truth, len(classes))
-    overlaps = np.array([*of_image.values()], float)
+        (scores,) = finite(embed_parts([picture]) @ weights)
+        counted.append(overlap(tell_pixels(scores, *truth.shape), truth, len(classes)))
+        names.append(image.name)
+        identities.append(hashlib.sha256(data).digest())
+    overlaps = np.array(counted, float)  # [n, 2, classes]
     if not overlaps.any():
         raise SettingsError("no pixel of an image is of a class: see --data and --first_value")
     interval = bootstrap.interval(
@@ -63,21 +68,24 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
         lambda times, kinds: mean_iou((times @ kinds).reshape(-1, 2, len(classes))),
     )
     sums, ious = overlaps.sum(axis=0), mean_iou(overlaps).tolist()
-    counts = zip(classes, *sums.tolist(), strict=True)
     result = {
         "n": len(overlaps),
         "classes": len(classes),
         "mean_iou": percent(float(mean_iou(sums))),
-        "iou": {name: percent(both / either) for name, both, either in counts if either},
+        "iou": {
+            name: percent(both / either)
+            for name, both, either in zip(classes, *sums.tolist(), strict=True)
+            if either
+        },
         "intervals": {"mean_iou": percents(interval)},
         "prompts": len(prompts),
-        "skipped": len(files) - len(of_image),
+        "skipped": len(files) - len(overlaps),
     }
-    cards, places = [], [*of_image]
+    cards = []
     for row in np.argsort(-np.array(ious), kind="stable").tolist():
-        name, place = classes[overlaps[row, 0].argmax()], places[row]
-        lines = f"mean IoU {percent(ious[row]):g}", f"most of it: {name}", files[place][0].name
-        cards += [Card(place, lines)] if overlaps[row].any() else []
+        most = f"most of it: {classes[overlaps[row, 0].argmax()]}"
+        lines = f"mean IoU {percent(ious[row]):g}", most, names[row]
+        cards += [Card(identities[row], lines)] if overlaps[row].any() else []
     sections = [Section("Best", cards[:_SHOWN]), Section("Worst", cards[::-1][:_SHOWN])]
     return TaskResult(result, sections, lambda: (image_file(image) for image, _ in files))
 

@@ -3,19 +3,17 @@
 SimLex-999 as the paper's appendix B has it: the [CLS] token before the projection, and nine parts
 of the dataset."""
 
-from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import rankdata
 
 from alignset.train.data.tables import finite_number, read_table
-from alignset.train.errors import SettingsError, TrainingError
-from alignset.train.evaluate.correlation import spearman, spearman_interval
-from alignset.train.evaluate.embedding import Embedding
-from alignset.train.evaluate.feature_store import NOT_FINITE
-from alignset.train.evaluate.task_result import Card, Section, TaskResult, percent, percents
+from alignset.train.errors import SettingsError
+from alignset.train.evaluate.bootstrap import mean_ranks, spearman, spearman_interval
+from alignset.train.evaluate.embedding import Embedding, finite
+from alignset.train.evaluate.page import Card, Section, TaskResult, percent, percents
+from alignset.train.evaluate.task_table import WordsSettings
 
 WORDS = ("word1", "word 1", "first"), ("word2", "word 2", "second")
 SCORES = ("simlex999", "score", "similarity", "human (mean)", "mean", "rating")
@@ -24,7 +22,7 @@ _KINDS = {"A": "adjectives", "N": "nouns", "V": "verbs"}
 _SHOWN, _AT_ONCE = 12, 256
 
 
-def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskResult:
+def evaluate(flags: WordsSettings, open_embedding: Callable[[], Embedding]) -> TaskResult:
     """The task, by its flags.
 
     Raises:
@@ -46,11 +44,10 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
     embedding, said = open_embedding(), "class token, before the projection"
     if embed := getattr(embedding.embedder, "embed_class_tokens", None):  # some 2,000, never kept
         starts = range(0, len(texts), _AT_ONCE)
-        vectors = np.concatenate([embed(texts[start : start + _AT_ONCE]) for start in starts])
-        if not np.isfinite(vectors).all():
-            raise TrainingError(NOT_FINITE)
+        parts_of_texts = [embed(texts[start : start + _AT_ONCE]) for start in starts]
+        vectors = finite(np.concatenate(parts_of_texts))
     else:
-        vectors, said = embedding.texts(texts)[:], "text embedding"
+        vectors, said = embedding.texts(texts), "text embedding"
     scores, cosines = np.array(values), (vectors[::2] * vectors[1::2]).sum(axis=1)
     if not np.ptp(cosines):
         raise SettingsError("all pairs are equally near for --model: train it in their language")
@@ -65,9 +62,9 @@ def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskR
         for name, rows in sorted(parts.items())
         if len(rows) > 2 and np.ptp(scores[rows]) and np.ptp(cosines[rows])
     }
-    order = np.argsort(rankdata(cosines) - rankdata(scores), kind="stable").tolist()
+    order = np.argsort(mean_ranks(cosines) - mean_ranks(scores), kind="stable").tolist()
     cards = [
-        Card(-1, (" and ".join(pairs[row]), f"people {scores[row]:g}, cosine {cosines[row]:.3f}"))
+        Card(b"", (" and ".join(pairs[row]), f"people {scores[row]:g}, cosine {cosines[row]:.3f}"))
         for row in order
     ]
     return TaskResult(

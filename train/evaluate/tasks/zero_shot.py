@@ -1,163 +1,156 @@
-"""Images classified by the classes' names alone, as the paper's table 4."""
+"""Images classified by the classes' names alone, as the paper's table 4.
+
+Accuracies as clip_benchmark computes them, ties too: of classes that tie, torch.topk takes what it
+takes, and the mean over the classes takes the first.
+"""
 
 import re
 import sys
-from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from itertools import compress
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from alignset.train.data.tables import per_language
 from alignset.train.errors import SettingsError
-from alignset.train.evaluate.classes import Classes, babel_languages, find_classes
-from alignset.train.evaluate.classification import (
-    ClassAnswers,
-    class_answers,
-    class_scores,
-    confusions,
+from alignset.train.evaluate import bootstrap
+from alignset.train.evaluate.classes import (
+    Classes,
+    babel_languages,
+    class_prompts,
+    class_weights,
+    find_classes,
+    find_prompts,
+    logits,
 )
-from alignset.train.evaluate.embedding import EmbeddedImages, Embedding
-from alignset.train.evaluate.sets.labelled import (
-    LabelledImage,
-    LabelledSet,
+from alignset.train.evaluate.embedding import EmbeddedImages, Embedding, Vectors
+from alignset.train.evaluate.image_sets import (
+    ImageSet,
+    class_labels,
     find_labelled,
     labelled_languages,
 )
-from alignset.train.evaluate.task_result import Card, Section, TaskResult
-from alignset.train.evaluate.zero_shot import class_weights, find_prompts, logits, usual_prompts
+from alignset.train.evaluate.page import Card, Section, TaskResult, percent, percents
+from alignset.train.evaluate.task_table import ZeroShotSettings
 
+TOP = 5
+_AT_ONCE, _ROWS_AT_ONCE = 1 << 22, 1 << 14  # scores; images, 42 MB of 640 dimensions
 _SHOWN = 12  # images of a section
 _PAIRS = 10  # of classes that are confused
 # Digits and signs, or hexadecimal, or a synset of WordNet.
 _NUMBER = re.compile(r"[\W\d_]+|(?=\D*\d)[0-9a-f]+|n\d{8}", re.IGNORECASE)
+Ints = npt.NDArray[np.int64]
+Labelled = tuple[EmbeddedImages, Ints]  # images, and of each its class
 
 
-@dataclass
-class EmbeddedLabels:
-    """A set that went through a model.
+@dataclass(frozen=True)
+class ClassAnswers:
+    """The classes that a model gives n images.
 
     Attributes:
-      labels: int64[n]: of each image that could be decoded its class.
-      names: of these images.
-      files: how many the dataset has, of images that can't be decoded or are of no class too.
+      labels: int64[n], the classes that are right.
+      best: int64[n, k]: the classes that score best, the best one first, -1 where there are no
+        more; k is 5, or 1 where there are fewer classes.
+      choices: int64[n]: the first of the classes that score best.
+      margins: float32[n]: how much better the best class scores than the right one; of an image
+        that is classified right, how much better than the next one, and below zero.
     """
 
-    images: EmbeddedImages
-    labels: npt.NDArray[np.int64]
-    names: list[str]
-    files: int
+    labels: Ints
+    best: Ints
+    choices: Ints
+    margins: npt.NDArray[np.float32]
+
+    def hits(self, k: int) -> npt.NDArray[np.bool_]:
+        right: npt.NDArray[np.bool_] = (self.best[:, :k] == self.labels[:, None]).any(axis=1)
+        return right
 
 
-def embed_labelled(
-    labelled_set: LabelledSet, classes: Classes, embedding: Embedding, where: str
-) -> EmbeddedLabels:
-    """Raises SettingsError where no image can be decoded, or one's class is none."""
-    # Before it is embedded, each image's class is looked up.
-    images, items = embedding.items(i for i in labelled_set if classes.some or classes.has(i.label))
-    return _in_classes(images, items, classes, where)
+def select_labelled(embedded: EmbeddedImages, classes: Classes, data: str) -> Labelled:
+    """The images that are of the classes. Raises SettingsError where none is."""
+    labels = np.array([classes.number(item.about) for item in embedded.items], np.int64)
+    known = labels >= 0
+    if not known.any():
+        raise SettingsError(f"no image with a class in {data} can be decoded: name some that can")
+    items = [*compress(embedded.items, known.tolist())]
+    return EmbeddedImages(embedded.vectors[known], items, embedded.skipped), labels[known]
 
 
-def _in_classes(
-    images: EmbeddedImages, items: list[LabelledImage], classes: Classes, where: str
-) -> EmbeddedLabels:
-    """The images that are of the classes; raises SettingsError where none is."""
-    rows = np.flatnonzero([classes.has(item.label) for item in items])
-    if not len(rows):
-        raise SettingsError(f"no image with a class in {where} can be decoded: name some that can")
-    own = [items[row] for row in rows.tolist()]
-    labels = np.array([classes.number(item.label) for item in own], np.int64)
-    files = len(items) + images.skipped
-    return EmbeddedLabels(images.take(rows), labels, [item.name for item in own], files)
-
-
-def evaluate(flags: Namespace, open_embedding: Callable[[], Embedding]) -> TaskResult:
+def evaluate(flags: ZeroShotSettings, open_embedding: Callable[[], Embedding]) -> TaskResult:
     """The task, by its flags; each language by itself where these, or --data, have several.
 
     Raises:
       SettingsError: the dataset, its classes or the prompts can't be read.
     """
-    requests = {language: _request(own) for language, own in flags_by_language(flags).items()}
+    # Cached for hundreds of languages, say, which share their images.
+    find, find_languages = cache(find_labelled), cache(labelled_languages)
+    requests = {}
+    for language, own in flags_by_language(flags).items():
+        of_rows = language if find_languages(own.data) else ""
+        images = find(own.data, images=own.images, split=own.split, language=of_rows)
+        classes = find_classes(own.classes, class_labels(images), language)
+        warn_of_names(classes)
+        prompts = find_prompts(own.prompts or classes.prompts)
+        requests[language] = own.data, images, classes, prompts
     embedding = open_embedding()
-    results: dict[str, dict[str, Any]] = {}
-    pictures: list[Section] = []
-    identities: set[bytes] = set()
-    before = 0  # images of the languages before
-    last: tuple[LabelledSet, EmbeddedImages, list[LabelledImage]] | None = None
-    for language, (labelled_set, classes, prompts) in requests.items():
-        weights = class_weights(embedding, classes.names, prompts)
-        if not classes.some:
-            embeddings = embed_labelled(labelled_set, classes, embedding, flags.data)
-        else:  # of hundreds of languages, say, which share their images
-            if last is None or last[0] != labelled_set:
-                last = (labelled_set, *embedding.items(labelled_set))
-            embeddings = _in_classes(*last[1:], classes, flags.data)
-        images, score = embeddings.images, partial(logits, weights=weights)
-        answers = class_answers(images.features, embeddings.labels, score, len(classes.names))
-        result = class_scores(answers, len(classes.names))
-        result |= {"prompts": len(prompts), "confused": confused_names(answers, classes)}
-        results[language] = result | {"skipped": images.skipped}
-        images.places += before
-        before, identities = before + embeddings.files, identities | {*images.identities}
-        for section in sections(answers, classes, embeddings) if flags.page else []:
-            title = f"{section.title}: {language}" if language else section.title
-            pictures.append(Section(title, section.cards))
+    results, pictures, identities = dict[str, dict[str, Any]](), list[Section](), set[bytes]()
+    sets = list[ImageSet]()  # that were gone through
+    for language, (data, images, classes, prompts) in requests.items():
+        texts = embedding.texts(class_prompts(classes.names, prompts))
+        score = partial(logits, weights=class_weights(texts, len(prompts)))
+        if not sets or sets[-1] is not images:
+            # A label that is no class is refused before its image is embedded.
+            checked = (item for item in images if classes.number(item.about) >= -1)
+            embedded = embedding.images(checked, data)
+            sets.append(images)
+        own_images, labels = select_labelled(embedded, classes, flags.data)
+        answers = class_answers(own_images.vectors, labels, score, len(classes.names))
+        results[language] = {
+            **class_scores(answers, classes.names),
+            "prompts": len(prompts),
+            "skipped": embedded.skipped,
+        }
+        identities |= {*own_images.identities()}
+        title = f": {language}" if language else ""
+        pictures += sections(answers, classes, own_images, title) if flags.page else []
+    if len(results) == 1:
+        ((language, result),) = results.items()
+        result |= {"language": language} if language else {}
+    else:
+        shares = ("top1", "mean_per_class")
+        means = {name: np.mean([own[name] for own in results.values()]) for name in shares}
+        intervals = {language: own.pop("intervals") for language, own in results.items()}
+        result = {
+            "n": len(identities),
+            **{name: round(float(mean), 3) for name, mean in means.items()},
+            "languages": results,
+            "intervals": {"languages": intervals},
+        }
+    return TaskResult(result, pictures, lambda: (item.data for each in sets for item in each))
 
-    return TaskResult(
-        _of_languages(results, len(identities)),
-        pictures,
-        lambda: (image.data for labelled_set, *_ in requests.values() for image in labelled_set),
-    )
 
-
-def flags_by_language(flags: Namespace) -> dict[str, Namespace]:
+def flags_by_language(flags: ZeroShotSettings) -> dict[str, ZeroShotSettings]:
     """The task's flags for each language; by "" where there is none.
 
     Raises:
       SettingsError: a flag that names files for languages has none for one of them.
     """
     values = {name: per_language(getattr(flags, name)) for name in ("data", "classes", "prompts")}
-    languages = sorted({code for of in values.values() for code in of} - {""})
+    languages = sorted({code for own in values.values() for code in own} - {""})
     if not languages:
         languages = babel_languages(flags.classes) or labelled_languages(flags.data) or [""]
-    for name, of in values.items():
-        if missing := [code for code in languages if code not in of and "" not in of]:
-            raise SettingsError(f"--{name} has nothing for {missing[0]}: add {missing[0]}=FILE")
-    return {
-        code: Namespace(
-            **vars(flags)
-            | {name: of.get(code, of.get("")) for name, of in values.items()}
-            | {"language": code}
-        )
-        for code in languages
-    }
-
-
-def _request(flags: Namespace) -> tuple[LabelledSet, Classes, tuple[str, ...]]:
-    labelled_set = find_labelled(
-        flags.data, images=flags.images, split=flags.split, language=flags.language
-    )
-    classes = find_classes(flags.classes, labelled_set.names(), flags.language)
-    warn_of_names(classes)
-    return labelled_set, classes, find_prompts(flags.prompts or usual_prompts(classes))
-
-
-def _of_languages(results: dict[str, dict[str, Any]], images: int) -> dict[str, Any]:
-    """The result of the one language, or each language's with their mean."""
-    if len(results) == 1:
-        ((language, result),) = results.items()
-        return result | ({"language": language} if language else {})
-    shares = ("top1", "mean_per_class")
-    means = {name: np.mean([of[name] for of in results.values()]) for name in shares}
-    return {
-        "n": images,
-        **{name: round(float(mean), 3) for name, mean in means.items()},
-        "languages": results,
-        "intervals": {"languages": {code: of.pop("intervals") for code, of in results.items()}},
-    }
+    by_language = {}
+    for code in languages:
+        own: dict[str, Any] = {name: of.get(code, of.get("")) for name, of in values.items()}
+        if missing := [name for name, value in own.items() if value is None]:
+            raise SettingsError(f"--{missing[0]} has nothing for {code}: add {code}=FILE")
+        by_language[code] = replace(flags, **own)
+    return by_language
 
 
 def warn_of_names(classes: Classes) -> None:
@@ -172,31 +165,83 @@ def warn_of_names(classes: Classes) -> None:
         )
 
 
-def confused_names(answers: ClassAnswers, classes: Classes) -> list[dict[str, object]]:
-    """The pairs of classes that are most often taken for each other."""
-    return [
-        {"class": classes.names[right], "taken_for": classes.names[answer], "images": count}
-        for right, answer, count in confusions(answers, _PAIRS)
-    ]
-
-
-def sections(answers: ClassAnswers, classes: Classes, embeddings: EmbeddedLabels) -> list[Section]:
+def sections(
+    answers: ClassAnswers, classes: Classes, images: EmbeddedImages, title: str = ""
+) -> list[Section]:
     """Images classified surest, those that are furthest off, and the classes most confused."""
+
+    def cards(rows: npt.NDArray[np.int64]) -> list[Card]:
+        result = []
+        for row in rows.tolist():
+            right, answer = int(answers.labels[row]), int(answers.choices[row])
+            taken = [f"taken for {classes.names[answer]}"] if answer != right else []
+            item = images.items[row]
+            lines = (classes.names[right], *taken, item.name)
+            result.append(Card(item.identity, lines, answer == right))
+        return result
+
     order = np.argsort(answers.margins, kind="stable")
-
-    def card(row: int) -> Card:
-        right, answer = int(answers.labels[row]), int(answers.choices[row])
-        lines = [f"{classes.names[right]}"]
-        lines += [f"taken for {classes.names[answer]}"] if answer != right else []
-        lines += [embeddings.names[row]]
-        return Card(int(embeddings.images.places[row]), tuple(lines), answer == right)
-
-    result_sections = [
-        Section("Surest", [card(row) for row in order[:_SHOWN].tolist()]),
-        Section("Furthest off", [card(row) for row in order[::-1][:_SHOWN].tolist()]),
-    ]
+    titled = {"Surest": order[:_SHOWN], "Furthest off": order[::-1][:_SHOWN]}
     for right, answer, count in confusions(answers, 3):
         rows = np.flatnonzero((answers.labels == right) & (answers.choices == answer))
-        title = f"{classes.names[right]}, taken for {classes.names[answer]} ({count})"
-        result_sections.append(Section(title, [card(row) for row in rows[: _SHOWN // 2].tolist()]))
-    return result_sections
+        name = f"{classes.names[right]}, taken for {classes.names[answer]} ({count})"
+        titled[name] = rows[: _SHOWN // 2]
+    return [Section(f"{name}{title}", cards(rows)) for name, rows in titled.items()]
+
+
+def class_answers(
+    vectors: Vectors,
+    labels: Ints,
+    score: Callable[[torch.Tensor], torch.Tensor],
+    classes: int,
+) -> ClassAnswers:
+    """Scores float32[n, d] images in parts.
+
+    Args:
+      score: float32[m, d] -> float[m, classes].
+    """
+    best, choices, margins = [], [], []
+    size = max(1, min(_ROWS_AT_ONCE, _AT_ONCE // classes))
+    for start in range(0, len(vectors), size):
+        scores = score(torch.from_numpy(np.ascontiguousarray(vectors[start : start + size])))
+        label = torch.from_numpy(labels[start : start + size])[:, None]
+        best.append(scores.topk(TOP if classes >= TOP else 1, dim=1)[1].numpy())
+        choices.append(scores.argmax(dim=1).numpy())
+        wrong = scores.scatter(1, label, -torch.inf).max(dim=1)[0]
+        margins.append((wrong - scores.gather(1, label)[:, 0]).float().numpy())
+    return ClassAnswers(labels, *map(np.concatenate, (best, choices, margins)))
+
+
+def class_scores(answers: ClassAnswers, names: list[str]) -> dict[str, Any]:
+    """Scores of these images, in percent and with intervals, and the classes that are most often
+    taken for each other."""
+    ks = (1, TOP) if len(names) >= TOP else (1,)
+    right = answers.choices == answers.labels
+    shares = [answers.hits(k).astype(float) for k in ks]
+    _, label, counts = np.unique(answers.labels, return_inverse=True, return_counts=True)
+    intervals = {f"top{k}": bootstrap.mean_interval(own) for k, own in zip(ks, shares, strict=True)}
+    intervals["mean_per_class"] = bootstrap.class_mean_interval(answers.labels, right)
+    return {
+        "n": len(answers.labels),
+        "classes": len(names),
+        **{f"top{k}": percent(float(own.mean())) for k, own in zip(ks, shares, strict=True)},
+        "mean_per_class": percent(float((np.bincount(label, weights=right) / counts).mean())),
+        "chance": {f"top{k}": percent(k / len(names)) for k in ks},
+        "intervals": {name: percents(interval) for name, interval in intervals.items()},
+        "confused": [
+            {"class": names[right], "taken_for": names[answer], "images": images}
+            for right, answer, images in confusions(answers, _PAIRS)
+        ],
+    }
+
+
+def confusions(answers: ClassAnswers, most: int) -> list[tuple[int, int, int]]:
+    """(right class, answered class, how often), the most frequent first."""
+    wrong = answers.choices != answers.labels
+    pairs, counts = np.unique(
+        np.stack([answers.labels[wrong], answers.choices[wrong]], axis=1),
+        axis=0,
+        return_counts=True,
+    )
+    order = np.argsort(-counts, kind="stable")[:most]
+    return [(*map(int, pairs[i]), int(counts[i])) for i in order]  # type: ignore[misc]

@@ -1,1 +1,0 @@
-"""Evaluation data: images with captions, and images with classes."""
