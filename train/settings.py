@@ -62,7 +62,7 @@ class RunSettings(Checked):
 
 
 def ordered_fields(kind: type[Checked]) -> list[Field[Any]]:
-    """Lists the fields of settings as the help has them, those of its bases behind its own."""
+    """Lists the fields of settings as the help has them: its own, then inherited ones."""
     inherited = {of.name for base in kind.__mro__[1:] if is_dataclass(base) for of in fields(base)}
     return sorted(fields(kind), key=lambda field: field.name in inherited)
 
