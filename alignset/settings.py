@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from typing import Any, ClassVar, NamedTuple
 
 
@@ -23,7 +23,11 @@ class Allowed(NamedTuple):
 
 
 def between(least: float, most: float = math.inf, words: str = "") -> Allowed:
-    """Allows finite numbers from `least` to `most`."""
+    """Allows finite numbers from `least` to `most`.
+
+    >>> between(1).words, between(0, 9).holds(9), between(0).holds(math.nan)
+    ('>= 1', True, False)
+    """
     if not words:
         words = f">= {least}" if most == math.inf else f"from {least} to {most}"
     return Allowed(words, lambda value: least <= value <= most and math.isfinite(value))
@@ -50,8 +54,8 @@ def setting(
     *,
     brief: str = "",
     allowed: Allowed | None = None,
-    needs: str = "",
     step: str = "",
+    needs: str | None = None,
     decides: bool = True,
     **more: Any,
 ) -> Any:
@@ -60,13 +64,14 @@ def setting(
     Args:
       help: of its flag. brief: in the short help; "" where that leaves it out.
       allowed: the values that it can have.
-      needs: the names of conditions without which it has no effect, by blanks.
-      step: the part of the pipeline that it belongs to.
+      step: the parts of the pipeline that it belongs to, by blanks.
+      needs: the names of conditions without which it has no effect, by blanks; None: its step's.
       decides: whether it decides what comes out, and not only how, or how fast.
       more: what a command knows of its own settings.
     """
-    known = {"help": help, "brief": brief, "allowed": allowed, "step": step, "decides": decides}
-    return field(default=default, metadata={**known, "needs": tuple(needs.split()), **more})
+    known = {"help": help, "brief": brief, "allowed": allowed, "decides": decides}
+    parts = {"step": step.split(), "needs": (step if needs is None else needs).split()}
+    return field(default=default, metadata={**known, **parts, **more})
 
 
 @dataclass(frozen=True)
@@ -91,3 +96,8 @@ class Checked:
 
     def check(self) -> None:
         """Raises `refusal` where fields do not go together."""
+
+
+def declared_fields(kind: type) -> list[Field[Any]]:
+    """The fields of a class of settings that have a flag."""
+    return [of for of in fields(kind) if "help" in of.metadata]

@@ -90,13 +90,13 @@ def export_towers(name: str, out: Path, format_: str, tower: str = "both") -> di
 
     def save(folder: Path) -> None:
         folder.mkdir(parents=True)
-        for of in TOWERS if tower == "both" else (tower,):
-            document["towers"][of] = _save_tower(model, processor, folder, of, format_)
+        for each in TOWERS if tower == "both" else (tower,):
+            document["towers"][each] = _save_tower(model, processor, folder, each, format_)
         if "text" in document["towers"]:
             processor.tokenizer.save_pretrained(folder / "tokenizer")
         (folder / DOCUMENT).write_text(json.dumps(document, indent=2) + "\n")
 
-    files = [f"{of}{suffix}" for of in TOWERS for suffix in SUFFIXES.values()]
+    files = [f"{each}{suffix}" for each in TOWERS for suffix in SUFFIXES.values()]
     save_folder(out, save, replaced=(*files, "tokenizer", DOCUMENT))
     return document
 
@@ -128,20 +128,20 @@ def _save_tower(
 
 
 def _images(processor: Any, model: Any) -> dict[str, Any]:
-    side, of = model.config.vision_config.image_size, processor.image_processor
-    crop = dict(of.crop_size) if of.do_center_crop else None
-    height, width = (crop or of.size)["height"], (crop or of.size)["width"]
+    side, images = model.config.vision_config.image_size, processor.image_processor
+    crop = dict(images.crop_size) if images.do_center_crop else None
+    height, width = (crop or images.size)["height"], (crop or images.size)["width"]
     return {
         "inputs": {"pixel_values": {"dtype": "float32", "shape": ["n", 3, height, width]}},
         "preprocessing": {
             "colours": "RGB, upright as EXIF says, transparent parts over white",
-            "resize": dict(of.size),
-            "interpolation": {2: "bilinear", 3: "bicubic", 0: "nearest"}.get(int(of.resample)),
+            "resize": dict(images.size),
+            "interpolation": {2: "bilinear", 3: "bicubic", 0: "nearest"}.get(int(images.resample)),
             "centre_crop": crop,
-            "scale": of.rescale_factor,
-            "then_minus_1": bool(of.rescale_offset),
-            "mean": list(of.image_mean),
-            "std": list(of.image_std),
+            "scale": images.rescale_factor,
+            "then_minus_1": bool(images.rescale_offset),
+            "mean": list(images.image_mean),
+            "std": list(images.image_std),
             "trained_at_px": side,
         },
     }
@@ -149,13 +149,13 @@ def _images(processor: Any, model: Any) -> dict[str, Any]:
 
 def _texts(processor: Any, model: Any) -> dict[str, Any]:
     tokenizer = processor.tokenizer
-    most = min(tokenizer.model_max_length, model.config.text_config.max_position_embeddings)
+    max_tokens = min(tokenizer.model_max_length, model.config.text_config.max_position_embeddings)
     shape = {"dtype": "int64", "shape": ["n", "tokens"]}
     return {
         "inputs": {name: shape for name in _INPUTS["text"]},
         "preprocessing": {
             "tokenizer": "tokenizer/tokenizer.json",
-            "max_tokens": most,
+            "max_tokens": max_tokens,
             "pad_token": tokenizer.pad_token_id,
             "attention_mask": "1 for tokens of the text, 0 for padding behind them",
         },

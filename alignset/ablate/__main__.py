@@ -39,10 +39,10 @@ def open_folder(out: Path, same: dict[str, object]) -> None:
     file = out / "settings.json"
     if not file.exists() and out.exists() and any(out.iterdir()):
         raise UsageError(f"{out} is not empty, and holds no ablation: name a new folder")
-    before = json.loads(file.read_text()) if file.exists() else same
-    if other := [name for name in same if before.get(name) != same[name]]:
+    begun = json.loads(file.read_text()) if file.exists() else same
+    if other := [name for name in same if begun.get(name) != same[name]]:
         raise UsageError(
-            f"{out} was begun with another --{other[0]} ({before.get(other[0])!r:.200}): pass "
+            f"{out} was begun with another --{other[0]} ({begun.get(other[0])!r:.200}): pass "
             "that, or another --output"
         )
     for folder in ("logs", "points", "variants"):

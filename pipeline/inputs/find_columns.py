@@ -14,11 +14,12 @@ from alignset.pipeline.inputs.earlier_sets import EarlierSet, set_of
 from alignset.pipeline.inputs.splits import CarriedColumn, Split
 from alignset.pipeline.inputs.text_headers import DELIMITERS
 from alignset.pipeline.job import Job
-from alignset.pipeline.rules import INPUT, Rules, names_of_ours
+from alignset.pipeline.rule_files import INPUT, names_of_ours
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.columns.carried import plain_type
 from alignset.transforms.rules.catalogue import KEEP_MOST_SIMILAR, SIMILARITY
 from alignset.transforms.rules.columns import MAX, MIN, verified_column
+from alignset.transforms.rules.rule_settings import RuleSettings
 
 LOG = logging.getLogger("alignset")
 ALL = "all"
@@ -31,7 +32,7 @@ Types = Mapping[str, pa.DataType]
 
 def find_columns(
     job: Job,
-    rules: Rules,
+    rules: RuleSettings,
     splits: Sequence[Split],
     sets: Sequence[EarlierSet],
     *,
@@ -48,7 +49,7 @@ def find_columns(
     Raises:
       UsageError: a column is nowhere, has a name of ours, or has types that do not fit.
     """
-    own = frozenset(rules.run_rules.columns) | names_of_ours()
+    own = frozenset(rules.computed_columns) | names_of_ours()
     given_names = [*filter(None, job.columns.split(","))]
     names = [*given_names, *rules.judged_columns]
     names += (name for earlier in sets for name in earlier.columns if not given_names)
@@ -187,7 +188,7 @@ def _common(name: str, tables: Set[str], *kinds: tuple[pa.DataType, str]) -> pa.
         ) from error
 
 
-def _check_numbers(rules: Rules, fields: Iterable[pa.Field], own: frozenset[str]) -> None:
+def _check_numbers(rules: RuleSettings, fields: Iterable[pa.Field], own: frozenset[str]) -> None:
     """Raises UsageError where a rule compares a column without numbers, or a hash is not a text."""
     kinds = {field.name: field.type for field in fields}
     comparisons = [name.partition("=")[::2] for name in rules.numbers]

@@ -178,7 +178,7 @@ def export_model(
     Args:
       extra: writes further files to the folder.
     """
-    before = model.align.temperature.detach().clone()
+    placeholder = model.align.temperature.detach().clone()
     images = image_processor(settings)
     both = AlignProcessor(images, tokenizer)  # type: ignore[no-untyped-call]  # it has no types
     # Its bar of one file would break the run's own.
@@ -187,7 +187,7 @@ def export_model(
     with torch.no_grad():
         model.align.temperature.copy_(model.temperature)
         save_folder(folder, *savers, *extra)
-        model.align.temperature.copy_(before)
+        model.align.temperature.copy_(placeholder)
 
 
 def image_processor(settings: Settings) -> EfficientNetImageProcessor:

@@ -251,12 +251,12 @@ def _unit_rows(rows: torch.Tensor) -> Embeddings:
 
 def _model_digest(tensors: Iterable[tuple[str, torch.Tensor]], *descriptions: object) -> str:
     """Hex SHA-256 of named weights, and of what else decides on an embedding."""
-    whole = hashlib.sha256(json.dumps(descriptions, sort_keys=True, default=str).encode())
+    digest = hashlib.sha256(json.dumps(descriptions, sort_keys=True, default=str).encode())
     for name, tensor in tensors:
-        whole.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         plain = tensor.detach().cpu().contiguous()
-        whole.update(plain.view(-1).view(torch.uint8).numpy().data)
-    return whole.hexdigest()
+        digest.update(plain.view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _tokenizer_text(tokenizer: Any) -> str:

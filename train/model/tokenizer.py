@@ -119,17 +119,21 @@ def _most_frequent(words: Words) -> Words:
     """The more frequent half of the words, where there are more than memory should hold."""
     if len(words) <= MOST_WORDS:
         return words
-    most = heapq.nlargest(MOST_WORDS // 2, words.items(), key=lambda item: item[1])
-    return type(words)(dict(most))
+    frequent = heapq.nlargest(MOST_WORDS // 2, words.items(), key=lambda item: item[1])
+    return type(words)(dict(frequent))
 
 
 def repeated_words(words: Mapping[str, float]) -> Iterator[str]:
     """Texts that have each word as often as it was counted; what is left of a count goes to the
-    next word, so that no language's rare words are rounded away or up."""
+    next word, so that no language's rare words are rounded away or up.
+
+    >>> [*repeated_words({"a": 1.5, "b": 1.5})]
+    ['a ', 'b b ']
+    """
     total = 0.0
     for word, count in words.items():
-        before, total = int(total), total + count
-        for start in range(before, int(total), _REPEATED):
+        written, total = int(total), total + count
+        for start in range(written, int(total), _REPEATED):
             yield f"{word} " * min(_REPEATED, int(total) - start)
 
 
@@ -140,8 +144,8 @@ def _without_rare_letters(words: dict[str, float], vocabulary_size: int) -> dict
     for word, count in words.items():
         for letter in word:
             letters[letter] = letters.get(letter, 0) + count
-    most = max(vocabulary_size // 8, min(64, (vocabulary_size - len(SPECIAL)) // 2))
-    frequent = {*sorted(letters, key=lambda letter: (-letters[letter], letter))[:most]}
+    max_letters = max(vocabulary_size // 8, min(64, (vocabulary_size - len(SPECIAL)) // 2))
+    frequent = {*sorted(letters, key=lambda letter: (-letters[letter], letter))[:max_letters]}
     return {word: count for word, count in words.items() if frequent.issuperset(word)}
 
 
@@ -184,7 +188,7 @@ def tokenizer_lack(tokenizer: PreTrainedTokenizerFast, max_tokens: int) -> str:
     ids = tokenizer(_SCRIPTS, truncation=True, max_length=max_tokens)["input_ids"]
     special = {*tokenizer.all_special_ids} - {tokenizer.unk_token_id}
     special |= {tokenizer.cls_token_id, tokenizer.bos_token_id}  # which may be the unknown one too
-    if any(own[0] not in special or own[-1] not in special for own in ids):
+    if any(text[0] not in special or text[-1] not in special for text in ids):
         return "puts no start token before a text or no end token behind it (its post_processor)"
     file = Path(tokenizer.name_or_path) / "tokenizer.json"
     if not file.exists():
@@ -222,8 +226,8 @@ class UnknownTokens(NamedTuple):
             return ""
         worst = sorted(self.languages.items(), key=lambda item: (-item[1], item[0]))
         names = [f"{name} {share:.0%}" for name, share in worst if name and share > _MOST_UNKNOWN]
-        most = f" (most in {', '.join(names[:5])})" if names else ""
-        return f"{self.share:.1%} of the tokens are unknown to the tokenizer{most}"
+        where = f" (most in {', '.join(names[:5])})" if names else ""
+        return f"{self.share:.1%} of the tokens are unknown to the tokenizer{where}"
 
 
 def unknown_tokens(
@@ -239,13 +243,13 @@ def unknown_tokens(
     """
     how = {"add_special_tokens": False, "truncation": True, "max_length": max_tokens}
     each = -(-SAMPLED // max(1, len(texts)))
-    samples = {language: own[:: -(-len(own) // each)] for language, own in texts.items() if own}
+    samples = {name: few[:: -(-len(few) // each)] for name, few in texts.items() if few}
     languages = {}
     unknown = tokens = 0.0
     for language, sample in samples.items():
         ids = tokenizer([*sample], **how)["input_ids"]
         count = sum(map(len, ids))
-        missing = sum(of_text.count(tokenizer.unk_token_id) for of_text in ids)
+        missing = sum(text_ids.count(tokenizer.unk_token_id) for text_ids in ids)
         languages[language] = missing / max(1, count)
         weight = counts[language] / len(sample)
         unknown, tokens = unknown + weight * missing, tokens + weight * count

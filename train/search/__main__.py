@@ -52,8 +52,8 @@ def main(arguments: list[str], name: str = NAME) -> int:
 
 def parser(name: str = NAME) -> Parser:
     """The parser of all commands' flags."""
-    whole = Parser(prog=name, description=str(__doc__).replace(NAME, name))
-    commands = whole.add_subparsers(
+    commands_parser = Parser(prog=name, description=str(__doc__).replace(NAME, name))
+    commands = commands_parser.add_subparsers(
         dest="command", required=True, metavar="index|query|serve", parser_class=Parser
     )
     add = commands.add_parser("index", help="make an index, in place of the one there").add_argument
@@ -94,7 +94,7 @@ def parser(name: str = NAME) -> Parser:
     add("--port", type=int, default=8080, help="0: a free one (8080)")
     path = "where a proxy has the page, such as /pics (its own name alone)"
     add("--root_path", default="", metavar="PATH", help=path)
-    return whole
+    return commands_parser
 
 
 def _terms(flags: argparse.Namespace) -> list[tuple[str, str, float]]:

@@ -37,10 +37,5 @@ def decode_upload(data: bytes) -> Image.Image:
 def small_parts(data: bytes) -> list[bytes]:
     """`parts_of` an upload's image, made small, in the child process."""
     picture = decode_here(data, MAX_PIXELS, draft_px=MAX_SIDE)
-    shrink(picture)
-    return parts_of(picture)
-
-
-def shrink(picture: Image.Image) -> None:
-    """To MAX_SIDE px, in place."""
     picture.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return parts_of(picture)

@@ -44,7 +44,7 @@ from tqdm import tqdm
 from alignset.train.data.images import decode_image
 from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import SettingsError, TrainingError
-from alignset.train.search.decode_upload import shrink
+from alignset.train.search.decode_upload import MAX_SIDE
 from alignset.train.search.pictures import (
     Picture,
     PictureSource,
@@ -163,7 +163,11 @@ def damaged(path: Path, error: Exception) -> TrainingError:
 
 
 def factory_for(rows: int) -> str:
-    """faiss's name of the index that so many rows get."""
+    """faiss's name of the index that so many rows get.
+
+    >>> factory_for(50_000), factory_for(1_000_000)
+    ('SQfp16', 'IVF4096,SQfp16')
+    """
     if rows <= EXACT_ROWS:
         return "SQfp16"
     cells = min(1 << round(math.log2(4 * math.sqrt(rows))), max(1, rows // _ROWS_A_CELL))
@@ -230,7 +234,9 @@ class Neighbours:
             parameters = faiss.SearchParameters(**options)
             if self._cells:
                 parameters = faiss.SearchParametersIVF(nprobe=nprobe, **options)
-            scores, rows = (of[0] for of in self._index.search(query[None], k, params=parameters))
+            scores, rows = (
+                found[0] for found in self._index.search(query[None], k, params=parameters)
+            )
             # What passes a filter may lie far off all together: then all cells are searched.
             if (rows >= 0).all():
                 break
@@ -279,7 +285,7 @@ def make_index(
             ) from error
         # Before the shards are read, which may change meanwhile.
         folders = dict.fromkeys(os.path.dirname(source.path) for source in sources)
-        manifests = {of: manifest_hash(of) for of in folders}
+        manifests = {path: manifest_hash(path) for path in folders}
         name = os.path.abspath(model.name) if os.path.isdir(model.name) else model.name
         document = IndexDocument(name, model.digest, model.width, {}, manifests)
         left_out = Counter[str]()
@@ -389,7 +395,8 @@ def _look(thumbnail_px: int, picture: Picture) -> tuple[Image.Image | None, dict
         small.save(thumbnail, "WEBP", quality=75, method=2)
         fields |= {"width": image.width, "height": image.height, "thumbnail": thumbnail.getvalue()}
         fields["phash"] = int(str(imagehash.phash(image)), 16)  # the first bit is the highest
-        shrink(image)  # a batch of whole photographs of 16 million pixels would take 1.6 GB
+        # A batch of whole photographs of 16 million pixels would take 1.6 GB.
+        image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
     except Exception:  # Pillow raises many kinds; one bad image is not a reason to stop
         return None, fields
     return image, fields

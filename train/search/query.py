@@ -1,7 +1,10 @@
 """An index that is searched, queries, and what they find.
 
-A query is terms with weights, which add up to one vector, and filters of the rows. Texts and
-vectors of an index are in memory; a thumbnail is read from the file when it is shown.
+1. The vectors of a query's terms are added up by their weights (`query_vector`).
+2. faiss finds the nearest rows that their datasets still have, and that pass the filters.
+3. Rows that show the same image are folded into the nearest one (`find_results`).
+
+Texts and vectors of an index are in memory; a thumbnail is read from the file when it is shown.
 """
 
 from __future__ import annotations
@@ -444,8 +447,8 @@ def table(results: Sequence[Result], columns: int) -> list[str]:
         more = f" (and {result['folded']} like it)" if result["folded"] else ""
         url = f" <{result['url']}>" if result["url"] else ""
         key, text = (
-            "".join(" " if c.isspace() else c for c in of if c.isspace() or c.isprintable())
-            for of in (result["key"], f"{result['caption']}{more}{url}")
+            "".join(" " if c.isspace() else c for c in text if c.isspace() or c.isprintable())
+            for text in (result["key"], f"{result['caption']}{more}{url}")
         )
         line = f"{rank:>4} {result['score']:>6.3f}  {key:<16}  {size:<11} {text}"
         lines.append(line if len(line) <= columns else line[: columns - 1] + "…")

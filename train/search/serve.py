@@ -292,7 +292,7 @@ class Server:
             "model": os.path.basename(index.document.model.rstrip("/")),
             "search": index.document.kind,
             "recall_at_10": index.document.recall,
-            "sample": [_entry(of) | {"score": None} for of in sample_results(index, _SAMPLE)],
+            "sample": [_entry(row) | {"score": None} for row in sample_results(index, _SAMPLE)],
         }
         return JSONResponse(answer)
 
@@ -344,8 +344,8 @@ class Server:
             image = decode_upload(data)
             with self._embedding:
                 vector = self._model.embed_images([image])[0]
-            others = [*self._vectors.items()][1 - _UPLOADS_KEPT :]
-            self._vectors = dict([*others, (name, vector)])
+            latest = [*self._vectors.items()][1 - _UPLOADS_KEPT :]
+            self._vectors = dict([*latest, (name, vector)])
 
     def _thumbnail(self, request: Request) -> Response:
         index = self._live_index()

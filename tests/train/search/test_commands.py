@@ -75,31 +75,19 @@ def test_a_command_that_is_stopped_says_so_once() -> None:
     assert command.returncode == 130
 
 
-def test_the_progress_is_told_where_there_is_no_terminal(
+def test_what_is_left_out_is_told_of(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = picture_folder(tmp_path / "data", each=1)
-    flags = ["--model=colours", f"--data={data}", f"--index={tmp_path / 'index'}"]
-    assert main(["index", *flags, "--batch_size=3"]) == 0
-    capsys.readouterr()
-    monkeypatch.setattr(index_files, "TELL_S", 0.0)
-    assert main(["index", *flags[:2], f"--index={tmp_path / 'other'}", "--batch_size=3"]) == 0
-    told = capsys.readouterr().err.split("\r")
-    assert [line.partition(" [")[0] for line in told] == [
-        "",
-        *(f"{n} samples" for n in (0, 3, 6, 8)),
-    ]
-
-
-def test_what_is_left_out_is_told_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = picture_folder(tmp_path / "data", each=1)
     for file in ("b.svg", "a.SVG", "c.heic"):
         (data / file).write_bytes(b"<svg/>")
     (data / "broken.jpg").write_bytes(b"no picture")
-    assert (
-        main(["index", "--model=colours", f"--data={data}", f"--index={tmp_path / 'index'}"]) == 0
-    )
+    monkeypatch.setattr(index_files, "TELL_S", 0.0)
+    flags = ["--model=colours", f"--data={data}", f"--index={tmp_path / 'index'}"]
+    assert main(["index", *flags, "--batch_size=5"]) == 0
     printed = capsys.readouterr()
+    told = [part.partition(" [")[0] for part in printed.err.split("\r")]
+    assert told[1:4] == [f"{n} samples" for n in (0, 5, 9)]  # where there is no terminal
     assert json.loads(printed.out) == {
         "index": str(tmp_path / "index"),
         "rows": 8,

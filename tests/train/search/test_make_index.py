@@ -168,23 +168,6 @@ def test_files_that_are_gone_are_left_out(tmp_path: Path) -> None:
     assert f"the index is older than {shards} (12 images left out)" in index.notes[0]
 
 
-def test_hidden_rows_stay_hidden_while_their_dataset_is_away(
-    finished: Path, tmp_path: Path
-) -> None:
-    index_of(finished / "shards", tmp_path / "index")
-    take_down(finished, 3)
-    index = OpenedIndex(tmp_path / "index")
-    finished.rename(tmp_path / "away")
-    assert not index.has_changed()
-    assert (index.pictures, index.row_of(f"{3:016x}")) == (23, None)
-    # The dataset is back, and has the image again.
-    (tmp_path / "away").rename(finished)
-    write_sidecar(tmp_path / "new.tar", *range(12))
-    (tmp_path / "new.parquet").replace(finished / "shards" / "00000.parquet")
-    assert index.has_changed()
-    assert OpenedIndex(tmp_path / "index").row_of(f"{3:016x}") is not None
-
-
 def test_rows_that_no_sidecar_named_stay(finished: Path, tmp_path: Path) -> None:
     """Tables of other tools need not have the keys of the tar; links lead to the dataset."""
     (tmp_path / "mix").mkdir()

@@ -13,13 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from starlette.datastructures import QueryParams
 
 from alignset.train.search import serve
 from alignset.train.search.__main__ import main
 from alignset.train.search.index_files import ROWS
 from alignset.train.search.query import OpenedIndex
-from alignset.train.search.serve import parse_query
 from tests.support.colour_search import (
     ColourModel,
     answer,
@@ -178,6 +176,12 @@ def test_what_the_paths_answer_with(site: str) -> None:
     assert [of for page in pages for of in page["results"]] == told["results"]
     last = answer(f"{site}/api/search?text=red&limit=100&offset=90")[1]
     assert last["next_offset"] is None
+    # Terms of all kinds with their weights, and filters.
+    link = "text=red&text_weight=1&text=blue+%26+pink&text_weight=-0.5&key=red/0&key_weight=2"
+    told = answer(f"{site}/api/search?{link}&caption=number+3&min_side=81&fold=false&limit=3")[1]
+    assert told["results"][0]["caption"] == "a red picture, number 3"
+    assert len(told["results"]) == 3
+    assert all(of["folded"] == 0 and min(of["width"], of["height"]) >= 81 for of in told["results"])
 
 
 def test_an_uploaded_picture_is_as_near_as_its_own_vector(site: str, index: OpenedIndex) -> None:
@@ -258,19 +262,3 @@ def test_heads_that_are_odd_and_long(site: str) -> None:
     terms = urllib.parse.urlencode([("text", letter * 1000) for letter in "犬猫鳥馬"])  # 36 KB
     end = " HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
     assert b" 200 " in raw_answer(site, f"GET /api/search?{terms}", end).partition(b"\r\n")[0]
-
-
-def test_a_link_has_the_terms_in_order_with_their_weights() -> None:
-    link = (
-        "text=a+dog&text_weight=1&text=snow+%26+ice&text_weight=-0.5&key=red/0.jpg&picture=a1"
-        "&picture_weight=2&host=a.example&min_side=200&fold=false&offset=24"
-    )
-    query, offset, limit = parse_query(QueryParams(link), {"a1"})
-    assert [(term.kind, term.value, term.weight) for term in query.terms] == [
-        ("text", "a dog", 1.0),
-        ("text", "snow & ice", -0.5),
-        ("key", "red/0.jpg", 1.0),
-        ("picture", "a1", 2.0),
-    ]
-    assert (query.host, query.caption, query.min_side, query.max_side) == ("a.example", "", 200, 0)
-    assert (query.fold, offset, limit) == (False, 24, 24)

@@ -333,37 +333,6 @@ function loadMore() {
   if (state.next !== null) load(state.next, state.asked);
 }
 
-// The image that is nearest to one in the line of images below or above it.
-function nextLine(pictures, from, down) {
-  const boxes = pictures.map((node) => ({ node, box: node.getBoundingClientRect() }));
-  const { top, left, width } = from.getBoundingClientRect();
-  const beyond = boxes.filter(({ box }) => down ? box.top > top + 20 : box.top < top - 20);
-  const edge = (down ? Math.min : Math.max)(...beyond.map(({ box }) => box.top));
-  const away = ({ box }) => Math.abs(box.left + box.width / 2 - left - width / 2);
-  const line = beyond.filter(({ box }) => Math.abs(box.top - edge) < 20);
-  return line.sort((a, b) => away(a) - away(b))[0]?.node;
-}
-
-function moveFocus(event) {
-  const pictures = [...document.querySelectorAll(".picture")];
-  const here = pictures.indexOf(document.activeElement);
-  if (here < 0) {
-    const begins = event.key === "ArrowDown" && document.activeElement.id === "text";
-    if (!begins || !pictures.length) return;
-    event.preventDefault();
-    pictures[0].focus();
-    return;
-  }
-  const down = event.key === "ArrowDown";
-  let target;
-  if (event.key === "ArrowRight") target = pictures[here + 1];
-  else if (event.key === "ArrowLeft") target = pictures[here - 1];
-  else target = nextLine(pictures, pictures[here], down) ?? (down ? null : $("text"));
-  if (!target) return;
-  event.preventDefault();
-  target.focus();
-}
-
 $("query").addEventListener("submit", (event) => {
   event.preventDefault();
   if (document.activeElement === $("refinement")) { refine(1); return; }
@@ -418,9 +387,6 @@ addEventListener("keydown", (event) => {
     $("text").focus();
     $("text").select();
   } else if (event.key === "Escape" && !writing) $("text").focus();
-  else if (event.key.startsWith("Arrow") && (!writing || event.target.id === "text")) {
-    if (!writing || event.key === "ArrowDown") moveFocus(event);
-  }
 });
 
 const described = asked("api/index");
