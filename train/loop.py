@@ -27,7 +27,7 @@ from alignset.train.runs.checkpoints import (
 )
 from alignset.train.runs.device import find_device, prepare_device
 from alignset.train.runs.model_card import write_card
-from alignset.train.runs.processes import StopRequest
+from alignset.train.runs.processes import stop_request
 from alignset.train.runs.progress import Progress, measure
 from alignset.train.runs.run_folder import cut_metrics
 from alignset.train.settings import Settings
@@ -72,7 +72,7 @@ def train(
     progress = Progress(run, settings, **lengths, quiet=rank > 0)
     validation = Validation(run, settings, tokenizer, held_out, progress)
     keep = settings.keep_checkpoints
-    with StopRequest() as stop, CheckpointWriter(run / "checkpoints", keep) as writer:
+    with stop_request() as must_stop, CheckpointWriter(run / "checkpoints", keep) as writer:
         for step in range(start + 1, settings.steps + 1):
             optimizer.zero_grad()
             output = step_gradients(replica, islice(inputs, micro_batches), settings, step)
@@ -82,7 +82,7 @@ def train(
             model.clamp_temperature()
 
             writer.check()
-            stops = stop.after_step()
+            stops = must_stop()
             saves = step == settings.steps or step % settings.checkpoint_every == 0
             validates = validation.due(step)
             # Raises where the run diverged: a checkpoint must not keep what is worth nothing.

@@ -169,25 +169,22 @@ def unsynchronised(replica: torch.nn.Module, yes: bool = True) -> AbstractContex
     return nullcontext()
 
 
-class StopRequest:
-    """Within, the first SIGTERM asks for a checkpoint; the second ends the process as before."""
+@contextmanager
+def stop_request() -> Iterator[Callable[[], bool]]:
+    """Within, the first SIGTERM asks for a checkpoint; the second ends the process as before.
 
-    def __enter__(self) -> "StopRequest":
-        self._is_requested = False
-        self._is_main = threading.current_thread() is threading.main_thread()
-        if self._is_main:  # no other thread may set handlers
-            self._before = signal.signal(signal.SIGTERM, self._ask)
-        return self
+    Gives what says whether to stop, on all processes where one is asked to. All call it each step.
+    """
+    requests: list[int] = []
 
-    def __exit__(self, *_: object) -> None:
-        if self._is_main:
-            signal.signal(signal.SIGTERM, self._before)
+    def ask(signum: int, _: FrameType | None) -> None:
+        requests.append(signum)
+        signal.signal(signal.SIGTERM, before)
 
-    def _ask(self, signum: int, frame: FrameType | None) -> None:
-        self._is_requested = True
-        signal.signal(signal.SIGTERM, self._before)
-
-    def after_step(self) -> bool:
-        """Whether to stop behind this step: where one process is asked to, all of them do. All call
-        it once a step."""
-        return any_of_all(self._is_requested)
+    is_main = threading.current_thread() is threading.main_thread()  # no other may set handlers
+    before = signal.signal(signal.SIGTERM, ask) if is_main else None
+    try:
+        yield lambda: any_of_all(bool(requests))
+    finally:
+        if is_main:
+            signal.signal(signal.SIGTERM, before)

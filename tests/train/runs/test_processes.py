@@ -81,10 +81,8 @@ def outcome() -> dict:
     loss = contrastive_loss(images, texts, temperature)
     loss.backward()
 
-    tokenizer, pixels = (
-        small_tokenizer(),
-        [resize_square(np.array(image), 32) for image in pictures(16)],
-    )
+    tokenizer = small_tokenizer()
+    pixels = [resize_square(np.array(image), 32) for image in pictures(16)]
     model = small_model(STEP, vocabulary_size=len(tokenizer), processes=count).double().train()
     replica = processes.replicate(model)
     mine = range(16)[rank * 16 // count :][: 16 // count]

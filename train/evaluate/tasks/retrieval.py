@@ -52,7 +52,7 @@ class Captioned:
 
 
 class Found(NamedTuple):
-    """What one direction found.
+    """The ranks of one direction.
 
     Attributes:
       ranks: int64[q]: how many wrong candidates are before each query's best right one. A wrong one
@@ -206,7 +206,7 @@ def make_captioned(
 
 
 def find_both(pairs: Captioned) -> dict[str, Found]:
-    """What images find among texts and texts among images, by WAYS; images in the order of their
+    """Ranks of texts for images and of images for texts, by WAYS; images are in the order of their
     rows. A text of another image is as right as one of the image's own that equals it.
 
     Raises:
