@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from alignset.pipeline.datasets.funnel import funnel, most_first
 from alignset.pipeline.datasets.numbers import PairCounts, count_pairs, in_threads, stage_of
@@ -88,18 +88,15 @@ class Facts:
     @cached_property
     def judging(self) -> Judging:
         """How its rows were judged; of a folder of another tool, by rules that drop nothing."""
-        numbers, run, names_all = dict[str, Any](self.rules), self.run, True
-        if self.state == "foreign":
-            numbers = {of.name: of.default for of in self.catalogue.rules} | dict(
-                self.catalogue.opened
-            )
+        run, names_all = self.run, True
         thumbnails = run.job.get("thumbnails") if run else None
         for path in [path for path in self.files.rejected_files if stage_of(path) == TEXTS][:1]:
             with suppress(OSError, BrokenInputError):
                 names_all = "also_reasons" in schema_of(path).names
+        opened = {of.name: of.default for of in self.catalogue.rules} | dict(self.catalogue.opened)
         return Judging(
             self.catalogue,
-            numbers,
+            opened if self.state == "foreign" else self.rules,
             has_rules=self.state != "foreign",
             text_only=self.text_only,
             thumbnails=min(max(thumbnails, 8), 64) if isinstance(thumbnails, int) else 16,
@@ -129,12 +126,12 @@ def find_facts(out: str, counts: PairCounts | None = None) -> Facts:
     """
     facts = count_facts(out, counts)
     paths = [*facts.files.kept_files, *facts.files.rejected_files]
-    numbers = read_numbers(paths, facts.judging, facts.counts.pairs + facts.counts.rejected_rows)
-    facts.numbers = numbers
-    if numbers.every > 1:
+    rows = facts.counts.pairs + facts.counts.rejected_rows
+    facts.numbers = read_numbers(paths, facts.judging, rows)
+    if facts.numbers.every > 1:
         facts.notes.append(
-            f"One of {numbers.every:,} files was read for histograms, examples, hosts and other "
-            "thresholds; the funnel counts all pairs."
+            f"One of {facts.numbers.every:,} files was read for histograms, examples, hosts and "
+            "other thresholds; the funnel counts all pairs."
         )
     if not facts.judging.names_all:
         facts.notes.append(
@@ -153,15 +150,16 @@ def count_facts(out: str, counts: PairCounts | None = None) -> Facts:
     documents = in_threads(lambda path: readable_document(path, ShardStats), stats)
     facts.stats = dict(zip(stats, documents, strict=True))
     facts.planned_shards = len(stats)
-    facts.funnel = facts.find("funnel.json", Funnel) if facts.state == "finished" else None
-    if facts.funnel is not None:
-        facts.steps = facts.funnel.steps
-    else:
-        _count_steps(facts)
     for stage, reasons in facts.counts.dropped.items():
         facts.details |= {(stage, reason): of for reason, of in reasons.items()}
-    if facts.funnel is not None and facts.funnel.fetch.failed:
-        facts.details[IMAGES, FETCH_FAILED] = dict(facts.funnel.fetch.details)
+    if facts.state == "finished":
+        facts.funnel = facts.find("funnel.json", Funnel)
+    if facts.funnel is None:
+        _count_steps(facts)
+    else:
+        facts.steps = facts.funnel.steps
+        if facts.funnel.fetch.failed:
+            facts.details[IMAGES, FETCH_FAILED] = dict(facts.funnel.fetch.details)
     facts.notes += _what_is_missing(facts)
     return facts
 
@@ -183,8 +181,8 @@ def describe_rules(out: str) -> Facts:
             raise UsageError(f"{out!r} is a folder of the dataset {above!r}: pass that one")
         files = find_set(out)
     facts.files = files or SetFiles(out, [], [])
-    if folder := facts.files.folder:
-        facts.state, facts.catalogue = "foreign", folder.catalogue
+    if facts.files.folder:
+        facts.state, facts.catalogue = "foreign", facts.files.folder.catalogue
     if run is not None:
         facts.catalogue = run.catalogue
         facts.language = str(run.rules.get("language", ""))

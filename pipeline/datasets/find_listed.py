@@ -16,7 +16,8 @@ from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.earlier_sets import OF_SETS
 from alignset.pipeline.runs.documents import Manifest
 from alignset.transforms.blocklists.blocklists import Blocklists
-from alignset.transforms.rules.given import TAKEN_DOWN
+from alignset.transforms.columns.rejects import without_contents
+from alignset.transforms.rules.given import BLOCKED, TAKEN_DOWN
 from alignset.transforms.shards.leaving_pairs import leaving_of, may_be_taken
 from alignset.transforms.shards.listed_pairs import (
     LISTED,
@@ -27,7 +28,7 @@ from alignset.transforms.shards.listed_pairs import (
 )
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.storage.files import is_local, match
-from alignset.transforms.storage.parquet_files import batches_of
+from alignset.transforms.storage.parquet_files import batches_of, schema_of, write_batches
 
 FEW = 10  # pairs; a dataset of fewer is a trial
 
@@ -139,3 +140,26 @@ def _refuse_links(out: str) -> None:
                 f"{min(linked)} is a link, and what it leads to would keep the pairs: put the file "
                 "there; nothing was changed"
             )
+
+
+def forget_listed(out: str, lists: Blocklists) -> None:
+    """Takes URL and text out of the rows of `history/*/rejected/` that are on a list, or whose
+    pairs this run has blocked, as by its image. The earlier datasets' own files stay."""
+    if not lists.lists:
+        return
+    blocked = set[str]()
+    for path, _ in match(f"{out}/rejected"):
+        for rows in batches_of(path, ["key", "reason"]):
+            blocked |= {*rows.filter(pc.equal(rows["reason"], BLOCKED))["key"].to_pylist()}
+    value_set = pa.array(blocked, pa.string())
+
+    def marks(rows: pa.RecordBatch) -> pa.BooleanArray:
+        urls, captions = (pc.fill_null(rows[name], "") for name in ("url", "caption"))
+        listed = lists.of_pairs(urls, captions, keys_of(rows["key"])).is_valid()
+        is_blocked = pc.fill_null(pc.is_in(rows["key"], value_set=value_set), False)
+        return pc.and_(rows["url"].is_valid(), pc.or_(listed, is_blocked))
+
+    for path in (path for path, _ in match(f"{out}/{HISTORY}") if "/rejected/" in path):
+        if any(pc.any(marks(rows)).as_py() for rows in batches_of(path)):
+            forgotten_rows = (without_contents(rows, marks(rows)) for rows in batches_of(path))
+            write_batches(path, schema_of(path), forgotten_rows, None)

@@ -9,7 +9,7 @@ from alignset.pipeline.runs.documents import Step
 from alignset.transforms.rules.catalogue import PRODUCT, TAKEDOWN_STEPS, Catalogue
 from alignset.transforms.rules.given import TAKEN_DOWN
 
-Name = TypeVar("Name", str, tuple[str, ...])
+Name = TypeVar("Name")
 Drops = Mapping[str, int]  # how many pairs were dropped for each reason
 
 
@@ -67,5 +67,5 @@ def check_funnel(table: list[Step], kept: int) -> None:
 
 
 def most_first(counts: Mapping[Name, int]) -> dict[Name, int]:
-    """Counts by name, the highest first; equal ones by their names."""
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+    """Counts by name, the highest first; equal ones by their names, no name like an empty one."""
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0] or "")))

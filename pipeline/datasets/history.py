@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -24,10 +24,17 @@ def carry_history(out: str, sets: Sequence[EarlierSet]) -> None:
     """Brings the documents and the rejects of earlier datasets to `history/`, each dataset's to a
     folder of its own with what that dataset carried along itself."""
     for number, earlier in enumerate(sets):
+        paths = [
+            path
+            for name in ("manifest.json", "funnel.json", "rejected", FOLDER)
+            for path, _ in match(f"{earlier.folder}/{name}")
+            # No other file: whoever made the dataset may have put any, or a link to any, there.
+            if _CARRIED.fullmatch(path.removeprefix(f"{earlier.folder}/"))
+        ]
         folder = f"{out}/{FOLDER}/{number:02d}"
-        pairs = [(path, f"{folder}/{name}") for path, name in _documents(earlier.folder)]
+        targets = [f"{folder}{path.removeprefix(earlier.folder)}" for path in paths]
         with ThreadPoolExecutor(_THREADS) as pool:
-            list(pool.map(lambda pair: carry_file(*pair), pairs))
+            list(pool.map(carry_file, paths, targets))
 
 
 def history_of(out: str) -> list[SourceSet]:
@@ -35,16 +42,6 @@ def history_of(out: str) -> list[SourceSet]:
     paths = [path.removeprefix(f"{out}/") for path, _ in match(f"{out}/{FOLDER}")]
     names = {path.split("/")[1] for path in paths if _CARRIED.fullmatch(path)}
     return [_stage(out, f"{FOLDER}/{name}") for name in sorted(names, key=int)]
-
-
-def _documents(folder: str) -> Iterator[tuple[str, str]]:
-    """Yields the files that go along, and no others: whoever made the dataset may have put any
-    file, or a link to any, beside them."""
-    for name in ("manifest.json", "funnel.json", "rejected", FOLDER):
-        for path, _ in match(f"{folder}/{name}"):
-            within = path.removeprefix(f"{folder}/")
-            if _CARRIED.fullmatch(within):
-                yield path, within
 
 
 def _stage(out: str, folder: str) -> SourceSet:
@@ -81,14 +78,10 @@ def _name(word: str) -> str:
     return re.sub(r"[^a-z0-9_]", "?", word)[:60]
 
 
-def all_stages(funnel: Funnel) -> list[SourceSet]:
+def all_stages(dataset: Funnel | SourceSet) -> list[SourceSet]:
     """The earlier datasets that a funnel tells of, those first that others were made of."""
-    stages = funnel.history or []
-    return [stage for first in stages for stage in _in_order(first)]
-
-
-def _in_order(stage: SourceSet) -> list[SourceSet]:
-    return [*(step for earlier in stage.history for step in _in_order(earlier)), stage]
+    sources = dataset.history or []
+    return [stage for source in sources for stage in (*all_stages(source), source)]
 
 
 def earlier_manifests(out: str, funnel: Funnel) -> dict[str, Manifest]:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from heapq import nsmallest
 from itertools import chain, islice
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
@@ -87,15 +86,10 @@ class Tally:
 
     def add(self, *columns: pa.Array) -> None:
         """Counts rows by their names, string[n] each."""
-        codes = [column.dictionary_encode() for column in columns]
-        sizes = [len(of.dictionary) for of in codes]
-        if all(sizes):
-            rows = np.ravel_multi_index([of.indices.to_numpy() for of in codes], sizes)
-            rows, counts = np.unique(rows, return_counts=True)
-            places = map(pa.array, np.unravel_index(rows, sizes))
-            names = [of.dictionary.take(at) for of, at in zip(codes, places, strict=True)]
-            every = zip(*(of.to_pylist() for of in names), strict=True)
-            self._add(dict(zip(every, counts.tolist(), strict=True)))
+        rows = pa.table(columns, [*map(str, range(len(columns)))])
+        *names, counts = rows.group_by(rows.column_names).aggregate([([], "count_all")])
+        every = zip(*(name.to_pylist() for name in names), strict=True)
+        self._add(dict(zip(every, counts.to_pylist(), strict=True)))
 
     def merge(self, other: Tally) -> None:
         """Adds the counts of another of as many names."""
@@ -109,8 +103,8 @@ class Tally:
 
     def forget(self, most: int) -> None:
         """Keeps so many counts, the highest; all else are others."""
-        total, items = self.counts.total(), self.counts.items()
-        self.counts = Counter(dict(nsmallest(most, items, key=lambda item: (-item[1], item[0]))))
+        total = self.counts.total()
+        self.counts = Counter(dict([*most_first(self.counts).items()][:most]))
         self.others += total - self.counts.total()
 
     def totals(self) -> dict[str, int]:
@@ -128,9 +122,6 @@ class Tally:
         for (first, second), n in most_first(counts).items():
             by_name[first][second] = n
         return by_name
-
-
-# ---- Exact counts ----------------------------------------------------------------------------
 
 
 Place = tuple[str, str]  # of a pair: the path of its file, and its key
@@ -220,7 +211,7 @@ def count_pairs(
         return chain.from_iterable(in_threads(tried, paths))
 
     _count_dropped(counts, files, each)
-    numbers, order = _numbers_of(files), {path: at for at, path in enumerate(files.kept_files)}
+    order = {path: at for at, path in enumerate(files.kept_files)}
     stated, lock = Tally(), Lock()
     columns = pa.schema([*_STATED, *(_OF_IMAGES if files.is_of_shards else ())])
     with ExitStack() as stack:
@@ -242,22 +233,17 @@ def count_pairs(
             return rows, own
 
         for path, (rows, own) in each(kept_rows, order):
-            counts.kept[numbers[path]] = rows
+            counts.kept[_number_of(path, order[path], files)] = rows
             stated.merge(own)
-        for spool in by_content:
-            images_there, contents, groups = _shared(spool, files.kept_files, MOST_GROUPS)
-            counts.copies = SharedContents(
-                counts.copies.images + images_there, counts.copies.contents + contents
-            )
-            counts.groups += groups
-        for spool in by_hash:
-            images_there, _, groups = _shared(spool, files.kept_files, MOST_PAIRS, by_size=False)
-            counts.near += images_there
-            counts.near_groups += groups
+        same = [_shared(spool, files.kept_files, MOST_GROUPS) for spool in by_content]
+        near = [_shared(spool, files.kept_files, MOST_PAIRS, by_size=False) for spool in by_hash]
     counts.kept = dict(sorted(counts.kept.items()))
     counts.reported = {name: n for name, n in stated.totals().items() if name}
-    counts.groups = sorted(counts.groups, key=lambda of: (-of[0], of[1]))[:MOST_GROUPS]
-    counts.near_groups = sorted(counts.near_groups, key=lambda of: of[1])[:MOST_PAIRS]
+    counts.copies = SharedContents(sum(of[0] for of in same), sum(of[1] for of in same))
+    counts.near = sum(of[0] for of in near)
+    groups, near_groups = ([group for of in parts for group in of[2]] for parts in (same, near))
+    counts.groups = sorted(groups, key=lambda of: (-of[0], of[1]))[:MOST_GROUPS]
+    counts.near_groups = sorted(near_groups, key=lambda of: of[1])[:MOST_PAIRS]
     counts.faults = sorted(set(counts.faults))
     return counts
 
@@ -293,15 +279,12 @@ def stage_of(path: str) -> str:
     return TEXTS if Path(path).name.startswith("text-") else IMAGES
 
 
-def _numbers_of(files: SetFiles) -> dict[str, int]:
-    """The number of each shard, or file of `pairs/`. Another tool's are numbered on: two folders
+def _number_of(path: str, index: int, files: SetFiles) -> int:
+    """The number of a shard, or of a file of `pairs/`. Another tool's are numbered on: two folders
     may have shards of one name."""
-    numbers = {}
-    for place, path in enumerate(files.kept_files):
-        stem, folder = Path(path).stem, Path(path).parent.name
-        is_own = not files.folder and stem.isdecimal() and len(stem) < 10
-        numbers[path] = int(stem) + HOLDOUT * (folder == "holdout") if is_own else place
-    return numbers
+    stem, folder = Path(path).stem, Path(path).parent.name
+    is_own = not files.folder and stem.isdecimal() and len(stem) < 10
+    return int(stem) + HOLDOUT * (folder == "holdout") if is_own else index
 
 
 def _images_of(batch: pa.RecordBatch, file: int) -> list[bytes]:
@@ -330,15 +313,13 @@ def _shared(
     """How many images have the hash of another, how many hashes these are, and a few of them.
 
     Args:
-      part: uint64[n, 4]: the hash, the image, and the key and the file of a row with it.
+      part: uint64[n, 4]: the hash, the image, and the key and the file of a row with it, as bytes.
       by_size: whether the few are hashes of the most images, or the smallest.
     """
     part.seek(0)
     images = np.frombuffer(part.read(), np.uint64).reshape(-1, 4)
     images = images[np.lexsort(images.T[::-1])]
-    is_first = np.ones(len(images), np.bool_)
-    is_first[1:] = (images[1:, :2] != images[:-1, :2]).any(axis=1)
-    images = images[is_first]
+    images = images[np.append(True, (images[1:, :2] != images[:-1, :2]).any(axis=1))[: len(images)]]
     hashes, starts, sizes = np.unique(images[:, 0], return_index=True, return_counts=True)
     shared = np.flatnonzero(sizes > 1)
     first = shared[np.argsort(-sizes[shared], kind="stable")] if by_size else shared

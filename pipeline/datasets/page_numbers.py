@@ -14,8 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alignset.pipeline.datasets import numbers as counts
-from alignset.pipeline.datasets.numbers import Place, Tally, in_threads
+from alignset.pipeline.datasets.numbers import Place, Tally, hex_numbers, in_threads, stage_of
 from alignset.transforms.columns.hashing import Bools, UInt64s
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.columns.records import (
@@ -221,13 +220,12 @@ class Numbers:
     every: int = 1
 
     def of(self, stage: str) -> StageNumbers:
-        """Those of the texts or the images."""
         return self.texts if stage == TEXTS else self.images
 
     def merge(self, other: Numbers, place: int) -> None:
         """Adds the numbers of the file at a place."""
-        self.texts.merge(other.texts, place)
-        self.images.merge(other.images, place)
+        for stage in (TEXTS, IMAGES):
+            self.of(stage).merge(other.of(stage), place)
         self.words += other.words
         self.without_hash += other.without_hash
         for name in ("hosts", "languages", "words_of_languages", "frequent_texts", "kept_texts"):
@@ -275,12 +273,12 @@ class Judging:
     def batches(self, path: str) -> Iterator[tuple[pa.RecordBatch, dict[str, Judged]]]:
         """Reads a file; yields rows, and as what each of their stages judged them.
 
-        A file of dropped texts, or of `pairs/`, has one stage; all others passed the text rules.
+        A file of texts has one stage; all others passed the text rules.
 
         Raises:
           BrokenInputError: it cannot be read.
         """
-        of_texts, own = is_of_texts(path), [*self.limits(TEXTS), *self.limits(IMAGES)]
+        own = [*self.limits(TEXTS), *self.limits(IMAGES)]
         numbers = [name for side in _SIDES for name in (side, f"original_{side}")]
         numbers += [limit.measure.column for limit in own if limit.measure.column]
         texts = [*_TEXTS, *NEAREST, *([self.verified] if self.verified else [])]
@@ -294,16 +292,17 @@ class Judging:
                 longer=np.maximum(*sides),
                 word_count=measure_texts(captions, np.ones(len(batch), np.bool_)).word_count,
                 foreign=_is_in(batch["reason"], {MIN_LANGUAGE_SCORE.reason}),
-                hashes=key_hashes(counts.hex_numbers(batch["key"])[0]),
+                hashes=key_hashes(hex_numbers(batch["key"])[0]),
                 own_language_score=self.numbers.get(MIN_LANGUAGE_SCORE.name, 0.0),
             )
             for limit in own:
                 if column := limit.measure.column:
                     rows[column] = rows[limit.measure.axis] = numbers_of(batch[column])
-            stages = {TEXTS: self._judged(TEXTS, batch, rows, of_texts=of_texts)}
-            if has_images(path):
-                stages[IMAGES] = self._judged(IMAGES, batch, rows, of_texts=False)
-            yield batch, stages
+            stages = (TEXTS, IMAGES) if has_images(path) else (TEXTS,)
+            yield (
+                batch,
+                {of: self._judged(of, batch, rows, of_texts=IMAGES not in stages) for of in stages},
+            )
 
     def _judged(self, stage: str, batch: pa.RecordBatch, rows: Rows, *, of_texts: bool) -> Judged:
         own, reason = self.limits(stage), batch["reason"]
@@ -337,14 +336,10 @@ class Judging:
         return Judged(rows, is_kept, is_counted, is_free, against)
 
 
-def is_of_texts(path: str) -> bool:
-    """Whether a file is of texts that were dropped."""
-    return Path(path).parent.name == "rejected" and counts.stage_of(path) == TEXTS
-
-
 def has_images(path: str) -> bool:
-    """Whether a file is of pairs that the rules of images judged too."""
-    return Path(path).parent.name != "pairs" and not is_of_texts(path)
+    """Whether a file is not of texts alone: `pairs/`, and texts that were dropped."""
+    folder = Path(path).parent.name
+    return folder != "pairs" and (folder != "rejected" or stage_of(path) == IMAGES)
 
 
 def _is_in(values: pa.StringArray, names: Set[str | None]) -> Bools:
@@ -363,21 +358,20 @@ def read_numbers(files: Sequence[str], judging: Judging, rows: int = 0) -> Numbe
       files: of `rejected/`, and sidecars or files of `pairs/`, in an order that is random but the
         same for a dataset. rows: how many these have.
     """
-    whole = judging.nothing()
-    whole.every = max(1, -(-rows // MOST_ROWS))
-    files = files[:: whole.every]
+    total = judging.nothing()
+    total.every = max(1, -(-rows // MOST_ROWS))
 
     def read(file: tuple[int, str]) -> Numbers:
         place, path = file
-        full = whole.of(IMAGES if has_images(path) else TEXTS).full(place)
+        full = total.of(IMAGES if has_images(path) else TEXTS).full(place)
         try:
             return _read_file(path, judging, full)
         except BrokenInputError:  # which the exact counts name
             return judging.nothing()
 
-    for place, part in enumerate(in_threads(read, enumerate(files))):
-        whole.merge(part, place)
-    return whole
+    for place, part in enumerate(in_threads(read, enumerate(files[:: total.every]))):
+        total.merge(part, place)
+    return total
 
 
 def _read_file(path: str, judging: Judging, full: Set[str]) -> Numbers:
@@ -403,7 +397,7 @@ def _read_file(path: str, judging: Judging, full: Set[str]) -> Numbers:
             is_told = pa.array(~_is_in(reason, NEVER_SHOWN))  # of what is blocked, not even a host
             part.hosts.add(hosts_of(batch["url"].filter(is_told)), outcome.filter(is_told))
             part.kept_texts.add(short.filter(pa.array(is_kept)))
-        elif is_of_texts(path):
+        else:
             part.frequent_texts.add(short.filter(pc.equal(outcome, MAX_IMAGES_PER_TEXT.reason)))
         if judging.verified:
             has_hash = pc.fill_null(pc.utf8_trim_whitespace(batch[judging.verified]), "")
@@ -497,8 +491,7 @@ def count_kept(
             sums["dropped"] += int(np.count_nonzero(~is_kept))
             sums["out"] += int(np.count_nonzero(is_kept & ~passed))
             # Image rules judged only pairs that the text rules had kept.
-            stage = TEXTS if is_of_texts(path) else IMAGES
-            sums[stage] += int(np.count_nonzero(~is_kept & passed))
+            sums[[*stages][-1]] += int(np.count_nonzero(~is_kept & passed))
         return sums
 
     return sum(in_threads(count, files), Counter[str]())

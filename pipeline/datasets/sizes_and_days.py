@@ -7,14 +7,16 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from alignset.pipeline.datasets.funnel import most_first
 from alignset.pipeline.runs.documents import Manifest
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.storage.files import is_local, match, open_to_read
@@ -93,9 +95,9 @@ def look_into(out: str, manifest: Manifest) -> Contents:
             for name, of in sizes.items()
             if of
         },
-        _examples(_first_rows(paths)),
+        _examples(paths),
         sum(size for path, size in match(f"{out}/shards") if path.endswith(".tar")),
-        _most_first(counts[LANGUAGE_COLUMNS[0]]),
+        most_first(counts[LANGUAGE_COLUMNS[0]]),
         {name: shown for name in licences if (shown := _shown_licences(counts[name]))},
     )
 
@@ -109,14 +111,10 @@ def word_counts(texts: pa.StringArray) -> Any:
 
 def _shown_licences(counts: Mapping[str | None, int]) -> dict[str, int]:
     """The most frequent values of a column that states a licence; "" stands for the others."""
-    values = {_shorten(of, _LONGEST_LICENCE): n for of, n in _most_first(counts).items() if of}
+    values = {_shorten(of, _LONGEST_LICENCE): n for of, n in most_first(counts).items() if of}
     most = dict([*values.items()][:_MOST_LICENCES])
     rest = sum(values.values()) - sum(most.values())
     return most | ({"": rest} if rest else {})
-
-
-def _most_first(counts: Mapping[Any, int]) -> dict[Any, int]:
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0] or "")))
 
 
 class _File(NamedTuple):
@@ -138,16 +136,17 @@ def files_in(folder: str) -> list[_File]:
     ]
 
 
-def _first_rows(paths: Iterable[str]) -> Iterator[dict[str, Any]]:
+def _examples(paths: Iterable[str]) -> list[str]:
+    """The first rows of some files."""
+    examples = list[str]()
     for path in paths:
         with open_to_read(path) as source:
-            for batch in pq.ParquetFile(source).iter_batches(_EXAMPLES, columns=list(_COLUMNS)):
-                yield from batch.to_pylist()
-                break
-
-
-def _examples(rows: Iterable[dict[str, Any]]) -> list[str]:
-    return [example for example, _ in zip(map(as_example, rows), range(_EXAMPLES), strict=False)]
+            batches = pq.ParquetFile(source).iter_batches(_EXAMPLES, columns=list(_COLUMNS))
+            for batch in islice(batches, 1):
+                examples += map(as_example, batch.to_pylist())
+        if len(examples) >= _EXAMPLES:
+            break
+    return examples[:_EXAMPLES]
 
 
 def as_example(row: dict[str, Any]) -> str:
@@ -155,14 +154,11 @@ def as_example(row: dict[str, Any]) -> str:
     fields = {name: row[name] for name in _COLUMNS if name in row}
     fields["caption"] = _shorten(fields["caption"], _LONGEST_TEXT)
     fields["url"] = _shorten(fields["url"], _LONGEST_URL)
-    return "".join(map(_escape, json.dumps(fields, ensure_ascii=False)))
+    return "".join(
+        f"\\u{ord(c):04x}" if c in _NEVER_BARE else c if c.isprintable() else json.dumps(c)[1:-1]
+        for c in json.dumps(fields, ensure_ascii=False)
+    )
 
 
 def _shorten(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[:longest]}…"
-
-
-def _escape(character: str) -> str:
-    if character in _NEVER_BARE:
-        return f"\\u{ord(character):04x}"
-    return character if character.isprintable() else json.dumps(character)[1:-1]

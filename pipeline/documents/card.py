@@ -1,7 +1,10 @@
-"""The dataset card: a README that tells a person, and the Hugging Face Hub, what a dataset is."""
+"""The dataset card: a README that tells a person, and the Hugging Face Hub, what a dataset is; and
+its picture of the funnel."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from html import escape
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -21,7 +24,7 @@ from alignset.pipeline.documents.statements import (
 )
 from alignset.pipeline.inputs.earlier_sets import OF_SETS
 from alignset.pipeline.job import ABOUT
-from alignset.pipeline.runs.documents import Funnel, Manifest
+from alignset.pipeline.runs.documents import Funnel, Manifest, Step
 from alignset.pipeline.shown_texts import as_code, counted
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.rules.catalogue import KEEP_MOST_SIMILAR
@@ -30,6 +33,8 @@ from alignset.transforms.rules.language_codes import ALL, UNDETERMINED
 from alignset.transforms.shards.shard_files import METADATA, SHARD_SCHEMA
 
 _NAMED_FILES = 5  # of each format
+WIDTH = 760  # px
+_BAR_WIDTH, _LEAST_PX = 400, 1.5  # the longest bar, and that of a pair among a billion
 # The values of rules that the catalogue has only where they drop something.
 _OFF = {KEEP_MOST_SIMILAR: 1, MAX_PAIRS_PER_CONCEPT.name: 0}
 
@@ -178,3 +183,34 @@ def feature(kind: Any, *, in_json: bool = False) -> dict[str, Any]:
         return {"list": inner.get("dtype") or inner.get("struct") or inner}
     fields = kind["struct"].items()
     return {"struct": [{"name": name} | feature(of, in_json=in_json) for name, of in fields]}
+
+
+def funnel_svg(steps: Sequence[Step]) -> str:
+    """The image of a funnel.
+
+    Args:
+      steps: in order, at least one, as `funnel` gives them.
+
+    Returns:
+      an `svg` element WIDTH px wide; the same steps give the same bytes.
+    """
+    total, kept = steps[0].seen, steps[-1].kept
+
+    def share(pairs: int) -> str:
+        of_all = pairs / max(1, total)
+        return "<0.1%" if 0 < of_all < 0.0005 else f"{of_all:.1%}"
+
+    def length(pairs: int) -> float:
+        return max(_LEAST_PX, _BAR_WIDTH * pairs / total) if pairs else 0.0
+
+    reasons = sum(1 for step in steps for count in step.dropped.values() if count)
+    picture = template("funnel.svg.j2").render(
+        width=WIDTH,
+        height=88 + 30 * len(steps) + 17 * reasons,
+        head=f"{kept:,} of {total:,} pairs{f' ({kept / total:.1%})' if total else ''} were kept",
+        steps=steps,
+        share=share,
+        length=length,
+        escape=escape,
+    )
+    return f"{picture}\n"

@@ -22,9 +22,8 @@ from alignset.pipeline.datasets.numbers import PairCounts, compare_near, count_p
 from alignset.pipeline.datasets.set_files import read_set
 from alignset.pipeline.datasets.sizes_and_days import look_into
 from alignset.pipeline.datasets.steps_set import shard_entries
-from alignset.pipeline.documents.card import dataset_card
+from alignset.pipeline.documents.card import dataset_card, funnel_svg
 from alignset.pipeline.documents.croissant import croissant
-from alignset.pipeline.documents.funnel_svg import funnel_svg
 from alignset.pipeline.documents.hand_edits import drop_page, write_page
 from alignset.pipeline.documents.uids import write_uids
 from alignset.pipeline.errors import UsageError

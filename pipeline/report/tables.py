@@ -106,14 +106,13 @@ def _first_details(details: Mapping[str, int]) -> str:
 
 def _detail_rows(details: Mapping[str, int]) -> list[TableRow]:
     """Details of a reason, the most frequent first, with hints."""
-    whole, most = sum(details.values()), max(details.values(), default=1)
-    rows = []
-    for name, count in islice(details.items(), _MOST_ROWS):
-        bar = share_bar([("d", count / most)], f"{printable(name)}: {count:,}")
-        share = percent(count, whole)
-        rows.append(TableRow(printable(name) or "(no detail)", count, share, bar, hint_of(name)))
+    total, most, rows = sum(details.values()), max(details.values(), default=1), []
+    for name, n in islice(details.items(), _MOST_ROWS):
+        bar = share_bar([("d", n / most)], f"{printable(name)}: {n:,}")
+        label = printable(name) or "(no detail)"
+        rows.append(TableRow(label, n, percent(n, total), bar, hint_of(name)))
     if others := list(details.values())[_MOST_ROWS:]:
-        rows.append(TableRow(f"({len(others):,} more)", sum(others), percent(sum(others), whole)))
+        rows.append(TableRow(f"({len(others):,} more)", sum(others), percent(sum(others), total)))
     return rows
 
 

@@ -15,9 +15,14 @@ from msgspec import UNSET
 
 from alignset.pipeline.datasets.funnel import funnel as steps_of
 from alignset.pipeline.datasets.sizes_and_days import Contents
-from alignset.pipeline.documents.card import dataset_card, size_category, tar_pattern
+from alignset.pipeline.documents.card import (
+    WIDTH,
+    dataset_card,
+    funnel_svg,
+    size_category,
+    tar_pattern,
+)
 from alignset.pipeline.documents.croissant import MOST_TARS, TO_BE_FILLED, croissant
-from alignset.pipeline.documents.funnel_svg import WIDTH, funnel_svg
 from alignset.pipeline.inputs.splits import InputFile
 from alignset.pipeline.job import Job
 from alignset.pipeline.rules import Rules
