@@ -28,7 +28,7 @@ from alignset.transforms.storage.broken_files import BrokenInputError
 from alignset.transforms.storage.documents import DocumentError, find_document, readable_document
 from alignset.transforms.storage.files import exists, match
 from alignset.transforms.storage.parquet_files import schema_of
-from alignset.transforms.workers.counts import Counts
+from alignset.transforms.workers.counts import Counts, add_by_name
 
 Document = TypeVar("Document")
 _MOST_TOLD = 5  # of files that cannot be read
@@ -80,10 +80,7 @@ class Facts:
     @property
     def dropped(self) -> dict[str, int]:
         """How many pairs were dropped for each reason, by either stage, the most first."""
-        total: Counter[str] = Counter()
-        for step in self.steps:
-            total.update(step.dropped)
-        return most_first(+total)
+        return most_first(+Counter(add_by_name(step.dropped for step in self.steps)))
 
     @cached_property
     def judging(self) -> Judging:

@@ -6,7 +6,7 @@ They are read batch by batch, and only the columns that are needed. They may be 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -196,19 +196,20 @@ def count_pairs(
     """
     files, counts = files or find_own_set(out) or SetFiles(out, [], []), PairCounts()
 
-    def each(work: Callable[[str], Out], paths: Iterable[str]) -> Iterator[tuple[str, Out]]:
+    def each(work: Callable[[str], Out], paths: Collection[str]) -> Iterator[tuple[str, Out]]:
         """Maps files in threads, in their order; yields each with what `work` made of it."""
 
-        def tried(path: str) -> list[tuple[str, Out]]:
+        def tried(path: str) -> Out | None:
             try:
-                return [(path, work(path))]
+                return work(path)
             except BrokenInputError as error:
                 if not skip_broken:
                     raise
                 counts.faults.append(str(error))
-                return []
+                return None
 
-        return chain.from_iterable(in_threads(tried, paths))
+        outcomes = zip(paths, in_threads(tried, paths), strict=True)
+        return ((path, outcome) for path, outcome in outcomes if outcome is not None)
 
     _count_dropped(counts, files, each)
     order = {path: at for at, path in enumerate(files.kept_files)}

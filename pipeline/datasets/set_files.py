@@ -169,21 +169,17 @@ def find_own_set(out: str) -> SetFiles | None:
     shards = [*shards, *match(f"{out}/holdout")]
     if not shards and not pairs and not rejects:
         return None
-    finished_stems = {
-        path.removesuffix("_stats.json") for path, _ in shards if path.endswith("_stats.json")
-    }
+    ended = [path for path, _ in shards if path.endswith("_stats.json")]
+    finished_stems = {path.removesuffix("_stats.json") for path in ended}
     tables = [path for path, _ in shards if path.endswith(".parquet")]
     kept_files = [path for path in tables if path.removesuffix(".parquet") in finished_stems]
     kept_files = kept_files or [path for path, _ in pairs if path.endswith(".parquet")]
+    rejected_files = [path for path, _ in rejects if path.endswith(".parquet")]
     manifest = readable_document(f"{out}/manifest.json", Manifest)
     return SetFiles(
         out,
         in_order(kept_files),
-        in_order(
-            path
-            for path, _ in rejects
-            if path.endswith(".parquet") and _shard_of(out, path) in finished_stems | {""}
-        ),
+        in_order(of for of in rejected_files if _shard_of(out, of) in finished_stems | {""}),
         readable_document(f"{out}/funnel.json", Funnel),
         manifest.catalogue if manifest else PRODUCT,
     )

@@ -8,9 +8,10 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -117,23 +118,14 @@ def _shown_licences(counts: Mapping[str | None, int]) -> dict[str, int]:
     return most | ({"": rest} if rest else {})
 
 
-class _File(NamedTuple):
-    name: str
-    bytes: int
-    written_at: float  # seconds since 1970, or 0 where that is not known
-
-
-def files_in(folder: str) -> list[_File]:
-    """The files in a folder; none where there is no such folder."""
-    if is_local(folder):
-        if not os.path.isdir(folder):
-            return []
-        entries = [(entry.name, entry.stat()) for entry in os.scandir(folder)]
-        return [_File(name, stat.st_size, stat.st_mtime) for name, stat in entries]
-    return [
-        _File(file.path.rpartition("/")[2], file.size, file.modified_s)
-        for file in list_remote(f"{folder}/*")
-    ]
+def times_in(folder: str) -> dict[str, float]:
+    """When the files in a folder were written, by path: seconds since 1970, or 0 where that is not
+    known; none where there is no such folder."""
+    if not is_local(folder):
+        return {file.path: file.modified_s for file in list_remote(f"{folder}/*")}
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return {f"{folder}/{of.name}": of.stat().st_mtime for of in os.scandir(folder)}
+    return {}
 
 
 def _examples(paths: Iterable[str]) -> list[str]:

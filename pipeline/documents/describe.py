@@ -16,7 +16,7 @@ from pathlib import Path
 
 from msgspec import UNSET
 
-from alignset.pipeline.datasets.funnel import check_funnel, drops_of, funnel, most_first
+from alignset.pipeline.datasets.funnel import drops_of, funnel, most_first
 from alignset.pipeline.datasets.history import earlier_manifests, history_of
 from alignset.pipeline.datasets.numbers import PairCounts, compare_near, count_pairs
 from alignset.pipeline.datasets.set_files import read_set
@@ -64,14 +64,17 @@ def describe(out: str, manifest: Manifest | None = None) -> Funnel:
     leaving = (manifest.deduplications or [])[len(base.deduplications or []) :]
     copies = add_by_name(of.dropped for of in leaving)
     closing = _closing(out, manifest, counts, before, copies)
-    check_funnel(closing.steps, counts.pairs)
+    if closing.steps[-1].kept != counts.pairs:
+        raise RuntimeError(
+            f"the funnel keeps {closing.steps[-1].kept} pairs, but {counts.pairs} were written"
+        )
     write_document(f"{out}/funnel.json", closing)
     write_uids(out, manifest)
-    contents, earlier = look_into(out, manifest), earlier_manifests(out, closing)
-    svg = funnel_svg(closing.steps).encode()
+    earlier, svg = earlier_manifests(out, closing), funnel_svg(closing.steps).encode()
     write_atomically(f"{out}/funnel.svg", lambda sink: sink.write(svg))
     write_page(out, "croissant.json", croissant(manifest, closing, earlier))
-    write_page(out, "README.md", dataset_card(manifest, closing, contents, earlier).encode())
+    card = dataset_card(manifest, closing, look_into(out, manifest), earlier)
+    write_page(out, "README.md", card.encode())
     drop_page(out, "datasheet.md")  # of earlier versions, with the counts that were
     drop_records(out)
     write_document(f"{out}/manifest.json", manifest)

@@ -18,7 +18,7 @@ from alignset.pipeline.datasets.history import all_stages
 from alignset.pipeline.datasets.reproduce import open_flag
 from alignset.pipeline.datasets.summary import copies_text
 from alignset.pipeline.removal_reasons import REMOVAL_REASONS
-from alignset.pipeline.runs.documents import Funnel, Manifest, OptOuts, Settings
+from alignset.pipeline.runs.documents import Funnel, Manifest, OptOuts
 from alignset.pipeline.shown_texts import as_cell, as_code, counted
 from alignset.transforms.rules import given
 from alignset.transforms.rules.catalogue import SIMILARITY
@@ -70,9 +70,12 @@ def statements(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> dict[str
         "language": (manifest.rules.get("language"), ALL),
     } | dict.fromkeys(("personal", "harmful", "watermarks", "images"), ())
     texts = {name: getattr(sentences, name)(*of) for name, of in arguments.items()}
+    # No image came along from a dataset of texts alone, and from what that was made of.
+    of_texts = tuple(f"{name}/" for name, of in earlier.items() if of.job.get("text_only"))
+    with_images = {name: of for name, of in earlier.items() if not f"{name}/".startswith(of_texts)}
     for name, is_on in _IS_ON.items():
         sentence = getattr(sentences, name)
-        sources = earlier if name in _OF_TEXTS else with_images(earlier)
+        sources = earlier if name in _OF_TEXTS else with_images
         before = {folder: of for folder, of in sources.items() if is_on(of)}
         texts[name] = sentence(manifest, not before) + "".join(
             f" Earlier, of {as_code(folder)}: {_HEAD.sub('', sentence(of, False))}"
@@ -103,16 +106,6 @@ def opt_out_counts(funnel: Funnel) -> dict[str, int]:
     return dict(+counts)
 
 
-def with_images(earlier: Earlier) -> dict[str, Manifest]:
-    """Those whose own images came along: neither they nor a dataset between are of texts alone."""
-    texts = [folder for folder, manifest in earlier.items() if manifest.job.get("text_only")]
-    return {
-        folder: manifest
-        for folder, manifest in earlier.items()
-        if not any(f"{folder}/".startswith(f"{of_texts}/") for of_texts in texts)
-    }
-
-
 @cache
 def template(name: str) -> jinja2.Template:
     """The template in a file; it knows `n`, `counted`, `code` and what is asked of manifests."""
@@ -123,13 +116,9 @@ def template(name: str) -> jinja2.Template:
     )
     documents.globals |= {"n": "{:,}".format, "counted": counted, "code": as_code}
     documents.globals |= {"is_scored": _is_scored, "is_compared": _is_compared}
-    documents.globals["named_opt_outs"] = _named_opt_outs
+    documents.globals["other_opt_outs"] = _OTHER_OPT_OUTS
     documents.filters |= {"cell": as_cell, "code": as_code}
     return documents.get_template(name)
-
-
-def _named_opt_outs(fetch: Settings) -> str:
-    return ", ".join(name for flag, name in _OTHER_OPT_OUTS.items() if fetch.get(flag))
 
 
 def _is_scored(manifest: Manifest) -> bool:

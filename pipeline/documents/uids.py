@@ -39,8 +39,7 @@ def write_uids(out: str, manifest: Manifest) -> None:
         return
     halves = np.concatenate([np.zeros((0, 2), np.uint64), *parts])
     halves = halves[np.lexsort((halves[:, 1], halves[:, 0]))]  # the upper first
-    is_new = np.ones(len(halves), np.bool_)
-    is_new[1:] = np.any(halves[1:] != halves[:-1], axis=1)
+    is_new = np.append(True, np.any(halves[1:] != halves[:-1], axis=1))[: len(halves)]
     ids = np.ascontiguousarray(halves[is_new]).view(HALVES).reshape(-1)
     write_atomically(path, lambda sink: np.save(sink, ids))
 

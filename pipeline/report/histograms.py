@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from alignset.pipeline.datasets.facts import Facts
 from alignset.pipeline.datasets.page_numbers import SHOWN_WORDS
-from alignset.pipeline.report.charts import Chart, short
+from alignset.pipeline.report.render import Chart, short
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.corpus.corpus_documents import VocabularySummary
 from alignset.transforms.corpus.count_spread import CountSpread

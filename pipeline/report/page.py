@@ -11,12 +11,11 @@ from markupsafe import Markup
 from alignset.pipeline.datasets.facts import Facts, find_facts
 from alignset.pipeline.datasets.history import all_stages
 from alignset.pipeline.datasets.numbers import PairCounts
-from alignset.pipeline.datasets.sizes_and_days import files_in
+from alignset.pipeline.datasets.sizes_and_days import times_in
 from alignset.pipeline.report import tables
-from alignset.pipeline.report.charts import Chart, draw, size_of
 from alignset.pipeline.report.histograms import charts_of
 from alignset.pipeline.report.page_data import encode_for_page, page_data, read_pictures
-from alignset.pipeline.report.render import render
+from alignset.pipeline.report.render import Chart, draw, render, size_of
 from alignset.pipeline.report.sliders import answers, command, command_note, near_lists, sliders
 from alignset.pipeline.shown_texts import printable
 from alignset.transforms.columns.records import KEPT
@@ -111,16 +110,14 @@ def _figures(facts: Facts) -> Iterator[tuple[str, str, str]]:
 def _times_chart(facts: Facts) -> Iterator[Chart]:
     """How fetching went over time: the pairs of the shards that ended in each part of the run's
     time, if it took a while. By when their stats were written, since shards hold no clock."""
-    folders = [f"{facts.out}/{name}" for name in ("shards", "holdout") if facts.state != "foreign"]
-    ended = {f"{of}/{file.name}": file.written_at for of in folders for file in files_in(of)}
+    ended = times_in(f"{facts.out}/shards") | times_in(f"{facts.out}/holdout")
     ended_at = [(ended[path], of) for path, of in facts.stats.items() if of and ended.get(path)]
     times = np.array([at for at, _ in ended_at])
     if len(times) < 2 or times.max() - times.min() < _LEAST_S:
         return
-    failures = [of.failed_to_download for _, of in ended_at]
-    pairs = [of.count - of.failed_to_download for _, of in ended_at]
+    counts = [(of.count - of.failed_to_download, of.failed_to_download) for _, of in ended_at]
     bars = min(_BARS, len(times))
-    fetched, failed = (np.histogram(times, bars, weights=of)[0] for of in (pairs, failures))
+    fetched, failed = (np.histogram(times, bars, weights=of)[0] for of in zip(*counts, strict=True))
     starts = np.linspace(times.min(), times.max(), bars, endpoint=False)
     form = "%d %b %H:%M" if times.max() - times.min() > 86_400 else "%H:%M"
     labels = [datetime.fromtimestamp(at, UTC).strftime(form) for at in starts]

@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from PIL import JpegImagePlugin
 
 from alignset.pipeline.datasets.facts import Facts
 from alignset.pipeline.datasets.numbers import Place, in_threads
 from alignset.pipeline.datasets.page_numbers import NEAREST, NEVER_PICTURED, Example
+from alignset.pipeline.datasets.sample import thumbnails_in
 from alignset.pipeline.datasets.set_files import SetFiles
 from alignset.pipeline.report.sliders import is_open
 from alignset.pipeline.shown_texts import printable
@@ -42,8 +41,6 @@ MOST_TEXT_BYTES, MOST_PICTURE_BYTES = 2_500_000, 6 << 20
 MOST_EXAMPLES = 3_000
 _LARGEST_PICTURE = 1 << 13
 _QUALITY = 75
-_KEY = 16  # characters
-_THUMBNAILS = pa.schema([("key", pa.string()), ("thumbnail", pa.binary())])
 
 
 def all_lists(facts: Facts) -> dict[str, list[Example]]:
@@ -156,13 +153,9 @@ def read_pictures(files: SetFiles, places: Iterable[Place]) -> dict[Place, bytes
                 for key, body in files.images(path, sorted(keys_of[path])):
                     found[path, key] = small_picture(body)
                 return found
-            for batch in files.read(path, _THUMBNAILS, _KEY):
-                rows = batch.filter(pc.is_in(batch["key"], pa.array(keys_of[path])))
-                for row in rows.to_pylist():
-                    if body := row["thumbnail"]:  # of copies it has 192 px
-                        found[path, row["key"]] = (
-                            body if is_thumbnail(body) else small_picture(body)
-                        )
+            for key, body in thumbnails_in(path, keys_of[path], files.read):
+                if body:  # of copies it has 192 px
+                    found[path, key] = body if is_thumbnail(body) else small_picture(body)
         return found
 
     for found in in_threads(read, keys_of):

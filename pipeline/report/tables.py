@@ -13,7 +13,7 @@ from alignset.pipeline.datasets.facts import Facts
 from alignset.pipeline.datasets.funnel import most_first
 from alignset.pipeline.datasets.numbers import Tally
 from alignset.pipeline.datasets.summary import copies_text, hint_of
-from alignset.pipeline.report.charts import share_bar, small_histogram
+from alignset.pipeline.report.render import share_bar, small_histogram
 from alignset.pipeline.runs.documents import Step
 from alignset.pipeline.shown_texts import counted, printable
 from alignset.transforms.columns.records import KEPT

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from alignset.pipeline.datasets.facts import Facts, find_facts
-from alignset.pipeline.report.charts import Chart, draw, size_of, small_histogram
 from alignset.pipeline.report.histograms import charts_of
+from alignset.pipeline.report.render import Chart, draw, size_of, small_histogram
 from alignset.pipeline.runs.documents import FetchReport, Funnel
 from alignset.transforms.corpus.corpus_documents import CountClass, VocabularySummary
 from alignset.transforms.rules.catalogue import PRODUCT
