@@ -61,7 +61,9 @@ def render_page(facts: Facts, place: str = "") -> str:
         "report.html",
         facts=facts,
         name=printable(title or place.rstrip("/").rpartition("/")[2]) or "Image and alt-text pairs",
-        figures=list(_figures(facts)),
+        fetch=next((step for step in facts.steps if step.step == "fetch" and step.seen), None),
+        bytes_fetched=size_of(sum(of.bytes_downloaded for of in facts.stats.values() if of)),
+        hosts=sum(map(bool, facts.numbers.hosts.totals())),
         answers=list(answers(facts, tables.failing_host_rows(facts), data["lists"])),
         steps=dropping,
         idle=[printable(row[0].step) for row in steps if row not in dropping],
@@ -83,28 +85,6 @@ def render_page(facts: Facts, place: str = "") -> str:
         axes={axis: of.short for axis, of in facts.catalogue.measures.items()},
         data=Markup(encode_for_page(data)),
     )
-
-
-def _figures(facts: Facts) -> Iterator[tuple[str, str, str]]:
-    judged_pairs = facts.seen - facts.waiting
-    of = "of those judged" if facts.waiting else "of all"
-    yield "Pairs kept", f"{facts.kept:,}", f"{tables.percent(facts.kept, judged_pairs)} {of}"
-    yield "Pairs at the start", f"{facts.seen:,}", ""
-    if facts.text_only:
-        return
-    shards, planned = len(facts.stats), facts.planned_shards
-    yield "Shards", f"{shards:,}", f"of {planned:,}" if planned != shards else ""
-    fetch = next((step for step in facts.steps if step.step == "fetch"), None)
-    if fetch and fetch.seen:
-        failures = fetch.seen - fetch.kept
-        share = tables.percent(fetch.kept, fetch.seen)
-        yield "Pairs fetched", f"{fetch.kept:,}", f"{share}; {failures:,} failed"
-    if size := sum(of.bytes_downloaded for of in facts.stats.values() if of):
-        yield "Bytes of images", size_of(size), "as they were fetched"
-    if facts.waiting:
-        yield "Waiting", f"{facts.waiting:,}", "pairs of shards to come"
-    if hosts := sum(map(bool, facts.numbers.hosts.totals())):
-        yield "Hosts", f"{hosts:,}" + ("+" if facts.numbers.hosts.others else ""), ""
 
 
 def _times_chart(facts: Facts) -> Iterator[Chart]:

@@ -1,5 +1,5 @@
-"""Pages of HTML, each in one file: nothing in them is loaded from anywhere. And their charts as SVG:
-bars of what was kept and dropped, with the thresholds drawn in."""
+"""Pages of HTML, each in one file, which load nothing from anywhere; and their charts as SVG: bars
+of what was kept and dropped, with the thresholds drawn in."""
 
 from __future__ import annotations
 
