@@ -126,7 +126,11 @@ def _rules(manifest: Manifest) -> list[tuple[str, str, str]]:
 
 
 def size_category(pairs: int) -> str:
-    """The Hugging Face Hub's name for a dataset of this size."""
+    """The Hugging Face Hub's name for a dataset of this size.
+
+    >>> size_category(999), size_category(1_800_000_000), size_category(10**12)
+    ('n<1K', '1B<n<10B', 'n>1T')
+    """
     names = ["1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T"]
     if pairs < 1000:
         return "n<1K"

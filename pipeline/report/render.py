@@ -122,7 +122,11 @@ def short(number: float) -> str:
 
 
 def size_of(size: float) -> str:
-    """Bytes as they are read, as in "2 KiB"."""
+    """Bytes as they are read.
+
+    >>> size_of(1023), size_of(59_076_000), size_of(1 << 50)
+    ('1023 B', '56.3 MiB', '1024 TiB')
+    """
     power = min(4, int(math.log(max(1, size), 1024)))
     number = size / 1024**power
     digits = f"{number:.3g}" if number < 100 else f"{number:.0f}"

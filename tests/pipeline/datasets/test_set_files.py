@@ -11,7 +11,6 @@ import pytest
 from alignset.pipeline.datasets.sample import ENOUGH_FILES, LONGEST, Pair, take_sample
 from alignset.pipeline.datasets.set_files import find_set, in_order, rename_answers
 from alignset.pipeline.errors import UsageError
-from alignset.transforms.storage.broken_files import BrokenInputError
 from alignset.transforms.storage.parquet_files import read_columns
 from tests.support.small_sets import keys, put, put_funnel, put_rejected, put_shard, put_table
 
@@ -155,11 +154,3 @@ def test_one_text_that_stands_for_many_is_cut(tmp_path: Path, dictionary: bool, 
     assert rows["caption"].to_pylist() == [text[:LONGEST]] * count
     assert pa.total_allocated_bytes() - before < 100e6
     assert sorted(shown([f"{tmp_path}/a.parquet"], 9999)) == own
-
-
-@pytest.mark.parametrize("body", [b"", b"PAR1", b"PAR1" + bytes(100) + b"PAR1"])
-def test_a_damaged_file_is_named(body: bytes, tmp_path: Path):
-    path = tmp_path / "images-00000.parquet"
-    path.write_bytes(body)
-    with pytest.raises(BrokenInputError, match=r"images-00000\.parquet cannot be read: "):
-        list(read_columns(str(path), KEY))
