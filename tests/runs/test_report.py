@@ -1,9 +1,6 @@
 """The report of a real run: its numbers are the funnel's, DuckDB's, and the web's."""
 
-import json
-import re
 import shutil
-from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
@@ -14,7 +11,6 @@ import pytest
 from alignset.pipeline.datasets.facts import find_facts
 from alignset.pipeline.report.__main__ import main
 from alignset.pipeline.report.histograms import charts_of
-from alignset.pipeline.report.tables import funnel_table
 from tests.support.command import funnel, manifest
 from tests.support.golden_run import Golden
 from tests.support.memory_files import FILES
@@ -22,23 +18,6 @@ from tests.support.memory_files import FILES
 
 def queried(query: str) -> list[tuple]:
     return duckdb.sql(query).fetchall()
-
-
-def test_the_steps_are_the_funnels_and_the_details_duckdbs(golden: Golden):
-    facts = find_facts(str(golden.output))
-    assert (facts.state, facts.notes) == ("finished", [])
-    steps = funnel(golden.output)["steps"]
-    told = funnel_table(facts, {})
-    assert [asdict(step) for step, _, _ in told] == steps
-    rejected = f"'{golden.output}/rejected/*.parquet'"
-    by_reason = dict(queried(f"select reason, count(*) from {rejected} group by all"))
-    assert {row.name: row.count for _, _, rows in told for row in rows} == by_reason
-    details = queried(f"""select
-        if(filename like '%/text-%', 'texts', 'images'), reason, coalesce(detail, ''), count(*)
-        from read_parquet({rejected}, filename = true) group by all""")
-    assert {
-        (*which, d): n for which, counts in facts.details.items() for d, n in counts.items()
-    } == {(plane, why, detail): count for plane, why, detail, count in details}
 
 
 def test_numbers_are_duckdbs(golden: Golden):
@@ -151,20 +130,6 @@ def test_thresholds_say_which_rows_are_not_there(golden: Golden, tmp_path: Path,
     assert main([str(out), "--min_words=4"]) == 0
     said = f"{count} dropped pairs without a row in rejected/ not counted"
     assert said in capsys.readouterr().out
-
-
-def test_the_run_left_the_page_and_the_command_writes_it_again(golden: Golden, tmp_path: Path):
-    left = (golden.output / "report.html").read_text()
-    shutil.copytree(golden.output, tmp_path / "set")
-    (tmp_path / "set/report.html").unlink()
-    assert main([str(tmp_path / "set")]) == 0
-    assert (tmp_path / "set/report.html").read_text() == left  # it tells no path
-    assert main([str(golden.output), f"--output={tmp_path}/again.html"]) == 0
-    assert f'"out":"{golden.output}"' in (tmp_path / "again.html").read_text()
-    data = json.loads(re.search(r'id="data">(.*?)</script>', left, re.DOTALL)[1])
-    assert {example["key"] for example in data["examples"]}
-    assert "Content-Security-Policy" in left
-    assert not re.search(r"(src|href)=\"?(https?:)?//", left)
 
 
 def test_a_run_that_is_under_way(golden: Golden, tmp_path: Path, capsys):

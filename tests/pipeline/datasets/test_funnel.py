@@ -1,14 +1,10 @@
 """The funnel: steps that add up, on made counts and on the golden run."""
 
 from collections import Counter
-from dataclasses import replace
-
-import pytest
 
 from alignset.pipeline.datasets.funnel import drops_of, funnel
 from alignset.pipeline.datasets.summary import render_funnel, render_vocabulary
 from alignset.pipeline.runs.documents import Funnel
-from alignset.transforms.corpus.corpus_documents import CountClass, VocabularySummary
 from alignset.transforms.rules.catalogue import PRODUCT, TAKEDOWN_STEPS
 from alignset.transforms.storage.documents import read_document
 from alignset.transforms.workers.counts import add_by_name
@@ -37,40 +33,6 @@ def test_a_reason_of_both_planes_counts_in_each_and_what_is_taken_down_comes_las
     assert [drops_of(table, steps).get("blocked") for steps in stages] == [3, 2, None]
     assert drops_of(table[:-1], TAKEDOWN_STEPS) == {}
     assert [step.step for step in funnel(10, texts)] == [*PRODUCT.text_steps]
-
-
-SUMMARY = VocabularySummary(
-    ngrams=5750,
-    vocabulary=1200,
-    cut_off_count=3,
-    occurrences=20_000,
-    share_of_occurrences=0.87654,
-    by_count=[CountClass(min_count=1, max_count=1, ngrams=2048, occurrences=2048)],
-)
-
-
-@pytest.mark.parametrize(
-    ("summary", "line"),
-    [
-        (
-            SUMMARY,
-            "vocabulary: 1,200 of 5,750 n-grams; 87.7% of 20,000 occurrences; "
-            "cut within those that occur 3 times; 2,048 occur once",
-        ),
-        (
-            replace(SUMMARY, vocabulary=5750, cut_off_count=0, share_of_occurrences=1.0),
-            "vocabulary: 5,750 of 5,750 n-grams; 100.0% of 20,000 occurrences; "
-            "nothing cut; 2,048 occur once",
-        ),
-        (
-            replace(SUMMARY, ngrams=0, vocabulary=0, cut_off_count=0, by_count=[]),
-            "vocabulary: 0 of 0 n-grams; 87.7% of 20,000 occurrences; nothing cut; 0 occur once",
-        ),
-        (VocabularySummary(vocabulary=1200), "vocabulary: 1,200 n-grams, of the given file"),
-    ],
-)
-def test_one_line_on_the_vocabulary(summary: VocabularySummary, line: str):
-    assert render_vocabulary(summary) == line
 
 
 def test_the_golden_run_counts_every_fate(golden: Golden):

@@ -1,5 +1,7 @@
 """What is said of a dataset at the end of its run, and where nothing is said."""
 
+from dataclasses import replace
+
 import pytest
 from msgspec import UNSET
 
@@ -13,7 +15,7 @@ from alignset.pipeline.runs.documents import (
     OptOuts,
     SourceSet,
 )
-from alignset.transforms.corpus.corpus_documents import VocabularySummary
+from alignset.transforms.corpus.corpus_documents import CountClass, VocabularySummary
 from alignset.transforms.fetching.fetch_settings import FETCH_DETAILS
 from alignset.transforms.pages.page_counts import PageCounts
 from alignset.transforms.rules.catalogue import PRODUCT
@@ -89,6 +91,14 @@ def test_each_flag_is_of_a_reason_and_each_hint_of_a_detail() -> None:
 
 HOSTILE = "\x1b[2Ja.org"
 SHARED = SharedContents(4, 2)
+SUMMARY = VocabularySummary(
+    ngrams=5750,
+    vocabulary=1200,
+    cut_off_count=3,
+    occurrences=20_000,
+    share_of_occurrences=0.87654,
+    by_count=[CountClass(min_count=1, max_count=1, ngrams=2048, occurrences=2048)],
+)
 NEAR = NearDuplicates(9, compared=3, alike=1)
 
 
@@ -160,6 +170,20 @@ NEAR = NearDuplicates(9, compared=3, alike=1)
             ),
             "\x1b",
         ),
+        (
+            {"vocabulary": SUMMARY},
+            (
+                "vocabulary: 1,200 of 5,750 n-grams; 87.7% of 20,000 occurrences; "
+                "cut within those that occur 3 times; 2,048 occur once",
+            ),
+            "",
+        ),
+        (
+            {"vocabulary": replace(SUMMARY, cut_off_count=0, by_count=[])},
+            ("87.7% of 20,000 occurrences; nothing cut; 0 occur once",),
+            "",
+        ),
+        ({}, ("vocabulary: 0 n-grams, of the given file",), ""),
         (
             {"history": [SourceSet("history/00", 8, funnel(9, {})), SourceSet("history/01")]},
             (

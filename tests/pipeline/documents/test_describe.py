@@ -20,7 +20,7 @@ from alignset.pipeline.runs.work_folder import TextSummary, WorkFolder
 from alignset.pipeline.takedown.__main__ import main as takedown
 from alignset.transforms.storage.documents import read_document
 from alignset.transforms.workers.counts import Counts
-from tests.support.command import digests, manifest
+from tests.support.command import digests
 from tests.support.golden_run import Golden
 
 NOT_IN_0_2 = ("layout", "rows", "images_per_text", "texts_per_image")
@@ -36,19 +36,6 @@ def change(path: Path, *without: str, **fields: object) -> None:
     path.write_text(json.dumps({n: of for n, of in document.items() if n not in without}))
 
 
-def test_a_dataset_of_0_2_is_described_as_one_of_now(golden: Golden, out: Path) -> None:
-    change(out / "manifest.json", *NOT_IN_0_2)
-    (out / "report").mkdir()
-    (out / "report/images-00000.json").write_text("{}")
-    describe(str(out))
-    there = digests(out)
-    assert {name for name, of in digests(golden.output).items() if there[name] != of} == {
-        "manifest.json"  # which names no layout
-    }
-    assert {**manifest(out), "layout": "0.3"} == manifest(golden.output)
-    assert not (out / "report").exists()
-
-
 def test_a_report_that_cannot_be_written_leaves_none_of_before(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -56,12 +43,6 @@ def test_a_report_that_cannot_be_written_leaves_none_of_before(
     monkeypatch.setattr("alignset.pipeline.documents.describe.write_report", 1)
     describe(str(out))
     assert not (out / "report.html").exists()
-
-
-def test_a_missing_funnel_is_counted_anew(golden: Golden, out: Path) -> None:
-    (out / "funnel.json").unlink()
-    describe(str(out))
-    assert digests(out) == digests(golden.output)
 
 
 @pytest.mark.parametrize("gone", ["of 0.2", "rejected/images-00000", "rejected/text-*"])
