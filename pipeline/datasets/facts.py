@@ -5,13 +5,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import TypeVar
 
 from alignset.pipeline.datasets.funnel import funnel, most_first
-from alignset.pipeline.datasets.numbers import PairCounts, count_pairs, in_threads, stage_of
+from alignset.pipeline.datasets.numbers import PairCounts, count_pairs, in_threads
 from alignset.pipeline.datasets.page_numbers import Judging, Numbers, read_numbers
 from alignset.pipeline.datasets.set_files import SetFiles, find_own_set, find_set
 from alignset.pipeline.errors import UsageError
@@ -19,15 +17,11 @@ from alignset.pipeline.rules import Rules
 from alignset.pipeline.runs.documents import Funnel, Manifest, RunDescription, Step
 from alignset.pipeline.runs.work_folder import TextSummary, WorkFolder
 from alignset.pipeline.shown_texts import counted
-from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
-from alignset.transforms.rules.columns import verified_column
 from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.shards.shard_stats import ShardStats
-from alignset.transforms.storage.broken_files import BrokenInputError
 from alignset.transforms.storage.documents import DocumentError, find_document, readable_document
 from alignset.transforms.storage.files import exists, match
-from alignset.transforms.storage.parquet_files import schema_of
 from alignset.transforms.workers.counts import Counts, add_by_name
 
 Document = TypeVar("Document")
@@ -35,37 +29,29 @@ _MOST_TOLD = 5  # of files that cannot be read
 
 
 @dataclass
-class Facts:
+class Facts(Judging):
     """The data of a report.
 
     Attributes:
-      out: the dataset's folder, as it was given. state: finished, under way, or foreign.
-      files: whose rows are counted. counts: of these.
+      out: the dataset's folder, as it was given. counts: of its rows.
       steps: of the funnel. waiting: pairs that no shard has yet.
       stats: of its shards that are whole, by path. planned_shards: of how many.
-      rules: those that are numbers, by name. language: that is kept.
+      language: that is kept.
       details: of all pairs that were dropped, by stage and reason, then by detail.
       notes: what is missing, or counted otherwise, in whole sentences.
-      catalogue: the rules of the dataset, of users too.
     """
 
     out: str
-    state: str = "finished"
-    files: SetFiles = field(default_factory=lambda: SetFiles("", [], []))
     counts: PairCounts = field(default_factory=PairCounts)
     numbers: Numbers = field(default_factory=Numbers)
     steps: list[Step] = field(default_factory=list)
     waiting: int = 0
     stats: dict[str, ShardStats | None] = field(default_factory=dict)
     planned_shards: int = 0
-    rules: dict[str, float] = field(default_factory=dict)
     language: str = ""
-    text_only: bool = False
     details: dict[tuple[str, str], dict[str, int]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     funnel: Funnel | None = None
-    run: RunDescription | None = None
-    catalogue: Catalogue = PRODUCT
 
     @property
     def kept(self) -> int:
@@ -81,26 +67,6 @@ class Facts:
     def dropped(self) -> dict[str, int]:
         """How many pairs were dropped for each reason, by either stage, the most first."""
         return most_first(+Counter(add_by_name(step.dropped for step in self.steps)))
-
-    @cached_property
-    def judging(self) -> Judging:
-        """How its rows were judged; of a folder of another tool, by rules that drop nothing."""
-        run, names_all = self.run, True
-        thumbnails = run.job.get("thumbnails") if run else None
-        for path in [path for path in self.files.rejected_files if stage_of(path) == TEXTS][:1]:
-            with suppress(OSError, BrokenInputError):
-                names_all = "also_reasons" in schema_of(path).names
-        opened = {of.name: of.default for of in self.catalogue.rules} | dict(self.catalogue.opened)
-        return Judging(
-            self.catalogue,
-            opened if self.state == "foreign" else self.rules,
-            has_rules=self.state != "foreign",
-            text_only=self.text_only,
-            thumbnails=min(max(thumbnails, 8), 64) if isinstance(thumbnails, int) else 16,
-            names_all=names_all,
-            verified=(verified_column(run.rules) or ("", ""))[1] if run else "",
-            read=self.files.read,
-        )
 
     def find(self, name: str, kind: type[Document]) -> Document | None:
         """A document of the dataset; of one that cannot be read there is a note."""
@@ -124,13 +90,13 @@ def find_facts(out: str, counts: PairCounts | None = None) -> Facts:
     facts = count_facts(out, counts)
     paths = [*facts.files.kept_files, *facts.files.rejected_files]
     rows = facts.counts.pairs + facts.counts.rejected_rows
-    facts.numbers = read_numbers(paths, facts.judging, rows)
+    facts.numbers = read_numbers(paths, facts, rows)
     if facts.numbers.every > 1:
         facts.notes.append(
             f"One of {facts.numbers.every:,} files was read for histograms, examples, hosts and "
             "other thresholds; the funnel counts all pairs."
         )
-    if not facts.judging.names_all:
+    if not facts.names_all:
         facts.notes.append(
             "An earlier version wrote rejected/, whose rows name one reason alone. Counts of other "
             "thresholds of texts are too high where further rules apply."

@@ -4,8 +4,10 @@ would keep, the most frequent names, and examples."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alignset.pipeline.datasets.numbers import Place, Tally, hex_numbers, in_threads, stage_of
+from alignset.pipeline.datasets.set_files import SetFiles
+from alignset.pipeline.runs.documents import RunDescription
 from alignset.transforms.columns.hashing import Bools, UInt64s
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.columns.records import (
@@ -30,14 +34,15 @@ from alignset.transforms.columns.records import (
 )
 from alignset.transforms.pairs.texts import measure_texts
 from alignset.transforms.rules import given
-from alignset.transforms.rules.catalogue import STEPS_OF_COPIES, Catalogue, limits
+from alignset.transforms.rules.catalogue import PRODUCT, STEPS_OF_COPIES, Catalogue, limits
+from alignset.transforms.rules.columns import verified_column
 from alignset.transforms.rules.language import MIN_LANGUAGE_SCORE
 from alignset.transforms.rules.language_codes import UNDETERMINED
 from alignset.transforms.rules.popularity import MAX_IMAGES_PER_TEXT
 from alignset.transforms.rules.rule import IMAGES, TEXTS, Limit, Rows
 from alignset.transforms.rules.verdicts import axes_of, numbers_of, values_of
 from alignset.transforms.storage.broken_files import BrokenInputError
-from alignset.transforms.storage.parquet_files import read_columns
+from alignset.transforms.storage.parquet_files import schema_of
 
 # What is never shown, whatever a file holds: what a list, or its owner's notice, keeps out.
 NEVER_SHOWN = frozenset({given.BLOCKED, given.REMOVED_BEFORE, given.TAKEN_DOWN})
@@ -232,40 +237,62 @@ class Numbers:
             getattr(self, name).merge(getattr(other, name))
 
 
-@dataclass(frozen=True)
+@dataclass(kw_only=True)
 class Judging:
     """The rules of a dataset, as far as its rows tell of them.
 
     Attributes:
-      numbers: the thresholds by flag; none of them is near where there are no rules.
-      thumbnails: examples of a kind that a shard has images of.
-      names_all: whether rows of dropped texts name all reasons that apply.
-      verified: the column of the hashes that files were compared by, or "".
-      read: how the columns of a file are read.
+      files: of its rows. state: finished, under way, or foreign: rules that drop nothing.
+      run: how it was made, if that is known. catalogue: its rules, of users too.
+      rules: those that are numbers, by name.
     """
 
-    catalogue: Catalogue
-    numbers: Mapping[str, Any]
-    has_rules: bool = True
+    files: SetFiles = field(default_factory=lambda: SetFiles("", [], []))
+    state: str = "finished"
+    run: RunDescription | None = None
+    catalogue: Catalogue = PRODUCT
+    rules: dict[str, float] = field(default_factory=dict)
     text_only: bool = False
-    thumbnails: int = 8
-    names_all: bool = True
-    verified: str = ""
-    read: Callable[[str, pa.Schema, int], Iterator[pa.RecordBatch]] = read_columns
+
+    @cached_property
+    def thresholds(self) -> Mapping[str, Any]:
+        """The numbers by flag that rows are compared with."""
+        if self.state != "foreign":
+            return self.rules
+        return {of.name: of.default for of in self.catalogue.rules} | dict(self.catalogue.opened)
+
+    @cached_property
+    def names_all(self) -> bool:
+        """Whether rows of dropped texts name all reasons that apply."""
+        for path in [path for path in self.files.rejected_files if stage_of(path) == TEXTS][:1]:
+            with suppress(OSError, BrokenInputError):
+                return "also_reasons" in schema_of(path).names
+        return True
+
+    @property
+    def verified(self) -> str:
+        """The column of the hashes that files were compared by, or ""."""
+        return (verified_column(self.run.rules) or ("", ""))[1] if self.run else ""
+
+    @property
+    def thumbnails(self) -> int:
+        """How many examples of a kind a shard has images of."""
+        most = self.run.job.get("thumbnails") if self.run else None
+        return min(max(most, 8), 64) if isinstance(most, int) else 16
 
     def limits(self, stage: str) -> list[Limit]:
         """Those of a stage that the run had a number for."""
         entries = self.catalogue.texts if stage == TEXTS else self.catalogue.images
         if self.text_only and stage == IMAGES:
             return []
-        own = [limit for limit in limits(entries) if limit.name in self.numbers]
+        own = [limit for limit in limits(entries) if limit.name in self.thresholds]
         own = [of for of in own if _OF_ROWS.isdisjoint((of.measure.axis, of.measure.column))]
         return [of for of in own if of.measure.column not in (*_TEXTS, *NEAREST, *_SIDES)]
 
     def nothing(self) -> Numbers:
         """No numbers yet."""
         texts, images = (
-            StageNumbers(of, {axis.name: axis for axis in axes_of(of, self.numbers)})
+            StageNumbers(of, {axis.name: axis for axis in axes_of(of, self.thresholds)})
             for of in map(self.limits, (TEXTS, IMAGES))
         )
         return Numbers(texts, images)
@@ -283,7 +310,7 @@ class Judging:
         numbers += [limit.measure.column for limit in own if limit.measure.column]
         texts = [*_TEXTS, *NEAREST, *([self.verified] if self.verified else [])]
         kinds = dict.fromkeys(numbers, pa.float64()) | dict.fromkeys(texts, pa.string())
-        for batch in self.read(path, pa.schema(kinds.items()), _LONGEST):
+        for batch in self.files.read(path, pa.schema(kinds.items()), _LONGEST):
             columns = [pc.coalesce(batch[f"original_{side}"], batch[side]) for side in _SIDES]
             sides = [numbers_of(of) for of in columns]
             captions = pc.fill_null(batch["caption"], "")
@@ -293,7 +320,7 @@ class Judging:
                 word_count=measure_texts(captions, np.ones(len(batch), np.bool_)).word_count,
                 foreign=_is_in(batch["reason"], {MIN_LANGUAGE_SCORE.reason}),
                 hashes=key_hashes(hex_numbers(batch["key"])[0]),
-                own_language_score=self.numbers.get(MIN_LANGUAGE_SCORE.name, 0.0),
+                own_language_score=self.thresholds.get(MIN_LANGUAGE_SCORE.name, 0.0),
             )
             for limit in own:
                 if column := limit.measure.column:
@@ -329,10 +356,10 @@ class Judging:
         for limit, has_limit in zip(own, of_each, strict=True):
             against[limit.name] = has_limit
             if limit.measure.dropped_only:  # no threshold would keep what has no value
-                axis = Axis(limit.measure.axis, [self.numbers[limit.name]])
+                axis = Axis(limit.measure.axis, [self.thresholds[limit.name]])
                 is_free &= limit.bins(rows, axis) != axis.no_value
             elif stage == IMAGES or not self.names_all:
-                against[limit.name] |= limit.dropped(rows, self.numbers) & ~is_kept
+                against[limit.name] |= limit.dropped(rows, self.thresholds) & ~is_kept
         return Judged(rows, is_kept, is_counted, is_free, against)
 
 
@@ -435,11 +462,11 @@ def _choose(
         if outcome not in full:
             most = count * (1 + (outcome == KEPT and stage == IMAGES))
             choices.append((outcome, most, least_rows(hashes, rows, most), np.zeros(len(hashes))))
-        for limit in own_limits if judging.has_rules else ():
+        for limit in own_limits if judging.state != "foreign" else ():
             name = f"{NEAR}{limit.name} {outcome}"
             sides = (KEPT, limit.reason) if stage == IMAGES else (limit.reason,)
             if outcome in sides and name not in full:
-                ranks = np.abs(values[limit.name] - judging.numbers[limit.name])
+                ranks = np.abs(values[limit.name] - judging.thresholds[limit.name])
                 most = max(1, count // 2) if stage == IMAGES else count
                 choices.append((name, most, nearest_rows(ranks, hashes, rows, most), ranks))
     all_rows, examples = sorted({row for _, _, rows, _ in choices for row in rows.tolist()}), {}
@@ -479,7 +506,7 @@ def count_kept(
             for stage, judged in stages.items():
                 passed &= judged.is_free
                 for limit in judging.limits(stage):
-                    bound = thresholds.get(limit.name, judging.numbers[limit.name])
+                    bound = thresholds.get(limit.name, judging.thresholds[limit.name])
                     axis = Axis(limit.measure.axis, [limit.edge(bound)])
                     bins = limit.bins(judged.rows, axis)
                     sums[f"--{limit.name}"] += int(np.count_nonzero(bins != axis.no_value))

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from alignset.pipeline.datasets.reproduce import open_flag
-from alignset.pipeline.documents.statements import Earlier, limits, statements
+from alignset.pipeline.documents.card import Earlier, limits, statements
 from alignset.pipeline.runs.documents import Funnel, Manifest, ShardEntry
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.columns.carried import type_of

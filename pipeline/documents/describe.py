@@ -1,5 +1,5 @@
-"""The documents of a dataset: funnel.json, the card and what goes with it, manifest.json, and the
-report.
+"""The documents of a dataset: funnel.json, the card and what goes with it, manifest.json, uids.npy,
+and the report.
 
 A run, a retry, a takedown and a deduplication all end here, and nothing else writes these files.
 """
@@ -14,6 +14,10 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 from msgspec import UNSET
 
 from alignset.pipeline.datasets.funnel import drops_of, funnel, most_first
@@ -25,7 +29,6 @@ from alignset.pipeline.datasets.steps_set import shard_entries
 from alignset.pipeline.documents.card import dataset_card, funnel_svg
 from alignset.pipeline.documents.croissant import croissant
 from alignset.pipeline.documents.hand_edits import drop_page, write_page
-from alignset.pipeline.documents.uids import write_uids
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.report.page import REPORT, write_report
 from alignset.pipeline.runs.documents import FetchReport, Funnel, Manifest, OptOuts
@@ -35,6 +38,7 @@ from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
 from alignset.transforms.storage.documents import write_document
 from alignset.transforms.storage.files import exists, is_local, match, remove, write_atomically
+from alignset.transforms.storage.parquet_files import read_rows
 from alignset.transforms.workers.counts import add_by_name
 from alignset.transforms.workers.unexpected import tell_once
 
@@ -188,3 +192,52 @@ def _report(out: str, counts: PairCounts | None = None) -> None:
         remove(f"{out}/{REPORT}")  # which may show what has left
         tell_once("writing report.html", error)
         LOG.warning("%s has no report: alignset report %s writes it", out, out)
+
+
+# ---- DataComp's ids of the kept pairs, as its resharder takes them -------------------------
+
+LOG = logging.getLogger("alignset")
+UIDS, COLUMN = "uids.npy", "uid"
+HALVES = np.dtype("u8,u8")
+
+
+def write_uids(out: str, manifest: Manifest) -> None:
+    """Writes the ids of the pairs to train on, each once, sorted, where a column `uid` came with
+    them. Where one of them is not an id of DataComp, none are written, and the log says so. Takes
+    40 bytes of memory an id.
+    """
+    if (manifest.columns or {}).get(COLUMN) != "string":
+        return
+    path = f"{out}/{UIDS}"
+    if manifest.job["text_only"]:
+        files = [path for path, _ in match(f"{out}/pairs")]
+    else:
+        files = [ShardPlaces(out).sidecar(of) for of in manifest.holding if of < HOLDOUT]
+    try:
+        parts = [_halves(read_rows(file, [COLUMN])[COLUMN]) for file in files]
+    except ValueError as error:
+        LOG.info("%s is not written: %s", path, error)
+        remove(path)
+        return
+    halves = np.concatenate([np.zeros((0, 2), np.uint64), *parts])
+    halves = halves[np.lexsort((halves[:, 1], halves[:, 0]))]  # the upper first
+    is_new = np.append(True, np.any(halves[1:] != halves[:-1], axis=1))[: len(halves)]
+    ids = np.ascontiguousarray(halves[is_new]).view(HALVES).reshape(-1)
+    write_atomically(path, lambda sink: np.save(sink, ids))
+
+
+def _halves(uids: pa.ChunkedArray) -> npt.NDArray[np.uint64]:
+    """uint64[n, 2], the numbers that n hex ids of up to 32 digits are; nulls are left out.
+
+    Raises:
+      ValueError: one is not such an id.
+    """
+    uids = pc.ascii_lpad(uids.drop_null(), 32, "0")
+    is_id = pc.match_substring_regex(uids, "^[0-9a-fA-F]{32}$")
+    if pc.all(is_id).as_py() is False:
+        wrong = uids.filter(pc.invert(is_id))[0].as_py()
+        raise ValueError(
+            f"{wrong.lstrip('0')[:80]!r} in the column {COLUMN} is not a 128-bit hex id"
+        )
+    digits = bytes.fromhex("".join(uids.to_pylist()))
+    return np.frombuffer(digits, ">u8").astype(np.uint64).reshape(-1, 2)

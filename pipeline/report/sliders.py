@@ -123,7 +123,7 @@ def count_thresholds(out: str, flags: Sequence[str]) -> str:
     facts = describe_rules(out)
     thresholds = dict(_threshold(facts, flag) for flag in flags)
     paths = [*facts.files.kept_files, *facts.files.rejected_files]
-    counts = count_kept(paths, facts.judging, thresholds)
+    counts = count_kept(paths, facts, thresholds)
     for name in thresholds:
         if counts[KEPT] and not counts[f"--{name}"]:
             raise UsageError(f"--{name}: no row of {out} has a value that it compares")

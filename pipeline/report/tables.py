@@ -188,7 +188,7 @@ def fetch_tables(facts: Facts) -> list[Table]:
         Table("On a blocklist", "list and kind of its entry", blocked),
     ]
     tables = [table for table in tables if table.rows]
-    if facts.judging.verified:
+    if facts.verified:
         without = counted(facts.numbers.without_hash, "kept pair")
         others = {host: n for (host, why), n in hosts.items() if why == HASH_MISMATCH}
         rows = _detail_rows(most_first(others))

@@ -17,8 +17,7 @@ from alignset.pipeline.datasets.numbers import OTHERS, count_pairs
 from alignset.pipeline.datasets.page_numbers import read_numbers
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.report.histograms import charts_of
-from alignset.pipeline.report.page import render_page
-from alignset.pipeline.report.page_data import all_lists, page_data
+from alignset.pipeline.report.page import all_lists, page_data, render_page
 from alignset.pipeline.report.sliders import answers
 from alignset.pipeline.report.tables import fetch_tables, funnel_table
 from alignset.pipeline.runs.work_folder import TextSummary, WorkFolder
@@ -281,12 +280,12 @@ def test_a_hostile_file_neither_raises_nor_grows(made_set: Path, stage: str):
 
 
 def test_further_reasons_without_end_are_in_memory_for_one_row(made_set: Path):
-    path, judging = str(made_set / "rejected/text-00009.parquet"), find_facts(str(made_set)).judging
+    path, facts = str(made_set / "rejected/text-00009.parquet"), find_facts(str(made_set))
     many = ",".join(f"{n:x}" for n in range(250))
     columns = {"key": [f"{n:016x}" for n in range(4000)], "reason": ["too_few_words"] * 4000}
     put_rows(path, columns | {"also_reasons": [f"{n},{many}" for n in range(4000)]}, REJECTED)
     tracemalloc.start()
-    numbers_read = read_numbers([path], judging)
+    numbers_read = read_numbers([path], facts)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert numbers_read.texts.free == 0
@@ -324,8 +323,8 @@ def test_very_many_reasons_are_one(tmp_path: Path, monkeypatch):
 
 
 def test_a_page_has_bounds_and_says_what_was_left_out(made_set: Path, monkeypatch):
-    monkeypatch.setattr("alignset.pipeline.report.page_data.MOST_TEXT_BYTES", 20_000)
-    monkeypatch.setattr("alignset.pipeline.report.page_data.MOST_PICTURE_BYTES", 10_000)
+    monkeypatch.setattr("alignset.pipeline.report.page.MOST_TEXT_BYTES", 20_000)
+    monkeypatch.setattr("alignset.pipeline.report.page.MOST_PICTURE_BYTES", 10_000)
     facts = find_facts(str(made_set))
     data = page_data(facts)
     examples, pictures = data["left_out"]
