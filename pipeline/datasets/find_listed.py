@@ -73,21 +73,21 @@ def find_listed(out: str, manifest: Manifest, lists: Blocklists, *, forget: bool
     original = manifest.resize["resize_mode"] == "original"
     texts = [path for path, _ in match(f"{out}/pairs")] if manifest.job["text_only"] else []
 
-    def of_shard(shard: int) -> pa.Table:
+    def list_shard(shard: int) -> pa.Table:
         stem = places.tar(shard).removesuffix(".tar")
         return pa.Table.from_batches([listed_in_shard(stem, lists, original=original)])
 
-    def of_texts(path: str) -> pa.Table:
+    def list_texts(path: str) -> pa.Table:
         tables = (pa.Table.from_batches([batch]) for batch in batches_of(path))
         return pa.Table.from_batches([listed_texts(table, lists) for table in tables], LISTED)
 
     names = [places.rejected(shard) for shard in holding]
     names += [f"{out}/rejected/text-{Path(path).name}" for path in texts]
-    kept = [*in_threads(of_shard, holding), *in_threads(of_texts, texts)]
+    kept = [*in_threads(list_shard, holding), *in_threads(list_texts, texts)]
     found = pa.concat_tables([LISTED.empty_table(), *kept]).combine_chunks()
     nothing = LISTED.empty_table().select(["key", "detail"])
 
-    def of_rejects(path: str) -> tuple[pa.Table, int]:
+    def list_rejects(path: str) -> tuple[pa.Table, int]:
         """Keys and details of rows that are taken down, and how many were not before."""
         tables, new = [nothing], 0
         for rows in batches_of(path):
@@ -106,7 +106,7 @@ def find_listed(out: str, manifest: Manifest, lists: Blocklists, *, forget: bool
     paths = [path for path, _ in match(f"{out}/rejected")]
     # Which have texts, and images of examples.
     paths += [path for path, _ in match(f"{out}/{HISTORY}") if "/rejected/" in path]
-    rejected = dict(zip(paths, in_threads(of_rejects, paths), strict=True))
+    rejected = dict(zip(paths, in_threads(list_rejects, paths), strict=True))
     of_files = {path: [table] for path, (table, _) in rejected.items() if len(table)}
     for path, rows in zip(names, kept, strict=True):
         if len(rows):

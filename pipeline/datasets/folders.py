@@ -266,14 +266,19 @@ def _limit(name: str, values: np.ndarray) -> Limit | None:
         return None
     low, high = np.quantile(values, [0.005, 0.995])
     edges = sorted({float(f"{edge:.4g}") for edge in np.linspace(low, high, _BARS + 1)})
-    axis = dict.fromkeys(("axis", "label", "short", "column"), name)
-    texts = dict.fromkeys(("means", "help"), "") | {"step": name, "words": name, "keeps": ">="}
+    axis = Measure(
+        axis=name, label=name, short=name, of=lambda rows: rows[name], edges=edges, column=name
+    )
     return Limit(
         name=f"min_{name}",
         reason=f"low_{name}",
+        step=name,
         stage=Stage.PAIR,
+        means="",
+        help="",
+        words=name,
+        keeps=">=",
         default=edges[0],
         opened=edges[0],
-        measure=Measure(**axis, of=lambda rows: rows[name], edges=edges),
-        **texts,
+        measure=axis,
     )

@@ -49,15 +49,15 @@ def _stage(out: str, folder: str) -> SourceSet:
     with suppress(DocumentError, FileNotFoundError):
         funnel = read_document(f"{out}/{folder}/funnel.json", Funnel)
         before = funnel.history or []
-        return SourceSet(folder, funnel.pairs, _plain(funnel.steps), _within(folder, before))
+        return SourceSet(folder, funnel.pairs, _plain(funnel.steps), _move_stages(folder, before))
     return SourceSet(folder)
 
 
-def _within(folder: str, stages: Sequence[SourceSet]) -> list[SourceSet]:
+def _move_stages(folder: str, stages: Sequence[SourceSet]) -> list[SourceSet]:
     """The stages of a dataset, in the folders of its history that they are in: not as they say."""
     names = [f"{folder}/{FOLDER}/{number:02d}" for number in range(len(stages))]
     return [
-        SourceSet(name, stage.pairs, _plain(stage.steps), _within(name, stage.history))
+        SourceSet(name, stage.pairs, _plain(stage.steps), _move_stages(name, stage.history))
         for name, stage in zip(names, stages, strict=True)
     ]
 

@@ -1,6 +1,11 @@
 """Exact counts of a dataset, out of the Parquet files of `rejected/`, `shards/` and `pairs/`.
 
 They are read batch by batch, and only the columns that are needed. They may be anybody's.
+
+1. `_count_dropped` counts the rows of `rejected/` by reason and detail.
+2. `_split_images` writes the hashes of kept images into parts, by their top bits.
+3. `_shared` sorts one part at a time, and finds the hashes that several images have.
+4. `compare_near` decodes a few images of equal perceptual hashes, which is no proof.
 """
 
 from __future__ import annotations
@@ -63,7 +68,11 @@ def in_threads(work: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
 
 
 def hex_numbers(texts: pa.Array) -> tuple[UInt64s, Bools]:
-    """uint64[n] of the first 16 digits of texts in hex, and bool[n], which of them have these."""
+    """uint64[n] of the first 16 digits of texts in hex, and bool[n], which of them have these.
+
+    >>> hex_numbers(pa.array(["00000000000000ff00", "f", None]))
+    (array([255,   0,   0], dtype=uint64), array([ True, False, False]))
+    """
     digits = pc.fill_null(pc.utf8_slice_codeunits(texts, 0, 16), "")
     has_all = pc.match_substring_regex(digits, "^[0-9a-f]{16}$")
     digits = pc.if_else(has_all, digits, "0" * 16)
@@ -227,14 +236,14 @@ def count_pairs(
                 rows += len(batch)
                 own.add(pc.list_flatten(pc.split_pattern(batch["opted_out"].drop_null(), ",")))
                 if files.is_of_shards:
-                    parts = _images_of(batch, order[path])
+                    parts = _split_images(batch, order[path])
                     with lock:
                         for spool, part in zip(chain(by_content, by_hash), parts, strict=True):
                             spool.write(part)
             return rows, own
 
         for path, (rows, own) in each(kept_rows, order):
-            counts.kept[_number_of(path, order[path], files)] = rows
+            counts.kept[_shard_number(path, order[path], files)] = rows
             stated.merge(own)
         same = [_shared(spool, files.kept_files, MOST_GROUPS) for spool in by_content]
         near = [_shared(spool, files.kept_files, MOST_PAIRS, by_size=False) for spool in by_hash]
@@ -280,7 +289,7 @@ def stage_of(path: str) -> str:
     return TEXTS if Path(path).name.startswith("text-") else IMAGES
 
 
-def _number_of(path: str, index: int, files: SetFiles) -> int:
+def _shard_number(path: str, index: int, files: SetFiles) -> int:
     """The number of a shard, or of a file of `pairs/`. Another tool's are numbered on: two folders
     may have shards of one name."""
     stem, folder = Path(path).stem, Path(path).parent.name
@@ -288,7 +297,7 @@ def _number_of(path: str, index: int, files: SetFiles) -> int:
     return int(stem) + HOLDOUT * (folder == "holdout") if is_own else index
 
 
-def _images_of(batch: pa.RecordBatch, file: int) -> list[bytes]:
+def _split_images(batch: pa.RecordBatch, file: int) -> list[bytes]:
     """Rows of a sidecar as `_shared` compares them: `PARTS` of those with a content, and as many of
     those with a perceptual hash. An image is a URL, and a content."""
     content, has_content = hex_numbers(batch["sha256"])

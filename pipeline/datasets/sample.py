@@ -134,7 +134,9 @@ def take_sample(
         keys = [row["key"] for row in known if row["file"] == path and "key" in row]
         for key, body in thumbnails_in(path, keys, read):
             thumbnails.setdefault((path, key), body)
-    pairs = [Pair(**of, thumbnail=thumbnails.get((of["file"], of.get("key")), b"")) for of in known]
+    pairs = [
+        Pair(**of, thumbnail=thumbnails.get((of["file"], of.get("key", "")), b"")) for of in known
+    ]
     return pairs, files_read, row_counts
 
 

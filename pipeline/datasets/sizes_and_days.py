@@ -71,7 +71,7 @@ def look_into(out: str, manifest: Manifest) -> Contents:
         paths = [f"{out}/shards/{numbers[at]}.parquet" for at in sorted(sample)]
     own = [name for name in manifest.columns or {} if _IS_LICENCE(name)]
     licences = [*dict.fromkeys((*_LICENCES, *own))]
-    counts = {name: Counter[str | None]() for name in (LANGUAGE_COLUMNS[0], *licences)}
+    counts = {name: Counter[Any]() for name in (LANGUAGE_COLUMNS[0], *licences)}
     sizes: dict[str, list[Any]] = {"width, px": [], "height, px": [], "alt-text, words": []}
     pairs = 0
     for path in paths:

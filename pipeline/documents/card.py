@@ -144,7 +144,11 @@ def size_category(pairs: int) -> str:
 
 
 def tar_pattern(numbers: list[int]) -> str:
-    """The tars of some shards, ascending, as open_clip takes them: no number that is not there."""
+    """The tars of some shards, ascending, as open_clip takes them: no number that is not there.
+
+    >>> tar_pattern([1, 2, 5])
+    'shards/{00001..00002}.tar::shards/{00005..00005}.tar'
+    """
     runs = groupby(enumerate(numbers), lambda item: item[1] - item[0])
     parts = [[number for _, number in run] for _, run in runs]
     return "::".join(f"shards/{{{part[0]:05d}..{part[-1]:05d}}}.tar" for part in parts)

@@ -64,7 +64,7 @@ def describe(out: str, manifest: Manifest | None = None) -> Funnel:
         base, before = read_set(out)
     assert base is not None
     counts = count_pairs(out)
-    manifest = _with_shards(out, manifest or base, base, counts)
+    manifest = _update_shards(out, manifest or base, base, counts)
     leaving = (manifest.deduplications or [])[len(base.deduplications or []) :]
     copies = add_by_name(of.dropped for of in leaving)
     closing = _closing(out, manifest, counts, before, copies)
@@ -86,7 +86,7 @@ def describe(out: str, manifest: Manifest | None = None) -> Funnel:
     return closing
 
 
-def _with_shards(out: str, manifest: Manifest, base: Manifest, counts: PairCounts) -> Manifest:
+def _update_shards(out: str, manifest: Manifest, base: Manifest, counts: PairCounts) -> Manifest:
     """The manifest with the shards and the number of pairs that are there."""
     training, held_out = shard_entries(out)
     holdout = UNSET if manifest.holdout is UNSET else held_out

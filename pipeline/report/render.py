@@ -51,6 +51,9 @@ _PAGES.filters |= {"number": "{:,}".format, "shown": printable, "base64": _base6
 # ---- Charts ----------------------------------------------------------------------------------
 
 
+_CHARTS: Any = _PAGES.get_template("charts.html").module
+
+
 @dataclass(frozen=True)
 class Chart:
     """Bars side by side, of equal widths.
@@ -96,7 +99,7 @@ def draw(chart: Chart) -> Markup:
         return _HEIGHT * of(count) / of(max(steps[-1], highest, 1))
 
     lines = [(px(step), short(step)) for step in steps]
-    return _PAGES.get_template("charts.html").module.draw(chart, heights, lines, px)
+    return _CHARTS.draw(chart, heights, lines, px)
 
 
 def _round_steps(highest: int) -> list[int]:
@@ -149,9 +152,7 @@ def small_histogram(counts: Mapping[int, int], kept_range: range, title: str) ->
         for number, n in sorted(bars.items())
         for high in [20 * n / most]
     ]
-    return _PAGES.get_template("charts.html").module.rects(
-        "small", title, 4 * _LARGEST + 4, 20, rects
-    )
+    return _CHARTS.rects("small", title, 4 * _LARGEST + 4, 20, rects)
 
 
 def share_bar(parts: Sequence[tuple[str, float]], title: str) -> Markup:
@@ -161,4 +162,4 @@ def share_bar(parts: Sequence[tuple[str, float]], title: str) -> Markup:
         width = max(100 * share, 0.15 if share > 0 else 0)
         rects.append((name, f"{100 * x:.3f}", 0, f"{width:.3f}", 10))
         x += share
-    return _PAGES.get_template("charts.html").module.rects("share", title, 100, 10, rects)
+    return _CHARTS.rects("share", title, 100, 10, rects)

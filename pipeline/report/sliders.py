@@ -233,7 +233,7 @@ def answers(
         key = max(filter(lists.get, names), key=lambda name: len(lists[name]), default="")
         yield "What cost most", text, key
     for limit in facts.catalogue.limits.values():
-        if limit.looser and (text := _with_looser(facts, limit, limit.looser[1])):
+        if limit.looser and (text := _tell_looser(facts, limit, limit.looser[1])):
             yield limit.looser[0], text, ""
     for host in failing[:1]:
         rate = f", {host.share}" * bool(host.share)
@@ -241,7 +241,7 @@ def answers(
         yield "Where fetching failed most", text, ""
 
 
-def _with_looser(facts: Facts, limit: Limit, part: float) -> str:
+def _tell_looser(facts: Facts, limit: Limit, part: float) -> str:
     """Pairs that a looser threshold would keep."""
     numbers, own = facts.numbers.of(limit.plane), facts.rules.get(limit.name)
     axis = numbers.axes.get(limit.measure.axis)

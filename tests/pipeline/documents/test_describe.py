@@ -87,6 +87,7 @@ def test_what_does_not_add_up_is_one_line_and_nothing_is_written(out: Path) -> N
         (stats, lambda: change(stats, successes=99), RuntimeError, "counts 99 pairs, and .* has"),
         (stats, stats.unlink, UsageError, "00000_stats.json is missing: bring it back"),
         (rejects, lambda: twice(rejects), RuntimeError, "had .* rows: bring the files back"),
+        (rejects, lambda: rename(rejects), RuntimeError, "the funnel keeps .* pairs, but .* were"),
     ):
         body = path.read_bytes()
         damage()
@@ -116,6 +117,13 @@ def test_the_days_are_when_the_stages_ended(tmp_path: Path) -> None:
     assert days_of(folder, {}) is UNSET
     files[0].format = "webdataset"
     assert days_of(folder, {0: 1}) is UNSET
+
+
+def rename(path: Path) -> None:
+    """Drops pairs for a reason that no step has."""
+    rows = pq.read_table(path)
+    at, reasons = rows.column_names.index("reason"), ["nobody"] * len(rows)
+    pq.write_table(rows.set_column(at, rows.schema.field(at), [reasons]), path)
 
 
 def twice(path: Path) -> None:
