@@ -64,18 +64,14 @@ def _move_stages(folder: str, stages: Sequence[SourceSet]) -> list[SourceSet]:
 
 def _plain(steps: Sequence[Step]) -> list[Step]:
     """The steps of a funnel that somebody else may have written, with names that can be shown."""
+
+    def shown(name: str) -> str:
+        return re.sub(r"[^a-z0-9_]", "?", name)[:60]
+
     return [
-        replace(
-            step,
-            step=_name(step.step),
-            dropped={_name(reason): count for reason, count in step.dropped.items()},
-        )
-        for step in steps
+        replace(of, step=shown(of.step), dropped={shown(why): n for why, n in of.dropped.items()})
+        for of in steps
     ]
-
-
-def _name(word: str) -> str:
-    return re.sub(r"[^a-z0-9_]", "?", word)[:60]
 
 
 def all_stages(dataset: Funnel | SourceSet) -> list[SourceSet]:

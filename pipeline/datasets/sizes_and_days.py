@@ -62,6 +62,8 @@ def look_into(out: str, manifest: Manifest) -> Contents:
 
     Keys are hashes, so that a few shards, evenly spread, are a random sample of the pairs.
     """
+    from alignset.transforms.pairs.texts import measure_texts  # kernels, for this alone
+
     text_only = bool(manifest.job["text_only"])
     if text_only:
         paths = [path for path, _ in match(f"{out}/pairs")][:_MOST_SHARDS]
@@ -85,7 +87,8 @@ def look_into(out: str, manifest: Manifest) -> Contents:
                 tally = rows[name].value_counts().to_pylist()
                 counts[name].update({of["values"]: of["counts"] for of in tally})
             if measured:
-                values = rows["width"], rows["height"], word_counts(rows["caption"])
+                texts = measure_texts(rows["caption"], np.ones(len(rows), np.bool_))
+                values = rows["width"], rows["height"], texts.word_count
                 for of, column in zip(sizes.values(), values, strict=True):
                     of.append(np.asarray(column))
     return Contents(
@@ -101,13 +104,6 @@ def look_into(out: str, manifest: Manifest) -> Contents:
         most_first(counts[LANGUAGE_COLUMNS[0]]),
         {name: shown for name in licences if (shown := _shown_licences(counts[name]))},
     )
-
-
-def word_counts(texts: pa.StringArray) -> Any:
-    """int32[n], words as the rules count them, in scripts without spaces too."""
-    from alignset.transforms.pairs.texts import measure_texts  # kernels, for this alone
-
-    return measure_texts(texts, np.ones(len(texts), np.bool_)).word_count
 
 
 def _shown_licences(counts: Mapping[str | None, int]) -> dict[str, int]:

@@ -1,5 +1,5 @@
 """The dataset card: a README that tells a person, and the Hugging Face Hub, what a dataset is; its
-picture of the funnel; and the sentences by feature of all documents.
+drawing of the funnel; and the sentences by feature of all documents.
 
 Every document takes its sentences from here, so that no document says the opposite of another. This
 module finds what is on, and `statements.j2` has the sentences.

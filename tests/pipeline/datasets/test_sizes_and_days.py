@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignset.pipeline.datasets.sizes_and_days import as_example, look_into, word_counts
+from alignset.pipeline.datasets.sizes_and_days import as_example, look_into
 from alignset.pipeline.runs.documents import Manifest, ShardEntry
 from alignset.transforms.storage.documents import read_document
 from tests.support.golden_run import Golden
@@ -34,9 +34,6 @@ def test_what_is_in_a_set(golden: Golden):
 
 def test_words_licences_and_languages_are_counted(tmp_path: Path) -> None:
     texts = ["a brown dog", "a brown,dog", "犬が庭で遊んでいる", "dog"]
-    counts = word_counts(pa.array(texts)).tolist()
-    assert (counts[0], counts[3]) == (3, 1)
-    assert counts[2] > 3
     columns = {
         "key": ["00"] * 16,
         "caption": texts * 4,
