@@ -132,7 +132,7 @@ def find_set(out: str) -> SetFiles:
 
     out = out.rstrip("/") or out
     if folder := find_folder(out):
-        shards = in_order(folder.sidecars)
+        shards = sort_by_hash(folder.sidecars)
         return SetFiles(out, shards, [f"{shard}{REJECTED}" for shard in shards], folder=folder)
     raise no_set(out)
 
@@ -178,14 +178,14 @@ def find_own_set(out: str) -> SetFiles | None:
     manifest = readable_document(f"{out}/manifest.json", Manifest)
     return SetFiles(
         out,
-        in_order(kept_files),
-        in_order(of for of in rejected_files if _shard_of(out, of) in finished_stems | {""}),
+        sort_by_hash(kept_files),
+        sort_by_hash(of for of in rejected_files if _shard_of(out, of) in finished_stems | {""}),
         readable_document(f"{out}/funnel.json", Funnel),
         manifest.catalogue if manifest else PRODUCT,
     )
 
 
-def in_order(paths: Iterable[str]) -> list[str]:
+def sort_by_hash(paths: Iterable[str]) -> list[str]:
     """Files in the order of the hashes of their names, which is the same wherever the dataset
     lies."""
     return sorted(paths, key=lambda path: hashlib.sha256(Path(path).name.encode()).digest())

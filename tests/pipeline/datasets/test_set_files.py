@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from alignset.pipeline.datasets.sample import ENOUGH_FILES, LONGEST, Pair, take_sample
-from alignset.pipeline.datasets.set_files import find_set, in_order, rename_answers
+from alignset.pipeline.datasets.set_files import find_set, sort_by_hash, rename_answers
 from alignset.pipeline.errors import UsageError
 from alignset.transforms.storage.parquet_files import read_columns
 from tests.support.small_sets import keys, put, put_funnel, put_rejected, put_shard, put_table
@@ -50,8 +50,10 @@ def test_the_files_of_a_dataset(folder: str):
     assert find_set(folder).funnel is None
     paths = [f"/a/{n:05d}.parquet" for n in range(50)]
     moved = [f"s3://b/c/{n:05d}.parquet" for n in reversed(range(50))]
-    assert [*map(Path, in_order(paths))] != [*map(Path, paths)]
-    assert [Path(path).name for path in in_order(moved)] == [Path(p).name for p in in_order(paths)]
+    assert [*map(Path, sort_by_hash(paths))] != [*map(Path, paths)]
+    assert [Path(path).name for path in sort_by_hash(moved)] == [
+        Path(p).name for p in sort_by_hash(paths)
+    ]
 
 
 def test_what_is_no_set_is_refused(tmp_path: Path):
