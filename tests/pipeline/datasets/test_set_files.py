@@ -9,12 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from alignset.pipeline.datasets.sample import ENOUGH_FILES, LONGEST, Pair, take_sample
-from alignset.pipeline.datasets.set_files import find_set, sort_by_hash, rename_answers
+from alignset.pipeline.datasets.set_files import find_set, rename_answers, sort_by_hash
 from alignset.pipeline.errors import UsageError
 from alignset.transforms.storage.parquet_files import read_columns
 from tests.support.small_sets import keys, put, put_funnel, put_rejected, put_shard, put_table
-
-KEY = pa.schema([("key", pa.string())])
 
 
 def names(paths: list[str]) -> set[str]:
