@@ -17,7 +17,7 @@ from alignset.pipeline.command_line import was_interrupted
 from alignset.pipeline.copies import describing_cost, descriptors_folder
 from alignset.pipeline.curate import Places, bucket_count, curate_texts, parse_pages
 from alignset.pipeline.curate_images import curate_images, run_images, similarity_cost
-from alignset.pipeline.datasets.forget_history import forget_listed
+from alignset.pipeline.datasets.find_listed import forget_listed
 from alignset.pipeline.datasets.history import carry_history
 from alignset.pipeline.datasets.summary import refuse_if_all_broken, summary_lines, too_little
 from alignset.pipeline.documents.describe import complete, describe

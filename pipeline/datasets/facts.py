@@ -5,67 +5,53 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from alignset.pipeline.datasets.funnel import funnel, most_first
-from alignset.pipeline.datasets.numbers import PairCounts, count_pairs, in_threads, stage_of
+from alignset.pipeline.datasets.numbers import PairCounts, count_pairs, in_threads
 from alignset.pipeline.datasets.page_numbers import Judging, Numbers, read_numbers
 from alignset.pipeline.datasets.set_files import SetFiles, find_own_set, find_set
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.documents import Funnel, Manifest, RunDescription, Step
 from alignset.pipeline.runs.work_folder import TextSummary, WorkFolder
 from alignset.pipeline.shown_texts import counted
-from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
-from alignset.transforms.rules.columns import verified_column
 from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.rules.rule_settings import RuleSettings
 from alignset.transforms.shards.shard_stats import ShardStats
-from alignset.transforms.storage.broken_files import BrokenInputError
 from alignset.transforms.storage.documents import DocumentError, find_document, readable_document
 from alignset.transforms.storage.files import exists, match
-from alignset.transforms.storage.parquet_files import schema_of
-from alignset.transforms.workers.counts import Counts
+from alignset.transforms.workers.counts import Counts, add_by_name
 
 Document = TypeVar("Document")
 _MOST_TOLD = 5  # of files that cannot be read
 
 
 @dataclass
-class Facts:
+class Facts(Judging):
     """The data of a report.
 
     Attributes:
-      out: the dataset's folder, as it was given. state: finished, under way, or foreign.
-      files: whose rows are counted. counts: of these.
+      out: the dataset's folder, as it was given. counts: of its rows.
       steps: of the funnel. waiting: pairs that no shard has yet.
       stats: of its shards that are whole, by path. planned_shards: of how many.
-      rules: those that are numbers, by name. language: that is kept.
+      language: that is kept.
       details: of all pairs that were dropped, by stage and reason, then by detail.
       notes: what is missing, or counted otherwise, in whole sentences.
-      catalogue: the rules of the dataset, of users too.
     """
 
     out: str
-    state: str = "finished"
-    files: SetFiles = field(default_factory=lambda: SetFiles("", [], []))
     counts: PairCounts = field(default_factory=PairCounts)
     numbers: Numbers = field(default_factory=Numbers)
     steps: list[Step] = field(default_factory=list)
     waiting: int = 0
     stats: dict[str, ShardStats | None] = field(default_factory=dict)
     planned_shards: int = 0
-    rules: dict[str, float] = field(default_factory=dict)
     language: str = ""
-    text_only: bool = False
     details: dict[tuple[str, str], dict[str, int]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     funnel: Funnel | None = None
-    run: RunDescription | None = None
-    catalogue: Catalogue = PRODUCT
 
     @property
     def kept(self) -> int:
@@ -80,33 +66,7 @@ class Facts:
     @property
     def dropped(self) -> dict[str, int]:
         """How many pairs were dropped for each reason, by either stage, the most first."""
-        total: Counter[str] = Counter()
-        for step in self.steps:
-            total.update(step.dropped)
-        return most_first(+total)
-
-    @cached_property
-    def judging(self) -> Judging:
-        """How its rows were judged; of a folder of another tool, by rules that drop nothing."""
-        numbers, run, names_all = dict[str, Any](self.rules), self.run, True
-        if self.state == "foreign":
-            numbers = {of.name: of.default for of in self.catalogue.rules} | dict(
-                self.catalogue.opened
-            )
-        thumbnails = run.job.get("thumbnails") if run else None
-        for path in [path for path in self.files.rejected_files if stage_of(path) == TEXTS][:1]:
-            with suppress(OSError, BrokenInputError):
-                names_all = "also_reasons" in schema_of(path).names
-        return Judging(
-            self.catalogue,
-            numbers,
-            has_rules=self.state != "foreign",
-            text_only=self.text_only,
-            thumbnails=min(max(thumbnails, 8), 64) if isinstance(thumbnails, int) else 16,
-            names_all=names_all,
-            verified=(verified_column(run.rules) or ("", ""))[1] if run else "",
-            read=self.files.read,
-        )
+        return most_first(+Counter(add_by_name(step.dropped for step in self.steps)))
 
     def find(self, name: str, kind: type[Document]) -> Document | None:
         """A document of the dataset; of one that cannot be read there is a note."""
@@ -129,14 +89,14 @@ def find_facts(out: str, counts: PairCounts | None = None) -> Facts:
     """
     facts = count_facts(out, counts)
     paths = [*facts.files.kept_files, *facts.files.rejected_files]
-    numbers = read_numbers(paths, facts.judging, facts.counts.pairs + facts.counts.rejected_rows)
-    facts.numbers = numbers
-    if numbers.every > 1:
+    rows = facts.counts.pairs + facts.counts.rejected_rows
+    facts.numbers = read_numbers(paths, facts, rows)
+    if facts.numbers.every > 1:
         facts.notes.append(
-            f"One of {numbers.every:,} files was read for histograms, examples, hosts and other "
-            "thresholds; the funnel counts all pairs."
+            f"One of {facts.numbers.every:,} files was read for histograms, examples, hosts and "
+            "other thresholds; the funnel counts all pairs."
         )
-    if not facts.judging.names_all:
+    if not facts.names_all:
         facts.notes.append(
             "An earlier version wrote rejected/, whose rows name one reason alone. Counts of other "
             "thresholds of texts are too high where further rules apply."
@@ -153,15 +113,16 @@ def count_facts(out: str, counts: PairCounts | None = None) -> Facts:
     documents = in_threads(lambda path: readable_document(path, ShardStats), stats)
     facts.stats = dict(zip(stats, documents, strict=True))
     facts.planned_shards = len(stats)
-    facts.funnel = facts.find("funnel.json", Funnel) if facts.state == "finished" else None
-    if facts.funnel is not None:
-        facts.steps = facts.funnel.steps
-    else:
-        _count_steps(facts)
     for stage, reasons in facts.counts.dropped.items():
         facts.details |= {(stage, reason): of for reason, of in reasons.items()}
-    if facts.funnel is not None and facts.funnel.fetch.failed:
-        facts.details[IMAGES, FETCH_FAILED] = dict(facts.funnel.fetch.details)
+    if facts.state == "finished":
+        facts.funnel = facts.find("funnel.json", Funnel)
+    if facts.funnel is None:
+        _count_steps(facts)
+    else:
+        facts.steps = facts.funnel.steps
+        if facts.funnel.fetch.failed:
+            facts.details[IMAGES, FETCH_FAILED] = dict(facts.funnel.fetch.details)
     facts.notes += _what_is_missing(facts)
     return facts
 
@@ -183,8 +144,8 @@ def describe_rules(out: str) -> Facts:
             raise UsageError(f"{out!r} is a folder of the dataset {above!r}: pass that one")
         files = find_set(out)
     facts.files = files or SetFiles(out, [], [])
-    if folder := facts.files.folder:
-        facts.state, facts.catalogue = "foreign", folder.catalogue
+    if facts.files.folder:
+        facts.state, facts.catalogue = "foreign", facts.files.folder.catalogue
     if run is not None:
         facts.catalogue = run.catalogue
         facts.language = str(run.rules.get("language", ""))

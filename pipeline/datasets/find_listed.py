@@ -16,8 +16,8 @@ from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.earlier_sets import OF_SETS
 from alignset.pipeline.runs.documents import Manifest
 from alignset.transforms.blocklists.blocklists import Blocklists
-from alignset.transforms.columns.rejects import keys_of
-from alignset.transforms.rules.given import TAKEN_DOWN
+from alignset.transforms.columns.rejects import keys_of, without_contents
+from alignset.transforms.rules.given import BLOCKED, TAKEN_DOWN
 from alignset.transforms.shards.leaving_pairs import leaving_of, may_be_taken
 from alignset.transforms.shards.listed_pairs import (
     LISTED,
@@ -27,7 +27,7 @@ from alignset.transforms.shards.listed_pairs import (
 )
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.storage.files import is_local, match
-from alignset.transforms.storage.parquet_files import batches_of
+from alignset.transforms.storage.parquet_files import batches_of, schema_of, write_batches
 
 FEW = 10  # pairs; a dataset of fewer is a trial
 
@@ -72,21 +72,21 @@ def find_listed(out: str, manifest: Manifest, lists: Blocklists, *, forget: bool
     original = manifest.resize["resize_mode"] == "original"
     texts = [path for path, _ in match(f"{out}/pairs")] if manifest.job["text_only"] else []
 
-    def of_shard(shard: int) -> pa.Table:
+    def list_shard(shard: int) -> pa.Table:
         stem = places.tar(shard).removesuffix(".tar")
         return pa.Table.from_batches([listed_in_shard(stem, lists, original=original)])
 
-    def of_texts(path: str) -> pa.Table:
+    def list_texts(path: str) -> pa.Table:
         tables = (pa.Table.from_batches([batch]) for batch in batches_of(path))
         return pa.Table.from_batches([listed_texts(table, lists) for table in tables], LISTED)
 
     names = [places.rejected(shard) for shard in holding]
     names += [f"{out}/rejected/text-{Path(path).name}" for path in texts]
-    kept = [*in_threads(of_shard, holding), *in_threads(of_texts, texts)]
+    kept = [*in_threads(list_shard, holding), *in_threads(list_texts, texts)]
     found = pa.concat_tables([LISTED.empty_table(), *kept]).combine_chunks()
     nothing = LISTED.empty_table().select(["key", "detail"])
 
-    def of_rejects(path: str) -> tuple[pa.Table, int]:
+    def list_rejects(path: str) -> tuple[pa.Table, int]:
         """Keys and details of rows that are taken down, and how many were not before."""
         tables, new = [nothing], 0
         for rows in batches_of(path):
@@ -105,7 +105,7 @@ def find_listed(out: str, manifest: Manifest, lists: Blocklists, *, forget: bool
     paths = [path for path, _ in match(f"{out}/rejected")]
     # Which have texts, and images of examples.
     paths += [path for path, _ in match(f"{out}/{HISTORY}") if "/rejected/" in path]
-    rejected = dict(zip(paths, in_threads(of_rejects, paths), strict=True))
+    rejected = dict(zip(paths, in_threads(list_rejects, paths), strict=True))
     of_files = {path: [table] for path, (table, _) in rejected.items() if len(table)}
     for path, rows in zip(names, kept, strict=True):
         if len(rows):
@@ -139,3 +139,26 @@ def _refuse_links(out: str) -> None:
                 f"{min(linked)} is a link, and what it leads to would keep the pairs: put the file "
                 "there; nothing was changed"
             )
+
+
+def forget_listed(out: str, lists: Blocklists) -> None:
+    """Takes URL and text out of the rows of `history/*/rejected/` that are on a list, or whose
+    pairs this run has blocked, as by its image. The earlier datasets' own files stay."""
+    if not lists.lists:
+        return
+    blocked = set[str]()
+    for path, _ in match(f"{out}/rejected"):
+        for rows in batches_of(path, ["key", "reason"]):
+            blocked |= {*rows.filter(pc.equal(rows["reason"], BLOCKED))["key"].to_pylist()}
+    value_set = pa.array(blocked, pa.string())
+
+    def marks(rows: pa.RecordBatch) -> pa.BooleanArray:
+        urls, captions = (pc.fill_null(rows[name], "") for name in ("url", "caption"))
+        listed = lists.of_pairs(urls, captions, keys_of(rows["key"])).is_valid()
+        is_blocked = pc.fill_null(pc.is_in(rows["key"], value_set=value_set), False)
+        return pc.and_(rows["url"].is_valid(), pc.or_(listed, is_blocked))
+
+    for path in (path for path, _ in match(f"{out}/{HISTORY}") if "/rejected/" in path):
+        if any(pc.any(marks(rows)).as_py() for rows in batches_of(path)):
+            forgotten_rows = (without_contents(rows, marks(rows)) for rows in batches_of(path))
+            write_batches(path, schema_of(path), forgotten_rows, None)

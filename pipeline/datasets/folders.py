@@ -64,17 +64,14 @@ class Folder:
     def catalogue(self) -> Catalogue:
         """The product's rules, and a limit that drops nothing for each column of numbers."""
         for shard in [*self.sidecars][:_LEADING_SHARDS]:
-            names = [
-                name
-                for name in self._numbers_in(shard)
-                if name not in _OTHERS and len(name) <= _LONGEST_NAME and printable(name) == name
-            ]
+            names = [of for of in self._numbers_in(shard) if len(of) <= _LONGEST_NAME]
+            names = [of for of in names if of not in _OTHERS and printable(of) == of]
             columns = pa.schema([(name, pa.float64()) for name in names])
             batches = islice(self.read(shard, columns) if names else (), _LEADING_BATCHES)
             rows = pa.Table.from_batches(batches, columns)
-            limits = (_limit(name, rows[name].to_numpy()) for name in names)
-            if own := [limit for limit in limits if limit is not None]:
-                return Catalogue(tuple(own[:_MOST_NUMBERS]))
+            limits = filter(None, (_limit(name, rows[name].to_numpy()) for name in names))
+            if of_columns := (*islice(limits, _MOST_NUMBERS),):
+                return Catalogue(of_columns)
         return PRODUCT
 
     @property
@@ -103,12 +100,12 @@ class Folder:
             known = {name: rows[name] for name in rows.schema.names}
             status = pc.fill_null(known["status"], "")
             is_kept = pc.is_in(status, pa.array(["", "success"]))
-            reasons = pa.array([_REASONS.get(of, FETCH_FAILED) for of in status.to_pylist()])
+            reasons = [_REASONS.get(of, FETCH_FAILED) for of in status.to_pylist()]
             names = [self._name(shard, name or "") for name in known["key"].to_pylist()]
             known |= {
                 "name": pa.array(names, pa.string()),
                 "key": pa.array(map(_key_of, names), pa.string()),
-                "reason": pc.if_else(is_kept, None, reasons.cast(pa.string())),
+                "reason": pc.if_else(is_kept, None, pa.array(reasons, pa.string())),
                 "detail": pc.if_else(is_kept, None, known["error_message"]),
             }
             nulls = pa.nulls(len(rows))
@@ -167,12 +164,12 @@ class Folder:
     ) -> Iterator[pa.RecordBatch]:
         """The rows of a shard's sidecar, or its samples as such rows, up to where they can be read:
         some columns, and what says whether a row is kept."""
-        others = [of for of in columns if of.name not in _STATED.names]
-        columns = pa.schema([*_STATED, *others])
-        has_rows = self._has_rows(shard)
-        path = self.sidecars[shard] if has_rows else shard
+        columns = pa.schema([*_STATED, *(of for of in columns if of.name not in _STATED.names)])
+        read, path = _read_tar, shard
+        if self._has_rows(shard):
+            read, path = read_columns, self.sidecars[shard]
         try:
-            yield from (read_columns if has_rows else _read_tar)(path, columns, longest)
+            yield from read(path, columns, longest)
         except Exception as error:
             self._note(path, error)
 
@@ -219,7 +216,6 @@ def _files_of(shard: str) -> Iterator[tuple[str, int, str, int, int]]:
 def _read_tar(path: str, columns: pa.Schema, longest: int) -> Iterator[pa.RecordBatch]:
     """The samples of a tar as rows of a sidecar; a value of another type is null."""
     rows: list[dict[str, Any]] = []
-    fault: Exception | None = None
     with open_to_read(path) as source:
         try:
             for sample in tar_samples(source, None) if path.endswith(".tar") else ():
@@ -227,11 +223,8 @@ def _read_tar(path: str, columns: pa.Schema, longest: int) -> Iterator[pa.Record
                 if len(rows) == _ROWS_AT_ONCE:
                     yield pa.RecordBatch.from_pylist(rows, columns)
                     rows = []
-        except (FileFault, OSError) as error:
-            fault = error
-    yield pa.RecordBatch.from_pylist(rows, columns)
-    if fault:
-        raise fault
+        finally:  # where the rest cannot be read, too
+            yield pa.RecordBatch.from_pylist(rows, columns)
 
 
 def _row_of(sample: Mapping[str, Any], columns: pa.Schema, longest: int) -> dict[str, Any]:

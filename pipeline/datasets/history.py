@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -24,10 +24,17 @@ def carry_history(out: str, sets: Sequence[EarlierSet]) -> None:
     """Brings the documents and the rejects of earlier datasets to `history/`, each dataset's to a
     folder of its own with what that dataset carried along itself."""
     for number, earlier in enumerate(sets):
+        paths = [
+            path
+            for name in ("manifest.json", "funnel.json", "rejected", FOLDER)
+            for path, _ in match(f"{earlier.folder}/{name}")
+            # No other file: whoever made the dataset may have put any, or a link to any, there.
+            if _CARRIED.fullmatch(path.removeprefix(f"{earlier.folder}/"))
+        ]
         folder = f"{out}/{FOLDER}/{number:02d}"
-        pairs = [(path, f"{folder}/{name}") for path, name in _documents(earlier.folder)]
+        targets = [f"{folder}{path.removeprefix(earlier.folder)}" for path in paths]
         with ThreadPoolExecutor(_THREADS) as pool:
-            list(pool.map(lambda pair: carry_file(*pair), pairs))
+            list(pool.map(carry_file, paths, targets))
 
 
 def history_of(out: str) -> list[SourceSet]:
@@ -37,58 +44,40 @@ def history_of(out: str) -> list[SourceSet]:
     return [_stage(out, f"{FOLDER}/{name}") for name in sorted(names, key=int)]
 
 
-def _documents(folder: str) -> Iterator[tuple[str, str]]:
-    """Yields the files that go along, and no others: whoever made the dataset may have put any
-    file, or a link to any, beside them."""
-    for name in ("manifest.json", "funnel.json", "rejected", FOLDER):
-        for path, _ in match(f"{folder}/{name}"):
-            within = path.removeprefix(f"{folder}/")
-            if _CARRIED.fullmatch(within):
-                yield path, within
-
-
 def _stage(out: str, folder: str) -> SourceSet:
     """Facts about an earlier dataset; only its place for another version."""
     with suppress(DocumentError, FileNotFoundError):
         funnel = read_document(f"{out}/{folder}/funnel.json", Funnel)
         before = funnel.history or []
-        return SourceSet(folder, funnel.pairs, _plain(funnel.steps), _within(folder, before))
+        return SourceSet(folder, funnel.pairs, _plain(funnel.steps), _move_stages(folder, before))
     return SourceSet(folder)
 
 
-def _within(folder: str, stages: Sequence[SourceSet]) -> list[SourceSet]:
+def _move_stages(folder: str, stages: Sequence[SourceSet]) -> list[SourceSet]:
     """The stages of a dataset, in the folders of its history that they are in: not as they say."""
     names = [f"{folder}/{FOLDER}/{number:02d}" for number in range(len(stages))]
     return [
-        SourceSet(name, stage.pairs, _plain(stage.steps), _within(name, stage.history))
+        SourceSet(name, stage.pairs, _plain(stage.steps), _move_stages(name, stage.history))
         for name, stage in zip(names, stages, strict=True)
     ]
 
 
 def _plain(steps: Sequence[Step]) -> list[Step]:
     """The steps of a funnel that somebody else may have written, with names that can be shown."""
+
+    def shown(name: str) -> str:
+        return re.sub(r"[^a-z0-9_]", "?", name)[:60]
+
     return [
-        replace(
-            step,
-            step=_name(step.step),
-            dropped={_name(reason): count for reason, count in step.dropped.items()},
-        )
-        for step in steps
+        replace(of, step=shown(of.step), dropped={shown(why): n for why, n in of.dropped.items()})
+        for of in steps
     ]
 
 
-def _name(word: str) -> str:
-    return re.sub(r"[^a-z0-9_]", "?", word)[:60]
-
-
-def all_stages(funnel: Funnel) -> list[SourceSet]:
+def all_stages(dataset: Funnel | SourceSet) -> list[SourceSet]:
     """The earlier datasets that a funnel tells of, those first that others were made of."""
-    stages = funnel.history or []
-    return [stage for first in stages for stage in _in_order(first)]
-
-
-def _in_order(stage: SourceSet) -> list[SourceSet]:
-    return [*(step for earlier in stage.history for step in _in_order(earlier)), stage]
+    sources = dataset.history or []
+    return [stage for source in sources for stage in (*all_stages(source), source)]
 
 
 def earlier_manifests(out: str, funnel: Funnel) -> dict[str, Manifest]:

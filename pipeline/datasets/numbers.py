@@ -1,16 +1,20 @@
 """Exact counts of a dataset, out of the Parquet files of `rejected/`, `shards/` and `pairs/`.
 
 They are read batch by batch, and only the columns that are needed. They may be anybody's.
+
+1. `_count_dropped` counts the rows of `rejected/` by reason and detail.
+2. `_split_images` writes the hashes of kept images into parts, by their top bits.
+3. `_shared` sorts one part at a time, and finds the hashes that several images have.
+4. `compare_near` decodes a few images of equal perceptual hashes, which proves nothing.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from heapq import nsmallest
 from itertools import chain, islice
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
@@ -64,7 +68,11 @@ def in_threads(work: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
 
 
 def hex_numbers(texts: pa.Array) -> tuple[UInt64s, Bools]:
-    """uint64[n] of the first 16 digits of texts in hex, and bool[n], which of them have these."""
+    """uint64[n] of the first 16 digits of texts in hex, and bool[n], which of them have these.
+
+    >>> hex_numbers(pa.array(["00000000000000ff00", "f", None]))
+    (array([255,   0,   0], dtype=uint64), array([ True, False, False]))
+    """
     digits = pc.fill_null(pc.utf8_slice_codeunits(texts, 0, 16), "")
     has_all = pc.match_substring_regex(digits, "^[0-9a-f]{16}$")
     digits = pc.if_else(has_all, digits, "0" * 16)
@@ -87,13 +95,13 @@ class Tally:
 
     def add(self, *columns: pa.Array) -> None:
         """Counts rows by their names, string[n] each."""
-        codes = [column.dictionary_encode() for column in columns]
+        codes = [column.dictionary_encode() for column in columns]  # no group_by: slow to import
         sizes = [len(of.dictionary) for of in codes]
         if all(sizes):
             rows = np.ravel_multi_index([of.indices.to_numpy() for of in codes], sizes)
             rows, counts = np.unique(rows, return_counts=True)
-            places = map(pa.array, np.unravel_index(rows, sizes))
-            names = [of.dictionary.take(at) for of, at in zip(codes, places, strict=True)]
+            indices = map(pa.array, np.unravel_index(rows, sizes))
+            names = [of.dictionary.take(at) for of, at in zip(codes, indices, strict=True)]
             every = zip(*(of.to_pylist() for of in names), strict=True)
             self._add(dict(zip(every, counts.tolist(), strict=True)))
 
@@ -109,8 +117,8 @@ class Tally:
 
     def forget(self, most: int) -> None:
         """Keeps so many counts, the highest; all else are others."""
-        total, items = self.counts.total(), self.counts.items()
-        self.counts = Counter(dict(nsmallest(most, items, key=lambda item: (-item[1], item[0]))))
+        total = self.counts.total()
+        self.counts = Counter(dict([*most_first(self.counts).items()][:most]))
         self.others += total - self.counts.total()
 
     def totals(self) -> dict[str, int]:
@@ -128,9 +136,6 @@ class Tally:
         for (first, second), n in most_first(counts).items():
             by_name[first][second] = n
         return by_name
-
-
-# ---- Exact counts ----------------------------------------------------------------------------
 
 
 Place = tuple[str, str]  # of a pair: the path of its file, and its key
@@ -205,22 +210,23 @@ def count_pairs(
     """
     files, counts = files or find_own_set(out) or SetFiles(out, [], []), PairCounts()
 
-    def each(work: Callable[[str], Out], paths: Iterable[str]) -> Iterator[tuple[str, Out]]:
+    def each(work: Callable[[str], Out], paths: Collection[str]) -> Iterator[tuple[str, Out]]:
         """Maps files in threads, in their order; yields each with what `work` made of it."""
 
-        def tried(path: str) -> list[tuple[str, Out]]:
+        def tried(path: str) -> Out | None:
             try:
-                return [(path, work(path))]
+                return work(path)
             except BrokenInputError as error:
                 if not skip_broken:
                     raise
                 counts.faults.append(str(error))
-                return []
+                return None
 
-        return chain.from_iterable(in_threads(tried, paths))
+        outcomes = zip(paths, in_threads(tried, paths), strict=True)
+        return ((path, outcome) for path, outcome in outcomes if outcome is not None)
 
     _count_dropped(counts, files, each)
-    numbers, order = _numbers_of(files), {path: at for at, path in enumerate(files.kept_files)}
+    order = {path: at for at, path in enumerate(files.kept_files)}
     stated, lock = Tally(), Lock()
     columns = pa.schema([*_STATED, *(_OF_IMAGES if files.is_of_shards else ())])
     with ExitStack() as stack:
@@ -235,29 +241,24 @@ def count_pairs(
                 rows += len(batch)
                 own.add(pc.list_flatten(pc.split_pattern(batch["opted_out"].drop_null(), ",")))
                 if files.is_of_shards:
-                    parts = _images_of(batch, order[path])
+                    parts = _split_images(batch, order[path])
                     with lock:
                         for spool, part in zip(chain(by_content, by_hash), parts, strict=True):
                             spool.write(part)
             return rows, own
 
         for path, (rows, own) in each(kept_rows, order):
-            counts.kept[numbers[path]] = rows
+            counts.kept[_shard_number(path, order[path], files)] = rows
             stated.merge(own)
-        for spool in by_content:
-            images_there, contents, groups = _shared(spool, files.kept_files, MOST_GROUPS)
-            counts.copies = SharedContents(
-                counts.copies.images + images_there, counts.copies.contents + contents
-            )
-            counts.groups += groups
-        for spool in by_hash:
-            images_there, _, groups = _shared(spool, files.kept_files, MOST_PAIRS, by_size=False)
-            counts.near += images_there
-            counts.near_groups += groups
+        same = [_shared(spool, files.kept_files, MOST_GROUPS) for spool in by_content]
+        near = [_shared(spool, files.kept_files, MOST_PAIRS, by_size=False) for spool in by_hash]
     counts.kept = dict(sorted(counts.kept.items()))
     counts.reported = {name: n for name, n in stated.totals().items() if name}
-    counts.groups = sorted(counts.groups, key=lambda of: (-of[0], of[1]))[:MOST_GROUPS]
-    counts.near_groups = sorted(counts.near_groups, key=lambda of: of[1])[:MOST_PAIRS]
+    counts.copies = SharedContents(sum(of[0] for of in same), sum(of[1] for of in same))
+    counts.near = sum(of[0] for of in near)
+    groups, near_groups = ([group for of in parts for group in of[2]] for parts in (same, near))
+    counts.groups = sorted(groups, key=lambda of: (-of[0], of[1]))[:MOST_GROUPS]
+    counts.near_groups = sorted(near_groups, key=lambda of: of[1])[:MOST_PAIRS]
     counts.faults = sorted(set(counts.faults))
     return counts
 
@@ -293,18 +294,15 @@ def stage_of(path: str) -> str:
     return TEXTS if Path(path).name.startswith("text-") else IMAGES
 
 
-def _numbers_of(files: SetFiles) -> dict[str, int]:
-    """The number of each shard, or file of `pairs/`. Another tool's are numbered on: two folders
+def _shard_number(path: str, index: int, files: SetFiles) -> int:
+    """The number of a shard, or of a file of `pairs/`. Another tool's are numbered on: two folders
     may have shards of one name."""
-    numbers = {}
-    for place, path in enumerate(files.kept_files):
-        stem, folder = Path(path).stem, Path(path).parent.name
-        is_own = not files.folder and stem.isdecimal() and len(stem) < 10
-        numbers[path] = int(stem) + HOLDOUT * (folder == "holdout") if is_own else place
-    return numbers
+    stem, folder = Path(path).stem, Path(path).parent.name
+    is_own = not files.folder and stem.isdecimal() and len(stem) < 10
+    return int(stem) + HOLDOUT * (folder == "holdout") if is_own else index
 
 
-def _images_of(batch: pa.RecordBatch, file: int) -> list[bytes]:
+def _split_images(batch: pa.RecordBatch, file: int) -> list[bytes]:
     """Rows of a sidecar as `_shared` compares them: `PARTS` of those with a content, and as many of
     those with a perceptual hash. An image is a URL, and a content."""
     content, has_content = hex_numbers(batch["sha256"])
@@ -330,15 +328,13 @@ def _shared(
     """How many images have the hash of another, how many hashes these are, and a few of them.
 
     Args:
-      part: uint64[n, 4]: the hash, the image, and the key and the file of a row with it.
+      part: uint64[n, 4]: the hash, the image, and the key and the file of a row with it, as bytes.
       by_size: whether the few are hashes of the most images, or the smallest.
     """
     part.seek(0)
     images = np.frombuffer(part.read(), np.uint64).reshape(-1, 4)
     images = images[np.lexsort(images.T[::-1])]
-    is_first = np.ones(len(images), np.bool_)
-    is_first[1:] = (images[1:, :2] != images[:-1, :2]).any(axis=1)
-    images = images[is_first]
+    images = images[np.append(True, (images[1:, :2] != images[:-1, :2]).any(axis=1))[: len(images)]]
     hashes, starts, sizes = np.unique(images[:, 0], return_index=True, return_counts=True)
     shared = np.flatnonzero(sizes > 1)
     first = shared[np.argsort(-sizes[shared], kind="stable")] if by_size else shared

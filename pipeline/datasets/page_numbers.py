@@ -4,8 +4,10 @@ would keep, the most frequent names, and examples."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,8 +16,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alignset.pipeline.datasets import numbers as counts
-from alignset.pipeline.datasets.numbers import Place, Tally, in_threads
+from alignset.pipeline.datasets.numbers import Place, Tally, hex_numbers, in_threads, stage_of
+from alignset.pipeline.datasets.set_files import SetFiles
+from alignset.pipeline.runs.documents import RunDescription
 from alignset.transforms.columns.hashing import Bools, UInt64s
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.columns.records import (
@@ -31,14 +34,15 @@ from alignset.transforms.columns.records import (
 )
 from alignset.transforms.pairs.texts import measure_texts
 from alignset.transforms.rules import given
-from alignset.transforms.rules.catalogue import STEPS_OF_COPIES, Catalogue, limits
+from alignset.transforms.rules.catalogue import PRODUCT, STEPS_OF_COPIES, Catalogue, limits
+from alignset.transforms.rules.columns import verified_column
 from alignset.transforms.rules.language import MIN_LANGUAGE_SCORE
 from alignset.transforms.rules.language_codes import UNDETERMINED
 from alignset.transforms.rules.popularity import MAX_IMAGES_PER_TEXT
 from alignset.transforms.rules.rule import IMAGES, TEXTS, Limit, Rows
 from alignset.transforms.rules.verdicts import axes_of, numbers_of, values_of
 from alignset.transforms.storage.broken_files import BrokenInputError
-from alignset.transforms.storage.parquet_files import read_columns
+from alignset.transforms.storage.parquet_files import schema_of
 
 # What is never shown, whatever a file holds: what a list, or its owner's notice, keeps out.
 NEVER_SHOWN = frozenset({given.BLOCKED, given.REMOVED_BEFORE, given.TAKEN_DOWN})
@@ -221,53 +225,74 @@ class Numbers:
     every: int = 1
 
     def of(self, stage: str) -> StageNumbers:
-        """Those of the texts or the images."""
         return self.texts if stage == TEXTS else self.images
 
     def merge(self, other: Numbers, place: int) -> None:
         """Adds the numbers of the file at a place."""
-        self.texts.merge(other.texts, place)
-        self.images.merge(other.images, place)
+        for stage in (TEXTS, IMAGES):
+            self.of(stage).merge(other.of(stage), place)
         self.words += other.words
         self.without_hash += other.without_hash
         for name in ("hosts", "languages", "words_of_languages", "frequent_texts", "kept_texts"):
             getattr(self, name).merge(getattr(other, name))
 
 
-@dataclass(frozen=True)
+@dataclass(kw_only=True)
 class Judging:
     """The rules of a dataset, as far as its rows tell of them.
 
     Attributes:
-      numbers: the thresholds by flag; none of them is near where there are no rules.
-      thumbnails: examples of a kind that a shard has images of.
-      names_all: whether rows of dropped texts name all reasons that apply.
-      verified: the column of the hashes that files were compared by, or "".
-      read: how the columns of a file are read.
+      files: of its rows. state: finished, under way, or foreign: rules that drop nothing.
+      run: how it was made, if that is known. catalogue: its rules, of users too.
+      rules: those that are numbers, by name.
     """
 
-    catalogue: Catalogue
-    numbers: Mapping[str, Any]
-    has_rules: bool = True
+    files: SetFiles = field(default_factory=lambda: SetFiles("", [], []))
+    state: str = "finished"
+    run: RunDescription | None = None
+    catalogue: Catalogue = PRODUCT
+    rules: dict[str, float] = field(default_factory=dict)
     text_only: bool = False
-    thumbnails: int = 8
-    names_all: bool = True
-    verified: str = ""
-    read: Callable[[str, pa.Schema, int], Iterator[pa.RecordBatch]] = read_columns
+
+    @cached_property
+    def thresholds(self) -> Mapping[str, Any]:
+        """The numbers by flag that rows are compared with."""
+        if self.state != "foreign":
+            return self.rules
+        return {of.name: of.default for of in self.catalogue.rules} | dict(self.catalogue.opened)
+
+    @cached_property
+    def names_all(self) -> bool:
+        """Whether rows of dropped texts name all reasons that apply."""
+        for path in [path for path in self.files.rejected_files if stage_of(path) == TEXTS][:1]:
+            with suppress(OSError, BrokenInputError):
+                return "also_reasons" in schema_of(path).names
+        return True
+
+    @property
+    def verified(self) -> str:
+        """The column of the hashes that files were compared by, or ""."""
+        return (verified_column(self.run.rules) or ("", ""))[1] if self.run else ""
+
+    @property
+    def thumbnails(self) -> int:
+        """How many examples of a kind a shard has images of."""
+        most = self.run.job.get("thumbnails") if self.run else None
+        return min(max(most, 8), 64) if isinstance(most, int) else 16
 
     def limits(self, stage: str) -> list[Limit]:
         """Those of a stage that the run had a number for."""
         entries = self.catalogue.texts if stage == TEXTS else self.catalogue.images
         if self.text_only and stage == IMAGES:
             return []
-        own = [limit for limit in limits(entries) if limit.name in self.numbers]
+        own = [limit for limit in limits(entries) if limit.name in self.thresholds]
         own = [of for of in own if _OF_ROWS.isdisjoint((of.measure.axis, of.measure.column))]
         return [of for of in own if of.measure.column not in (*_TEXTS, *NEAREST, *_SIDES)]
 
     def nothing(self) -> Numbers:
         """No numbers yet."""
         texts, images = (
-            StageNumbers(of, {axis.name: axis for axis in axes_of(of, self.numbers)})
+            StageNumbers(of, {axis.name: axis for axis in axes_of(of, self.thresholds)})
             for of in map(self.limits, (TEXTS, IMAGES))
         )
         return Numbers(texts, images)
@@ -275,17 +300,17 @@ class Judging:
     def batches(self, path: str) -> Iterator[tuple[pa.RecordBatch, dict[str, Judged]]]:
         """Reads a file; yields rows, and as what each of their stages judged them.
 
-        A file of dropped texts, or of `pairs/`, has one stage; all others passed the text rules.
+        A file of texts has one stage; all others passed the text rules.
 
         Raises:
           BrokenInputError: it cannot be read.
         """
-        of_texts, own = is_of_texts(path), [*self.limits(TEXTS), *self.limits(IMAGES)]
+        own = [*self.limits(TEXTS), *self.limits(IMAGES)]
         numbers = [name for side in _SIDES for name in (side, f"original_{side}")]
         numbers += [limit.measure.column for limit in own if limit.measure.column]
         texts = [*_TEXTS, *NEAREST, *([self.verified] if self.verified else [])]
         kinds = dict.fromkeys(numbers, pa.float64()) | dict.fromkeys(texts, pa.string())
-        for batch in self.read(path, pa.schema(kinds.items()), _LONGEST):
+        for batch in self.files.read(path, pa.schema(kinds.items()), _LONGEST):
             columns = [pc.coalesce(batch[f"original_{side}"], batch[side]) for side in _SIDES]
             sides = [numbers_of(of) for of in columns]
             captions = pc.fill_null(batch["caption"], "")
@@ -294,16 +319,17 @@ class Judging:
                 longer=np.maximum(*sides),
                 word_count=measure_texts(captions, np.ones(len(batch), np.bool_)).word_count,
                 foreign=_is_in(batch["reason"], {MIN_LANGUAGE_SCORE.reason}),
-                hashes=key_hashes(counts.hex_numbers(batch["key"])[0]),
-                own_language_score=self.numbers.get(MIN_LANGUAGE_SCORE.name, 0.0),
+                hashes=key_hashes(hex_numbers(batch["key"])[0]),
+                own_language_score=self.thresholds.get(MIN_LANGUAGE_SCORE.name, 0.0),
             )
             for limit in own:
                 if column := limit.measure.column:
                     rows[column] = rows[limit.measure.axis] = numbers_of(batch[column])
-            stages = {TEXTS: self._judged(TEXTS, batch, rows, of_texts=of_texts)}
-            if has_images(path):
-                stages[IMAGES] = self._judged(IMAGES, batch, rows, of_texts=False)
-            yield batch, stages
+            stages = (TEXTS, IMAGES) if has_images(path) else (TEXTS,)
+            yield (
+                batch,
+                {of: self._judged(of, batch, rows, of_texts=IMAGES not in stages) for of in stages},
+            )
 
     def _judged(self, stage: str, batch: pa.RecordBatch, rows: Rows, *, of_texts: bool) -> Judged:
         own, reason = self.limits(stage), batch["reason"]
@@ -330,21 +356,17 @@ class Judging:
         for limit, has_limit in zip(own, of_each, strict=True):
             against[limit.name] = has_limit
             if limit.measure.dropped_only:  # no threshold would keep what has no value
-                axis = Axis(limit.measure.axis, [self.numbers[limit.name]])
+                axis = Axis(limit.measure.axis, [self.thresholds[limit.name]])
                 is_free &= limit.bins(rows, axis) != axis.no_value
             elif stage == IMAGES or not self.names_all:
-                against[limit.name] |= limit.dropped(rows, self.numbers) & ~is_kept
+                against[limit.name] |= limit.dropped(rows, self.thresholds) & ~is_kept
         return Judged(rows, is_kept, is_counted, is_free, against)
 
 
-def is_of_texts(path: str) -> bool:
-    """Whether a file is of texts that were dropped."""
-    return Path(path).parent.name == "rejected" and counts.stage_of(path) == TEXTS
-
-
 def has_images(path: str) -> bool:
-    """Whether a file is of pairs that the rules of images judged too."""
-    return Path(path).parent.name != "pairs" and not is_of_texts(path)
+    """Whether a file is not of texts alone: `pairs/`, and texts that were dropped."""
+    folder = Path(path).parent.name
+    return folder != "pairs" and (folder != "rejected" or stage_of(path) == IMAGES)
 
 
 def _is_in(values: pa.StringArray, names: Set[str | None]) -> Bools:
@@ -363,21 +385,20 @@ def read_numbers(files: Sequence[str], judging: Judging, rows: int = 0) -> Numbe
       files: of `rejected/`, and sidecars or files of `pairs/`, in an order that is random but the
         same for a dataset. rows: how many these have.
     """
-    whole = judging.nothing()
-    whole.every = max(1, -(-rows // MOST_ROWS))
-    files = files[:: whole.every]
+    total = judging.nothing()
+    total.every = max(1, -(-rows // MOST_ROWS))
 
     def read(file: tuple[int, str]) -> Numbers:
         place, path = file
-        full = whole.of(IMAGES if has_images(path) else TEXTS).full(place)
+        full = total.of(IMAGES if has_images(path) else TEXTS).full(place)
         try:
             return _read_file(path, judging, full)
         except BrokenInputError:  # which the exact counts name
             return judging.nothing()
 
-    for place, part in enumerate(in_threads(read, enumerate(files))):
-        whole.merge(part, place)
-    return whole
+    for place, part in enumerate(in_threads(read, enumerate(files[:: total.every]))):
+        total.merge(part, place)
+    return total
 
 
 def _read_file(path: str, judging: Judging, full: Set[str]) -> Numbers:
@@ -403,7 +424,7 @@ def _read_file(path: str, judging: Judging, full: Set[str]) -> Numbers:
             is_told = pa.array(~_is_in(reason, NEVER_SHOWN))  # of what is blocked, not even a host
             part.hosts.add(hosts_of(batch["url"].filter(is_told)), outcome.filter(is_told))
             part.kept_texts.add(short.filter(pa.array(is_kept)))
-        elif is_of_texts(path):
+        else:
             part.frequent_texts.add(short.filter(pc.equal(outcome, MAX_IMAGES_PER_TEXT.reason)))
         if judging.verified:
             has_hash = pc.fill_null(pc.utf8_trim_whitespace(batch[judging.verified]), "")
@@ -441,11 +462,11 @@ def _choose(
         if outcome not in full:
             most = count * (1 + (outcome == KEPT and stage == IMAGES))
             choices.append((outcome, most, least_rows(hashes, rows, most), np.zeros(len(hashes))))
-        for limit in own_limits if judging.has_rules else ():
+        for limit in own_limits if judging.state != "foreign" else ():
             name = f"{NEAR}{limit.name} {outcome}"
             sides = (KEPT, limit.reason) if stage == IMAGES else (limit.reason,)
             if outcome in sides and name not in full:
-                ranks = np.abs(values[limit.name] - judging.numbers[limit.name])
+                ranks = np.abs(values[limit.name] - judging.thresholds[limit.name])
                 most = max(1, count // 2) if stage == IMAGES else count
                 choices.append((name, most, nearest_rows(ranks, hashes, rows, most), ranks))
     all_rows, examples = sorted({row for _, _, rows, _ in choices for row in rows.tolist()}), {}
@@ -485,7 +506,7 @@ def count_kept(
             for stage, judged in stages.items():
                 passed &= judged.is_free
                 for limit in judging.limits(stage):
-                    bound = thresholds.get(limit.name, judging.numbers[limit.name])
+                    bound = thresholds.get(limit.name, judging.thresholds[limit.name])
                     axis = Axis(limit.measure.axis, [limit.edge(bound)])
                     bins = limit.bins(judged.rows, axis)
                     sums[f"--{limit.name}"] += int(np.count_nonzero(bins != axis.no_value))
@@ -497,8 +518,7 @@ def count_kept(
             sums["dropped"] += int(np.count_nonzero(~is_kept))
             sums["out"] += int(np.count_nonzero(is_kept & ~passed))
             # Image rules judged only pairs that the text rules had kept.
-            stage = TEXTS if is_of_texts(path) else IMAGES
-            sums[stage] += int(np.count_nonzero(~is_kept & passed))
+            sums[[*stages][-1]] += int(np.count_nonzero(~is_kept & passed))
         return sums
 
     return sum(in_threads(count, files), Counter[str]())

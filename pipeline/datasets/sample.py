@@ -129,16 +129,22 @@ def take_sample(
             both = pa.concat_tables([chosen, rows], promote_options="default")
             chosen = _first_rows(both, count)
     known = [{n: value for n, value in row.items() if value} for row in chosen.to_pylist()]
-    pictures = dict[tuple[str, str], bytes]()
+    thumbnails = dict[tuple[str, str], bytes]()
     for path in {row["file"] for row in known if row.get("reason")}:
-        keys = pa.array([row["key"] for row in known if row["file"] == path and "key" in row])
-        for batch in read(path, _THUMBNAILS, LONGEST):
-            for row in batch.filter(pc.is_in(batch["key"], keys.cast(pa.string()))).to_pylist():
-                pictures.setdefault((path, row["key"]), row["thumbnail"] or b"")
+        keys = [row["key"] for row in known if row["file"] == path and "key" in row]
+        for key, body in thumbnails_in(path, keys, read):
+            thumbnails.setdefault((path, key), body)
     pairs = [
-        Pair(**of, thumbnail=pictures.get((of["file"], of.get("key", "")), b"")) for of in known
+        Pair(**of, thumbnail=thumbnails.get((of["file"], of.get("key", "")), b"")) for of in known
     ]
     return pairs, files_read, row_counts
+
+
+def thumbnails_in(path: str, keys: Sequence[str], read: Read) -> Iterator[tuple[str, bytes]]:
+    """Reads the thumbnails of some pairs in a file of `rejected/`, which few have."""
+    for batch in read(path, _THUMBNAILS, LONGEST):
+        rows = batch.filter(pc.is_in(batch["key"], pa.array(keys, pa.string())))
+        yield from ((row["key"], row["thumbnail"] or b"") for row in rows.to_pylist())
 
 
 def _first_rows(rows: pa.Table, count: int) -> pa.Table:

@@ -132,7 +132,7 @@ def find_set(out: str) -> SetFiles:
 
     out = out.rstrip("/") or out
     if folder := find_folder(out):
-        shards = in_order(folder.sidecars)
+        shards = sort_by_hash(folder.sidecars)
         return SetFiles(out, shards, [f"{shard}{REJECTED}" for shard in shards], folder=folder)
     raise no_set(out)
 
@@ -169,27 +169,23 @@ def find_own_set(out: str) -> SetFiles | None:
     shards = [*shards, *match(f"{out}/holdout")]
     if not shards and not pairs and not rejects:
         return None
-    finished_stems = {
-        path.removesuffix("_stats.json") for path, _ in shards if path.endswith("_stats.json")
-    }
+    ended = [path for path, _ in shards if path.endswith("_stats.json")]
+    finished_stems = {path.removesuffix("_stats.json") for path in ended}
     tables = [path for path, _ in shards if path.endswith(".parquet")]
     kept_files = [path for path in tables if path.removesuffix(".parquet") in finished_stems]
     kept_files = kept_files or [path for path, _ in pairs if path.endswith(".parquet")]
+    rejected_files = [path for path, _ in rejects if path.endswith(".parquet")]
     manifest = readable_document(f"{out}/manifest.json", Manifest)
     return SetFiles(
         out,
-        in_order(kept_files),
-        in_order(
-            path
-            for path, _ in rejects
-            if path.endswith(".parquet") and _shard_of(out, path) in finished_stems | {""}
-        ),
+        sort_by_hash(kept_files),
+        sort_by_hash(of for of in rejected_files if _shard_of(out, of) in finished_stems | {""}),
         readable_document(f"{out}/funnel.json", Funnel),
         manifest.catalogue if manifest else PRODUCT,
     )
 
 
-def in_order(paths: Iterable[str]) -> list[str]:
+def sort_by_hash(paths: Iterable[str]) -> list[str]:
     """Files in the order of the hashes of their names, which is the same wherever the dataset
     lies."""
     return sorted(paths, key=lambda path: hashlib.sha256(Path(path).name.encode()).digest())

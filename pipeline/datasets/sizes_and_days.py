@@ -7,14 +7,17 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from alignset.pipeline.datasets.funnel import most_first
 from alignset.pipeline.runs.documents import Manifest
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.storage.files import is_local, match, open_to_read
@@ -59,6 +62,8 @@ def look_into(out: str, manifest: Manifest) -> Contents:
 
     Keys are hashes, so that a few shards, evenly spread, are a random sample of the pairs.
     """
+    from alignset.transforms.pairs.texts import measure_texts  # kernels, for this alone
+
     text_only = bool(manifest.job["text_only"])
     if text_only:
         paths = [path for path, _ in match(f"{out}/pairs")][:_MOST_SHARDS]
@@ -68,7 +73,7 @@ def look_into(out: str, manifest: Manifest) -> Contents:
         paths = [f"{out}/shards/{numbers[at]}.parquet" for at in sorted(sample)]
     own = [name for name in manifest.columns or {} if _IS_LICENCE(name)]
     licences = [*dict.fromkeys((*_LICENCES, *own))]
-    counts = {name: Counter[str | None]() for name in (LANGUAGE_COLUMNS[0], *licences)}
+    counts = {name: Counter[Any]() for name in (LANGUAGE_COLUMNS[0], *licences)}
     sizes: dict[str, list[Any]] = {"width, px": [], "height, px": [], "alt-text, words": []}
     pairs = 0
     for path in paths:
@@ -82,7 +87,8 @@ def look_into(out: str, manifest: Manifest) -> Contents:
                 tally = rows[name].value_counts().to_pylist()
                 counts[name].update({of["values"]: of["counts"] for of in tally})
             if measured:
-                values = rows["width"], rows["height"], word_counts(rows["caption"])
+                texts = measure_texts(rows["caption"], np.ones(len(rows), np.bool_))
+                values = rows["width"], rows["height"], texts.word_count
                 for of, column in zip(sizes.values(), values, strict=True):
                     of.append(np.asarray(column))
     return Contents(
@@ -93,61 +99,42 @@ def look_into(out: str, manifest: Manifest) -> Contents:
             for name, of in sizes.items()
             if of
         },
-        _examples(_first_rows(paths)),
+        _examples(paths),
         sum(size for path, size in match(f"{out}/shards") if path.endswith(".tar")),
-        _most_first(counts[LANGUAGE_COLUMNS[0]]),
+        most_first(counts[LANGUAGE_COLUMNS[0]]),
         {name: shown for name in licences if (shown := _shown_licences(counts[name]))},
     )
 
 
-def word_counts(texts: pa.StringArray) -> Any:
-    """int32[n], words as the rules count them, in scripts without spaces too."""
-    from alignset.transforms.pairs.texts import measure_texts  # kernels, for this alone
-
-    return measure_texts(texts, np.ones(len(texts), np.bool_)).word_count
-
-
 def _shown_licences(counts: Mapping[str | None, int]) -> dict[str, int]:
     """The most frequent values of a column that states a licence; "" stands for the others."""
-    values = {_shorten(of, _LONGEST_LICENCE): n for of, n in _most_first(counts).items() if of}
+    values = {_shorten(of, _LONGEST_LICENCE): n for of, n in most_first(counts).items() if of}
     most = dict([*values.items()][:_MOST_LICENCES])
     rest = sum(values.values()) - sum(most.values())
     return most | ({"": rest} if rest else {})
 
 
-def _most_first(counts: Mapping[Any, int]) -> dict[Any, int]:
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0] or "")))
+def times_in(folder: str) -> dict[str, float]:
+    """When the files in a folder were written, by path: seconds since 1970, or 0 where that is not
+    known; none where there is no such folder."""
+    if not is_local(folder):
+        return {file.path: file.modified_s for file in list_remote(f"{folder}/*")}
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return {f"{folder}/{of.name}": of.stat().st_mtime for of in os.scandir(folder)}
+    return {}
 
 
-class _File(NamedTuple):
-    name: str
-    bytes: int
-    written_at: float  # seconds since 1970, or 0 where that is not known
-
-
-def files_in(folder: str) -> list[_File]:
-    """The files in a folder; none where there is no such folder."""
-    if is_local(folder):
-        if not os.path.isdir(folder):
-            return []
-        entries = [(entry.name, entry.stat()) for entry in os.scandir(folder)]
-        return [_File(name, stat.st_size, stat.st_mtime) for name, stat in entries]
-    return [
-        _File(file.path.rpartition("/")[2], file.size, file.modified_s)
-        for file in list_remote(f"{folder}/*")
-    ]
-
-
-def _first_rows(paths: Iterable[str]) -> Iterator[dict[str, Any]]:
+def _examples(paths: Iterable[str]) -> list[str]:
+    """The first rows of some files."""
+    examples = list[str]()
     for path in paths:
         with open_to_read(path) as source:
-            for batch in pq.ParquetFile(source).iter_batches(_EXAMPLES, columns=list(_COLUMNS)):
-                yield from batch.to_pylist()
-                break
-
-
-def _examples(rows: Iterable[dict[str, Any]]) -> list[str]:
-    return [example for example, _ in zip(map(as_example, rows), range(_EXAMPLES), strict=False)]
+            batches = pq.ParquetFile(source).iter_batches(_EXAMPLES, columns=list(_COLUMNS))
+            for batch in islice(batches, 1):
+                examples += map(as_example, batch.to_pylist())
+        if len(examples) >= _EXAMPLES:
+            break
+    return examples[:_EXAMPLES]
 
 
 def as_example(row: dict[str, Any]) -> str:
@@ -155,14 +142,11 @@ def as_example(row: dict[str, Any]) -> str:
     fields = {name: row[name] for name in _COLUMNS if name in row}
     fields["caption"] = _shorten(fields["caption"], _LONGEST_TEXT)
     fields["url"] = _shorten(fields["url"], _LONGEST_URL)
-    return "".join(map(_escape, json.dumps(fields, ensure_ascii=False)))
+    return "".join(
+        f"\\u{ord(c):04x}" if c in _NEVER_BARE else c if c.isprintable() else json.dumps(c)[1:-1]
+        for c in json.dumps(fields, ensure_ascii=False)
+    )
 
 
 def _shorten(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[:longest]}…"
-
-
-def _escape(character: str) -> str:
-    if character in _NEVER_BARE:
-        return f"\\u{ord(character):04x}"
-    return character if character.isprintable() else json.dumps(character)[1:-1]

@@ -17,7 +17,6 @@ from alignset.transforms.storage.parquet_files import read_columns
 from alignset.transforms.storage.tar_members import BLOCK, BrokenTar, tar_members
 
 CHUNK = 1 << 16
-_BLOCKS = CHUNK // BLOCK
 SHOWN_PX = 240  # of the longer side
 MAX_BYTES = 1 << 26  # of an image's file
 _MAGIC_AT = 257
@@ -26,8 +25,8 @@ _NO_IMAGES = ("json", "txt")
 _DIGESTS = pa.schema([("key", pa.string()), ("sha256", pa.string())])
 _HEX = 64  # digits of a SHA-256
 
-# Headers by the number of their chunk of a tar: block, name of the member, and its size.
-Headers = dict[int, list[tuple[int, str, int]]]
+Header = tuple[int, str, int]  # its place, in bytes; the name of its member, and that one's bytes
+Headers = dict[int, list[Header]]  # by the number of their chunk of a tar
 
 
 def shown_picture(body: bytes | None, missing: str = "not found in its shard") -> bytes | str:
@@ -95,46 +94,37 @@ def read_image(
     """
     headers = {} if headers is None else headers
     source = getattr(source, "raw", source)  # a store's buffer would bring 16 MiB with each read
-    low, high, first = 0, -(-size // BLOCK), None
-    while low < high:
-        middle = (low + high) // 2
-        header = _next_header(source, middle, high, headers)
-        if header and header[1].partition(".")[0] < key:
-            low = header[0] + 1
-        else:
-            high, first = middle, header or first
-    if first is None:
-        return None
-    at, name, bytes_stored = first
-    stem, _, extension = name.partition(".")
-    if stem != key or extension in _NO_IMAGES or not 0 <= bytes_stored <= MAX_BYTES:
-        return None
-    return _read(source, (at + 1) * BLOCK, bytes_stored)
 
-
-def _next_header(
-    source: BinaryIO, block: int, end: int, headers: Headers
-) -> tuple[int, str, int] | None:
-    """The first header in blocks `block` to `end`."""
-    while block < end:
-        number = block // _BLOCKS
+    def headers_in(number: int) -> list[Header]:
         if number not in headers:
             headers[number] = [*_headers_in(source, number)]
-        for header in headers[number]:
-            if block <= header[0] < end:
-                return header
-        block = (number + 1) * _BLOCKS
+        return headers[number]
+
+    chunks = -(-size // CHUNK)
+    start, low, high = 0, 0, chunks  # start: the last chunk that begins before the sample
+    while low < high:
+        middle = (low + high) // 2
+        found = next((n for n in range(middle, high) if headers_in(n)), None)
+        if found is not None and headers_in(found)[0][1].partition(".")[0] < key:
+            start, low = found, found + 1
+        else:
+            high = middle
+    for at, name, bytes_stored in (of for n in range(start, chunks) for of in headers_in(n)):
+        stem, _, extension = name.partition(".")
+        if stem >= key:
+            is_image = stem == key and extension not in _NO_IMAGES
+            is_sane = 0 <= bytes_stored <= MAX_BYTES
+            return _read(source, at + BLOCK, bytes_stored) if is_image and is_sane else None
     return None
 
 
-def _headers_in(source: BinaryIO, number: int) -> Iterator[tuple[int, str, int]]:
-    """Yields the headers of a chunk."""
+def _headers_in(source: BinaryIO, number: int) -> Iterator[Header]:
     chunk = _read(source, number * CHUNK, CHUNK)
     for at in range(0, len(chunk), BLOCK):
         if chunk.startswith(b"ustar", at + _MAGIC_AT):
             with suppress(tarfile.HeaderError, ValueError):
                 member = tarfile.TarInfo.frombuf(chunk[at : at + BLOCK], *_CODEC)
-                yield number * _BLOCKS + at // BLOCK, member.name, member.size
+                yield number * CHUNK + at, member.name, member.size
 
 
 def _read(source: BinaryIO, at: int, size: int) -> bytes:

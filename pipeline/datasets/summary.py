@@ -162,27 +162,23 @@ def render_vocabulary(vocabulary: VocabularySummary) -> str:
     size = f"vocabulary: {vocabulary.vocabulary:,}"
     if isinstance(vocabulary.by_count, UnsetType):
         return f"{size} n-grams, of the given file"
-    cut_count, once = vocabulary.cut_off_count, vocabulary.by_count[:1]
-    parts = [
-        f"{size} of {vocabulary.ngrams:,} n-grams",
-        f"{vocabulary.share_of_occurrences:.1%} of {vocabulary.occurrences:,} occurrences",
-        f"cut within those that occur {cut_count:,} times" if cut_count else "nothing cut",
-        f"{once[0].ngrams if once else 0:,} occur once",
-    ]
-    return "; ".join(parts)
+    cut_count = vocabulary.cut_off_count
+    cut = f"cut within those that occur {cut_count:,} times" if cut_count else "nothing cut"
+    return (
+        f"{size} of {vocabulary.ngrams:,} n-grams; {vocabulary.share_of_occurrences:.1%} of "
+        f"{vocabulary.occurrences:,} occurrences; {cut}; "
+        f"{sum(of.ngrams for of in vocabulary.by_count[:1]):,} occur once"
+    )
 
 
 def _pages_line(counts: PageCounts) -> str:
     """One line on the pages, as `ParsePages` counted them."""
     records = f" of {counted(counts.records, 'record')}" if counts.records else ""
-    others = (
-        (counts.not_ok, "not 2xx"),
-        (counts.not_html, "not HTML"),
-        (counts.no_response, "no answers"),
-    )
-    parts = [f"{count:,} {name}" for count, name in others if count]
-    pages, broken_pages = f"pages: {counts.pages:,}{records}", f"{counts.broken:,} broken"
-    return "; ".join([pages, *parts, broken_pages, counted(counts.pairs, "pair")])
+    others = {"not 2xx": counts.not_ok, "not HTML": counts.not_html}
+    others |= {"no answers": counts.no_response}
+    parts = [f"{count:,} {name}" for name, count in others.items() if count]
+    parts += [f"{counts.broken:,} broken", counted(counts.pairs, "pair")]
+    return "; ".join([f"pages: {counts.pages:,}{records}", *parts])
 
 
 def render_funnel(table: list[Step]) -> str:

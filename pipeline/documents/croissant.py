@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 
 from alignset.pipeline.datasets.reproduce import open_flag
-from alignset.pipeline.documents.statements import Earlier, limits, statements
+from alignset.pipeline.documents.card import Earlier, limits, statements
 from alignset.pipeline.runs.documents import Funnel, Manifest, ShardEntry
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.columns.carried import type_of
@@ -188,13 +188,8 @@ def _records(name: str, files: str, sources: Mapping[str, tuple[str, Node]]) -> 
 
 
 def _type(kind: pa.DataType) -> str:
-    for is_such, name in (
-        (pa.types.is_integer, "Integer"),
-        (pa.types.is_boolean, "Boolean"),
-        (pa.types.is_date, "Date"),
-        (pa.types.is_temporal, "DateTime"),
-        (pa.types.is_floating, "Float"),
-    ):
-        if is_such(kind):
+    names = {"Integer": "integer", "Boolean": "boolean", "Date": "date", "DateTime": "temporal"}
+    for name, of_arrow in (names | {"Float": "floating"}).items():
+        if getattr(pa.types, f"is_{of_arrow}")(kind):
             return f"sc:{name}"
     return "sc:Text"

@@ -1,5 +1,5 @@
-"""The documents of a dataset: funnel.json, the card and what goes with it, manifest.json, and the
-report.
+"""The documents of a dataset: funnel.json, the card and what goes with it, manifest.json, uids.npy,
+and the report.
 
 A run, a retry, a takedown and a deduplication all end here, and nothing else writes these files.
 """
@@ -14,19 +14,21 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 from msgspec import UNSET
 
-from alignset.pipeline.datasets.funnel import check_funnel, drops_of, funnel, most_first
+from alignset.pipeline.datasets.funnel import drops_of, funnel, most_first
 from alignset.pipeline.datasets.history import earlier_manifests, history_of
 from alignset.pipeline.datasets.numbers import PairCounts, compare_near, count_pairs
 from alignset.pipeline.datasets.set_files import read_set
 from alignset.pipeline.datasets.sizes_and_days import look_into
 from alignset.pipeline.datasets.steps_set import shard_entries
-from alignset.pipeline.documents.card import dataset_card
+from alignset.pipeline.documents.card import dataset_card, funnel_svg
 from alignset.pipeline.documents.croissant import croissant
-from alignset.pipeline.documents.funnel_svg import funnel_svg
 from alignset.pipeline.documents.hand_edits import drop_page, write_page
-from alignset.pipeline.documents.uids import write_uids
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.report.page import REPORT, write_report
 from alignset.pipeline.runs.documents import FetchReport, Funnel, Manifest, OptOuts
@@ -36,6 +38,7 @@ from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
 from alignset.transforms.storage.documents import write_document
 from alignset.transforms.storage.files import exists, is_local, match, remove, write_atomically
+from alignset.transforms.storage.parquet_files import read_rows
 from alignset.transforms.workers.counts import add_by_name
 from alignset.transforms.workers.unexpected import tell_once
 
@@ -61,18 +64,21 @@ def describe(out: str, manifest: Manifest | None = None) -> Funnel:
         base, before = read_set(out)
     assert base is not None
     counts = count_pairs(out)
-    manifest = _with_shards(out, manifest or base, base, counts)
+    manifest = _update_shards(out, manifest or base, base, counts)
     leaving = (manifest.deduplications or [])[len(base.deduplications or []) :]
     copies = add_by_name(of.dropped for of in leaving)
     closing = _closing(out, manifest, counts, before, copies)
-    check_funnel(closing.steps, counts.pairs)
+    if closing.steps[-1].kept != counts.pairs:
+        raise RuntimeError(
+            f"the funnel keeps {closing.steps[-1].kept} pairs, but {counts.pairs} were written"
+        )
     write_document(f"{out}/funnel.json", closing)
     write_uids(out, manifest)
-    contents, earlier = look_into(out, manifest), earlier_manifests(out, closing)
-    svg = funnel_svg(closing.steps).encode()
+    earlier, svg = earlier_manifests(out, closing), funnel_svg(closing.steps).encode()
     write_atomically(f"{out}/funnel.svg", lambda sink: sink.write(svg))
     write_page(out, "croissant.json", croissant(manifest, closing, earlier))
-    write_page(out, "README.md", dataset_card(manifest, closing, contents, earlier).encode())
+    card = dataset_card(manifest, closing, look_into(out, manifest), earlier)
+    write_page(out, "README.md", card.encode())
     drop_page(out, "datasheet.md")  # of earlier versions, with the counts that were
     drop_records(out)
     write_document(f"{out}/manifest.json", manifest)
@@ -80,7 +86,7 @@ def describe(out: str, manifest: Manifest | None = None) -> Funnel:
     return closing
 
 
-def _with_shards(out: str, manifest: Manifest, base: Manifest, counts: PairCounts) -> Manifest:
+def _update_shards(out: str, manifest: Manifest, base: Manifest, counts: PairCounts) -> Manifest:
     """The manifest with the shards and the number of pairs that are there."""
     training, held_out = shard_entries(out)
     holdout = UNSET if manifest.holdout is UNSET else held_out
@@ -186,3 +192,52 @@ def _report(out: str, counts: PairCounts | None = None) -> None:
         remove(f"{out}/{REPORT}")  # which may show what has left
         tell_once("writing report.html", error)
         LOG.warning("%s has no report: alignset report %s writes it", out, out)
+
+
+# ---- DataComp's ids of the kept pairs, as its resharder takes them -------------------------
+
+LOG = logging.getLogger("alignset")
+UIDS, COLUMN = "uids.npy", "uid"
+HALVES = np.dtype("u8,u8")
+
+
+def write_uids(out: str, manifest: Manifest) -> None:
+    """Writes the ids of the pairs to train on, each once, sorted, where a column `uid` came with
+    them. Where one of them is not an id of DataComp, none are written, and the log says so. Takes
+    40 bytes of memory an id.
+    """
+    if (manifest.columns or {}).get(COLUMN) != "string":
+        return
+    path = f"{out}/{UIDS}"
+    if manifest.job["text_only"]:
+        files = [path for path, _ in match(f"{out}/pairs")]
+    else:
+        files = [ShardPlaces(out).sidecar(of) for of in manifest.holding if of < HOLDOUT]
+    try:
+        parts = [_halves(read_rows(file, [COLUMN])[COLUMN]) for file in files]
+    except ValueError as error:
+        LOG.info("%s is not written: %s", path, error)
+        remove(path)
+        return
+    halves = np.concatenate([np.zeros((0, 2), np.uint64), *parts])
+    halves = halves[np.lexsort((halves[:, 1], halves[:, 0]))]  # the upper first
+    is_new = np.append(True, np.any(halves[1:] != halves[:-1], axis=1))[: len(halves)]
+    ids = np.ascontiguousarray(halves[is_new]).view(HALVES).reshape(-1)
+    write_atomically(path, lambda sink: np.save(sink, ids))
+
+
+def _halves(uids: pa.ChunkedArray) -> npt.NDArray[np.uint64]:
+    """uint64[n, 2], the numbers that n hex ids of up to 32 digits are; nulls are left out.
+
+    Raises:
+      ValueError: one is not such an id.
+    """
+    uids = pc.ascii_lpad(uids.drop_null(), 32, "0")
+    is_id = pc.match_substring_regex(uids, "^[0-9a-fA-F]{32}$")
+    if pc.all(is_id).as_py() is False:
+        wrong = uids.filter(pc.invert(is_id))[0].as_py()
+        raise ValueError(
+            f"{wrong.lstrip('0')[:80]!r} in the column {COLUMN} is not a 128-bit hex id"
+        )
+    digits = bytes.fromhex("".join(uids.to_pylist()))
+    return np.frombuffer(digits, ">u8").astype(np.uint64).reshape(-1, 2)

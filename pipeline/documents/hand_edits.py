@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 
 from alignset.transforms.storage.files import exists, open_to_read, remove, write_atomically
@@ -36,7 +36,9 @@ def write_page(out: str, name: str, new_page: bytes) -> None:
         lines, clashes = merge(*(text.splitlines(True) for text in (base, here, new_page)))
         page = b"".join(lines)
     is_lost = base is None and here != new_page
-    if name.endswith(".json") and not _is_json(page):
+    try:
+        json.loads(page if name.endswith(".json") else b"0")
+    except (ValueError, RecursionError):
         page, is_lost = new_page, True
     if is_lost:
         _set_aside(path, here, "it is generated anew")
@@ -73,44 +75,34 @@ def merge(
     """
     if hand in (base, new):
         return list(new), 0
-    # By the place of a line in the base; before its first line, and behind its last, are places.
-    places, added = {-1: -1, len(base): len(new)}, dict[int, list[bytes]]()
-    for tag, start, end, at, at_end in SequenceMatcher(None, base, new).get_opcodes():
-        if tag == "equal":
-            places |= zip(range(start, end), range(at, at_end), strict=True)
-        elif tag == "insert":
-            added[start] = list(new[at:at_end])
-    put_in: list[list[bytes]] = [[] for _ in range(len(new) + 1)]  # by the line that follows
-    kept, present, clashes = [[line] for line in new], set(new), 0
-    changes = SequenceMatcher(None, base, hand).get_opcodes()
-    for tag, start, end, at, at_end in (of for of in changes if of[0] != "equal"):
-        lines = list(hand[at:at_end])
-        if tag == "insert":
-            below = (places[n] for n in range(start, len(base) + 1) if n in places)
-            place = places[start - 1] + 1 if start - 1 in places else next(below)
-            put_in[place] += lines if added.get(start) != lines else []
-            continue
-        # Neighbours may change for different reasons.
-        hunks = [[line] for line in lines] if len(lines) == end - start else [lines]
-        step = (end - start) // len(hunks)
-        for first, mine in zip(range(start, end, step), hunks, strict=True):
-            targets = [places[n] for n in range(first, first + step) if n in places]
-            if len(targets) == step:
-                for target in targets:
-                    kept[target] = []
-                kept[targets[0]] = mine
-            elif not (mine and present.issuperset(mine)):
-                clashes += max(1, len(mine))
-    both = zip(put_in, [*kept, []], strict=True)
-    return [line for pair in both for own in pair for line in own], clashes
+    # By the line of the base: what is put in before it, and what stands in its place.
+    before: list[list[bytes]] = [[] for _ in range(len(base) + 1)]
+    lines, clashes = [[line] for line in base], 0
+    for start, end, generated in _hunks(base, new):
+        if start == end:
+            before[start] = generated
+        else:
+            lines[start:end] = [generated, *([] for _ in range(start + 1, end))]
+    merged = [list(line) for line in lines]
+    for start, end, own in _hunks(base, hand):
+        if start == end:
+            before[start] = before[start] + own * (own != before[start])
+        elif all(lines[n] == [base[n]] for n in range(start, end)):
+            merged[start:end] = [own, *([] for _ in range(start + 1, end))]
+        elif not (own and set(own) <= {*new}):
+            clashes += max(1, len(own))
+    both = zip(before, [*merged, []], strict=True)
+    return [line for pair in both for part in pair for line in part], clashes
 
 
-def _is_json(page: bytes) -> bool:
-    try:
-        json.loads(page)
-    except (ValueError, RecursionError):
-        return False
-    return True
+def _hunks(base: Sequence[bytes], text: Sequence[bytes]) -> Iterator[tuple[int, int, list[bytes]]]:
+    """Yields the changes of a base: which of its lines, from and to, have become which lines."""
+    for tag, start, end, at, at_end in SequenceMatcher(None, base, text).get_opcodes():
+        lines = list(text[at:at_end])
+        if len(lines) == end - start:  # neighbours may change for different reasons
+            yield from ((n, n + 1, [line]) for n, line in enumerate(lines, start) if tag != "equal")
+        else:
+            yield start, end, lines
 
 
 def _set_aside(path: str, page: bytes, why: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import fields, replace
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from msgspec import UNSET, UnsetType
 
+from alignset.pipeline.datasets.sizes_and_days import times_in
 from alignset.pipeline.runs.documents import BrokenInput, Days, Manifest, RunDescription
 from alignset.pipeline.runs.run_folder import RunFolder
 from alignset.pipeline.runs.work_folder import ImageSummary, TextSummary
@@ -20,8 +20,7 @@ from alignset.transforms.pages.page_files import PAGE_FORMATS
 from alignset.transforms.rules.language_codes import ENGLISH, voter_of
 from alignset.transforms.shards.shard_stats import Copies, NearDuplicates
 from alignset.transforms.storage.broken_files import BrokenFiles
-from alignset.transforms.storage.files import is_local, move
-from alignset.transforms.storage.stores import list_remote
+from alignset.transforms.storage.files import move
 from alignset.transforms.workers.packages import ICU, deciding, package_versions
 from alignset.version import commit, version
 
@@ -48,8 +47,8 @@ def manifest_of_run(folder: RunFolder, text: TextSummary, images: ImageSummary |
         "exact_resize" if description.resize["exact_resize"] else "",
     )
     installed = package_versions(packages)
-    own = {"alignset": version(), "commit": commit(), "sources": installed["alignset"]}
-    own["sources"] = own["sources"].rpartition(" ")[2]
+    sources = installed["alignset"].rpartition(" ")[2]
+    own = {"alignset": version(), "commit": commit(), "sources": sources}
     pages = folder.work.find_pages()
     broken: BrokenInput | UnsetType = UNSET
     if text.broken.broken:
@@ -93,12 +92,9 @@ def days_of(
     """
     days = [before.first, before.last] if before else []
     if shards and any(file.format != "webdataset" for file in folder.description.input):
-        for path in (folder.work.text_summary, folder.work.image_summary):
-            if is_local(path):
-                written_at = os.stat(path).st_mtime
-            else:
-                written_at = list_remote(f"{path}*")[0].modified_s
-            days.append(datetime.fromtimestamp(written_at, UTC).date().isoformat())
+        times, work = times_in(folder.work.path), folder.work
+        for path in (work.text_summary, work.image_summary):
+            days.append(datetime.fromtimestamp(times[path], UTC).date().isoformat())
     return Days(min(days), max(days)) if days else UNSET
 
 

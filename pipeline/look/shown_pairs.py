@@ -30,6 +30,7 @@ from alignset.transforms.rules.given import DUPLICATE_IMAGE, DUPLICATE_OF_TRAINI
 from alignset.transforms.rules.rule_settings import RuleSettings
 from alignset.transforms.storage.files import write_atomically
 from alignset.transforms.storage.parquet_files import batches_of
+from alignset.transforms.workers.counts import add_by_name
 
 DROPPED = "dropped"  # as a reason: any
 # The detail of these is the key of a kept pair, whose image has the same bytes or looks like it.
@@ -65,10 +66,13 @@ def write_page(flags: argparse.Namespace) -> None:
     title = printable(files.out)
     page = render("look.html", title=title, note=note, cards=cards)
     write_atomically(flags.output, lambda sink: sink.write(page.encode("utf-8", "replace")))
-    names = [name for name, of in _TABLE.items() if any(getattr(pair, of) for pair in pairs)]
-    rows = [[getattr(pair, _TABLE[name]) for name in names] for pair in pairs]
-    table = text_table(names, rows, shutil.get_terminal_size((100, 24)).columns)
-    print(title, note, "", table, sep="\n")
+    columns = {name: [getattr(pair, of) for pair in pairs] for name, of in _TABLE.items()}
+    columns = {name: values for name, values in columns.items() if any(values)}
+    rows, width = (
+        [*zip(*columns.values(), strict=True)],
+        shutil.get_terminal_size((100, 24)).columns,
+    )
+    print(title, note, "", text_table([*columns], rows, width), sep="\n")
     faults = files.folder.faults if files.folder else []
     print(*faults, f"the page is in {flags.output}", sep="\n", file=sys.stderr)
 
@@ -89,9 +93,8 @@ def find_pairs(
       NothingToShow: nothing was kept, or nothing was dropped.
     """
     reason, _, detail = (part.strip() for part in choice.partition(":"))
-    totals = Counter[str]()
-    for step in files.funnel.steps if files.funnel else ():
-        totals.update(+Counter(step.dropped))
+    steps = files.funnel.steps if files.funnel else []
+    totals = +Counter(add_by_name(step.dropped for step in steps))
     paths, what, total = files.kept_files, "kept pairs", files.funnel.pairs if files.funnel else 0
     if choice == DROPPED:
         reason, paths, what, total = "", files.rejected_files, "dropped pairs", totals.total()

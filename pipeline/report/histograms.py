@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from alignset.pipeline.datasets.facts import Facts
 from alignset.pipeline.datasets.page_numbers import SHOWN_WORDS
-from alignset.pipeline.report.charts import Chart, short
+from alignset.pipeline.report.render import Chart, short
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.corpus.corpus_documents import VocabularySummary
 from alignset.transforms.corpus.count_spread import CountSpread
@@ -54,7 +54,7 @@ def _measure_charts(facts: Facts, stage: str) -> Iterator[Chart]:
         step = 1.0 if measure.whole else 0.0
         yield Chart(
             measure.label,
-            _between(edges)[:bins],
+            _label_bins(edges)[:bins],
             [f"{edge:g}" for edge in (measure.least, *edges)][:bins],
             kept[:bins].tolist(),
             dropped[:bins].tolist(),
@@ -71,7 +71,7 @@ def _measure_charts(facts: Facts, stage: str) -> Iterator[Chart]:
         )
 
 
-def _between(edges: Sequence[float]) -> list[str]:
+def _label_bins(edges: Sequence[float]) -> list[str]:
     ends = [f"{edge:g}" for edge in edges]
     inner = [f"{low} to {high}" for low, high in pairwise(ends)]
     return [f"up to {ends[0]}", *inner, f"from {ends[-1]}"]
@@ -103,7 +103,7 @@ def _copy_charts(facts: Facts) -> Iterator[Chart]:
         edges = [place / len(near.distances) for place in range(1, len(near.distances))]
         yield Chart(
             "Distance to the nearest other image",
-            _between(edges),
+            _label_bins(edges),
             [f"{edge:g}" for edge in (0.0, *edges)],
             near.distances,
             [0] * len(near.distances),

@@ -1,25 +1,54 @@
-"""The report as one HTML file that opens offline."""
+"""The report as one HTML file that opens offline, and the data of its script."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import base64
+import io
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import chain, zip_longest
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
+from PIL import JpegImagePlugin
 
 from alignset.pipeline.datasets.facts import Facts, find_facts
 from alignset.pipeline.datasets.history import all_stages
-from alignset.pipeline.datasets.numbers import PairCounts
-from alignset.pipeline.datasets.sizes_and_days import files_in
+from alignset.pipeline.datasets.numbers import PairCounts, Place, in_threads
+from alignset.pipeline.datasets.page_numbers import NEAREST, NEVER_PICTURED, Example
+from alignset.pipeline.datasets.sample import thumbnails_in
+from alignset.pipeline.datasets.set_files import SetFiles
+from alignset.pipeline.datasets.sizes_and_days import times_in
 from alignset.pipeline.report import tables
-from alignset.pipeline.report.charts import Chart, draw, size_of
 from alignset.pipeline.report.histograms import charts_of
-from alignset.pipeline.report.page_data import encode_for_page, page_data, read_pictures
-from alignset.pipeline.report.render import render
-from alignset.pipeline.report.sliders import answers, command, command_note, near_lists, sliders
+from alignset.pipeline.report.render import Chart, draw, render, size_of
+from alignset.pipeline.report.sliders import (
+    answers,
+    command,
+    command_note,
+    is_open,
+    near_lists,
+    sliders,
+)
 from alignset.pipeline.shown_texts import printable
-from alignset.transforms.columns.records import KEPT
+from alignset.transforms.columns.records import (
+    KEPT,
+    LONGEST_TEXT,
+    LONGEST_URL,
+    THUMBNAIL_PX,
+    cut,
+    host_of,
+)
+from alignset.transforms.images.thumbnail import thumbnail
+from alignset.transforms.rules.catalogue import Catalogue
+from alignset.transforms.rules.rule import IMAGES, TEXTS
+from alignset.transforms.storage.broken_files import BrokenInputError
 from alignset.transforms.storage.files import write_atomically
 
 REPORT = "report.html"
@@ -62,7 +91,9 @@ def render_page(facts: Facts, place: str = "") -> str:
         "report.html",
         facts=facts,
         name=printable(title or place.rstrip("/").rpartition("/")[2]) or "Image and alt-text pairs",
-        figures=list(_figures(facts)),
+        fetch=next((step for step in facts.steps if step.step == "fetch" and step.seen), None),
+        bytes_fetched=size_of(sum(of.bytes_downloaded for of in facts.stats.values() if of)),
+        hosts=sum(map(bool, facts.numbers.hosts.totals())),
         answers=list(answers(facts, tables.failing_host_rows(facts), data["lists"])),
         steps=dropping,
         idle=[printable(row[0].step) for row in steps if row not in dropping],
@@ -86,41 +117,17 @@ def render_page(facts: Facts, place: str = "") -> str:
     )
 
 
-def _figures(facts: Facts) -> Iterator[tuple[str, str, str]]:
-    judged_pairs = facts.seen - facts.waiting
-    of = "of those judged" if facts.waiting else "of all"
-    yield "Pairs kept", f"{facts.kept:,}", f"{tables.percent(facts.kept, judged_pairs)} {of}"
-    yield "Pairs at the start", f"{facts.seen:,}", ""
-    if facts.text_only:
-        return
-    shards, planned = len(facts.stats), facts.planned_shards
-    yield "Shards", f"{shards:,}", f"of {planned:,}" if planned != shards else ""
-    fetch = next((step for step in facts.steps if step.step == "fetch"), None)
-    if fetch and fetch.seen:
-        failures = fetch.seen - fetch.kept
-        share = tables.percent(fetch.kept, fetch.seen)
-        yield "Pairs fetched", f"{fetch.kept:,}", f"{share}; {failures:,} failed"
-    if size := sum(of.bytes_downloaded for of in facts.stats.values() if of):
-        yield "Bytes of images", size_of(size), "as they were fetched"
-    if facts.waiting:
-        yield "Waiting", f"{facts.waiting:,}", "pairs of shards to come"
-    if hosts := sum(map(bool, facts.numbers.hosts.totals())):
-        yield "Hosts", f"{hosts:,}" + ("+" if facts.numbers.hosts.others else ""), ""
-
-
 def _times_chart(facts: Facts) -> Iterator[Chart]:
     """How fetching went over time: the pairs of the shards that ended in each part of the run's
     time, if it took a while. By when their stats were written, since shards hold no clock."""
-    folders = [f"{facts.out}/{name}" for name in ("shards", "holdout") if facts.state != "foreign"]
-    ended = {f"{of}/{file.name}": file.written_at for of in folders for file in files_in(of)}
+    ended = times_in(f"{facts.out}/shards") | times_in(f"{facts.out}/holdout")
     ended_at = [(ended[path], of) for path, of in facts.stats.items() if of and ended.get(path)]
     times = np.array([at for at, _ in ended_at])
     if len(times) < 2 or times.max() - times.min() < _LEAST_S:
         return
-    failures = [of.failed_to_download for _, of in ended_at]
-    pairs = [of.count - of.failed_to_download for _, of in ended_at]
+    counts = [(of.count - of.failed_to_download, of.failed_to_download) for _, of in ended_at]
     bars = min(_BARS, len(times))
-    fetched, failed = (np.histogram(times, bars, weights=of)[0] for of in (pairs, failures))
+    fetched, failed = (np.histogram(times, bars, weights=of)[0] for of in zip(*counts, strict=True))
     starts = np.linspace(times.min(), times.max(), bars, endpoint=False)
     form = "%d %b %H:%M" if times.max() - times.min() > 86_400 else "%H:%M"
     labels = [datetime.fromtimestamp(at, UTC).strftime(form) for at in starts]
@@ -132,3 +139,155 @@ def _times_chart(facts: Facts) -> Iterator[Chart]:
         failed.astype(int).tolist(),
         note="A shard counts where its _stats.json was written; blue were fetched, orange failed.",
     )
+
+
+# ---- The script's data: examples with their previews, and what thresholds keep -------------
+
+# Bytes of the examples' texts, and of their images. Base64 turns three bytes into four, and the
+# whole page has at most 12 MB.
+MOST_TEXT_BYTES, MOST_PICTURE_BYTES = 2_500_000, 6 << 20
+MOST_EXAMPLES = 3_000
+_LARGEST_PICTURE = 1 << 13
+_QUALITY = 75
+
+
+def all_lists(facts: Facts) -> dict[str, list[Example]]:
+    """The examples by list, as `list_name` names it."""
+    return {
+        printable(facts.catalogue.list_name(stage, name)): [example for _, example in examples]
+        for stage in (TEXTS, IMAGES)
+        for name, examples in sorted(facts.numbers.of(stage).ranked.items())
+    }
+
+
+def page_data(facts: Facts) -> dict[str, Any]:
+    """Data of the script. `left_out` counts the examples and previews that did not fit."""
+    lists, data = all_lists(facts), dict[str, Any]()
+    for stage in (IMAGES, TEXTS):  # what other thresholds keep, alone, and several in a sample
+        numbers = facts.numbers.of(stage)
+        data[stage] = {
+            "axes": {name: axis.edges for name, axis in numbers.axes.items()},
+            "alone": {
+                rule: {str(at): int(of_rule[at]) for at in np.flatnonzero(of_rule).tolist()}
+                for rule, of_rule in numbers.alone.items()
+            },
+            "bins": {name: bins.tolist() for name, bins in numbers.bins.items()},
+            "rows": len(numbers.hashes),
+            "weight": round(numbers.free / max(1, len(numbers.hashes)), 6),
+        }
+    data |= {
+        "thresholds": {
+            name: {
+                "rule": name,
+                "axis": limit.measure.axis,
+                "reason": limit.reason,
+                "beyond": limit.beyond,
+                "open": is_open(facts, limit),
+            }
+            for name, limit in facts.catalogue.limits.items()
+        },
+        "measures": {name: [of.short, of.unit] for name, of in facts.catalogue.measures.items()},
+        "textOnly": facts.text_only,
+    }
+    picks, shown, size = dict[tuple[str, ...], int](), list[dict[str, Any]](), 0
+    ordered = {of.id: of for of in chain.from_iterable(zip_longest(*lists.values())) if of}
+    for name, example in ordered.items():  # by turns of the lists
+        shown.append(shown_fields(example, facts.catalogue))
+        size += len(encode_for_page(shown[-1]).encode()) + 1
+        if size > MOST_TEXT_BYTES or len(picks) >= MOST_EXAMPLES:
+            break
+        picks[name] = len(picks)
+    room, more_pictures = MOST_PICTURE_BYTES, 0
+    may_be_shown = [name for name in picks if ordered[name].reason not in NEVER_PICTURED]
+    pictures = read_pictures(facts.files, [ordered[name].place for name in may_be_shown])
+    for name in may_be_shown:
+        if body := pictures.get(ordered[name].place):
+            has_room = len(body) + 2 <= room  # base64 fills up to three bytes
+            more_pictures += not has_room
+            if has_room:
+                room -= len(body) + 2
+                shown[picks[name]]["picture"] = base64.b64encode(body).decode()
+    return data | {
+        "examples": shown[: len(picks)],
+        "lists": {
+            name: [picks[example.id] for example in of_list if example.id in picks]
+            for name, of_list in lists.items()
+        },
+        "left_out": [len(ordered) - len(picks), more_pictures],
+    }
+
+
+def shown_fields(example: Example, catalogue: Catalogue) -> dict[str, Any]:
+    """An example as the script shows it: no text in it gives a page, or a reader, commands."""
+    row, path, url = example.row, Path(example.path), cut(example.row["url"], LONGEST_URL)
+    is_blurred = any(  # until its pair is opened
+        example.reason == limit.reason
+        or example.values.get(limit.measure.axis, 0) > limit.measure.blurs
+        for limit in catalogue.limits.values()
+        if math.isfinite(limit.measure.blurs)
+    )
+    numbers = {n: round(of, 4) for n, of in example.values.items() if math.isfinite(of)}
+    kind = {"shards": "images-", "holdout": "holdout-", "pairs": "text-"}.get(path.parent.name, "")
+    texts = {
+        "key": example.key,
+        "url": url,
+        "host": host_of(url),
+        "text": cut(row["caption"], LONGEST_TEXT),
+        "reason": example.reason,
+        "detail": row["detail"] or "",
+        "shard": kind + path.stem,
+        "near": "/".join(row[name] or "" for name in NEAREST) if row[NEAREST[1]] else "",
+    }
+    values: dict[str, Any] = {name: printable(text) for name, text in texts.items()}
+    for name in ("width", "height"):
+        side = row[f"original_{name}"] or row[name] or 0
+        values[name] = int(side) if 0 < side < 1 << 31 else ""
+    values["blurred"] = is_blurred or ""
+    values["values"] = {printable(name[:40]): of for name, of in numbers.items()} or ""
+    return {name: value for name, value in values.items() if value != ""}
+
+
+def read_pictures(files: SetFiles, places: Iterable[Place]) -> dict[Place, bytes]:
+    """The thumbnails of pairs: of kept ones made of their images, of others as `rejected/` has
+    them. Those of a file that is gone, or cut, are left out."""
+    keys_of, pictures = defaultdict[str, list[str]](list), dict[Place, bytes]()
+    for path, key in places:
+        keys_of[path].append(key)
+
+    def read(path: str) -> dict[Place, bytes]:
+        found = dict[Place, bytes]()
+        with suppress(OSError, BrokenInputError):
+            if path in files.kept_files:
+                for key, body in files.images(path, sorted(keys_of[path])):
+                    found[path, key] = small_picture(body)
+                return found
+            for key, body in thumbnails_in(path, keys_of[path], files.read):
+                if body:  # of copies it has 192 px
+                    found[path, key] = body if is_thumbnail(body) else small_picture(body)
+        return found
+
+    for found in in_threads(read, keys_of):
+        pictures |= found
+    return pictures
+
+
+def small_picture(body: bytes) -> bytes:
+    """The thumbnail of an image file, or nothing."""
+    with suppress(Exception):  # decoders raise some ten kinds; the pair is shown all the same
+        return thumbnail(body, THUMBNAIL_PX, _QUALITY)
+    return b""
+
+
+def is_thumbnail(body: bytes) -> bool:
+    """Whether bytes are a JPEG of the size of a thumbnail: a dataset may be anybody's."""
+    try:
+        with JpegImagePlugin.JpegImageFile(io.BytesIO(body)) as picture:
+            return len(body) <= _LARGEST_PICTURE and max(picture.size) <= THUMBNAIL_PX
+    except Exception:  # Pillow raises some ten kinds
+        return False
+
+
+def encode_for_page(data: Mapping[str, Any]) -> str:
+    """JSON that may stand within a `script` element: no text in it can end that."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.translate({ord(bare): f"\\u{ord(bare):04x}" for bare in "<>&\u2028\u2029"})

@@ -51,13 +51,26 @@ class Slider(NamedTuple):
 
 def sliders(facts: Facts) -> Iterator[Slider]:
     """The rules that another threshold can be chosen for."""
-    for rule, limit in facts.catalogue.limits.items():
+    limits, rules = facts.catalogue.limits, facts.rules
+    for rule, limit in limits.items():
         axis = facts.numbers.of(limit.plane).axes.get(limit.measure.axis)
-        own = facts.rules.get(rule)
-        if axis is None or own is None or is_left_out(facts, rule) or not _is_judged(facts, limit):
+        if axis is None or is_left_out(facts, rule) or not _is_judged(facts, limit):
             continue
-        edges = _edges(facts, limit, axis.edges)
-        if own in edges:
+        least, most = limit.range  # of the thresholds that a run takes, and whose counts are known
+        if limit.measure.dropped_only:
+            most = rules.get(rule, 0)
+        for other in limits.values():  # no run takes a least number above the most
+            bound = rules.get(other.name)
+            if (
+                other.measure is limit.measure
+                and other.beyond != limit.beyond
+                and bound is not None
+            ):
+                least, most = (
+                    (least, min(most, bound)) if limit.beyond else (max(least, bound), most)
+                )
+        edges = [of for of in map(limit.threshold, axis.edges) if least <= of <= most]
+        if (own := rules.get(rule)) in edges:
             first = axis.edges.index(limit.edge(edges[0]))
             yield Slider(rule, limit, edges, edges.index(own), first)
 
@@ -69,18 +82,6 @@ def is_left_out(facts: Facts, rule: str) -> bool:
     only_copies = all(other.is_off(rules.get(other.name)) for other in OF_COUNTS)
     open_values = facts.catalogue.opened
     return only_copies and rule in open_values and rules.get(rule) == open_values[rule]
-
-
-def _edges(facts: Facts, limit: Limit, edges: list[float]) -> list[float]:
-    """The thresholds of a rule that a run takes, and whose counts are recorded."""
-    least, most = limit.range
-    if limit.measure.dropped_only:
-        most = facts.rules.get(limit.name, 0)
-    for other in facts.catalogue.limits.values():  # no run takes a least number above the most
-        bound = facts.rules.get(other.name)
-        if other.measure is limit.measure and other.beyond != limit.beyond and bound is not None:
-            least, most = (least, min(most, bound)) if limit.beyond else (max(least, bound), most)
-    return [of for of in map(limit.threshold, edges) if least <= of <= most]
 
 
 def _is_judged(facts: Facts, limit: Limit) -> bool:
@@ -102,10 +103,9 @@ def is_open(
     Args:
       is_judged: whether the run measured what a rule is about.
     """
-    later = [other for other in facts.catalogue.limits.values() if other.plane == limit.plane]
-    later = [other for other in later if other.stage > limit.stage]
+    limits = [of for of in facts.catalogue.limits.values() if of.plane == limit.plane]
     count_rules = [rule for rule in OF_COUNTS if rule.costly and rule.plane == limit.plane]
-    return any(is_judged(facts, other) for other in later) or any(
+    return any(of.stage > limit.stage and is_judged(facts, of) for of in limits) or any(
         not rule.is_off(facts.rules.get(rule.name)) for rule in count_rules
     )
 
@@ -123,7 +123,7 @@ def count_thresholds(out: str, flags: Sequence[str]) -> str:
     facts = describe_rules(out)
     thresholds = dict(_threshold(facts, flag) for flag in flags)
     paths = [*facts.files.kept_files, *facts.files.rejected_files]
-    counts = count_kept(paths, facts.judging, thresholds)
+    counts = count_kept(paths, facts, thresholds)
     for name in thresholds:
         if counts[KEPT] and not counts[f"--{name}"]:
             raise UsageError(f"--{name}: no row of {out} has a value that it compares")
@@ -133,8 +133,8 @@ def count_thresholds(out: str, flags: Sequence[str]) -> str:
         if facts.catalogue.limits[name].plane == IMAGES
     )
     kept, gone, texts, images = (counts[name] for name in (KEPT, "out", TEXTS, IMAGES))
-    of_texts = "" if facts.text_only or not texts else "up to "
-    of_images = "up to " if later and images else ""
+    of_texts = "up to " * bool(texts and not facts.text_only)
+    of_images = "up to " * bool(images and later)
     up_to, come = of_texts or of_images, texts + images
     lines = [
         f"{counted(kept, 'pair')} are kept now",
@@ -146,8 +146,8 @@ def count_thresholds(out: str, flags: Sequence[str]) -> str:
     if up_to:
         lines.append("up to: rules that come after have not judged these pairs")
     funnel = facts.find("funnel.json", Funnel)
-    unknown = funnel.steps[0].seen - funnel.pairs if funnel and funnel.steps else 0
-    unknown -= counts["dropped"]
+    dropped = funnel.steps[0].seen - funnel.pairs if funnel and funnel.steps else 0
+    unknown = dropped - counts["dropped"]
     if facts.state == "under way":
         lines.append("the run has not ended: these are counts of finished shards")
     elif unknown > 0:
@@ -181,10 +181,10 @@ def command(facts: Facts) -> list[str]:
     words = ["alignset curate", "--input=OUT", "--output=NEW"]
     if facts.run is None:
         return words
-    own = [] if facts.run.given_vocabulary else ["--vocabulary=OUT"]
+    words += [] if facts.run.given_vocabulary else ["--vocabulary=OUT"]
     left_out = (*_OF_ANOTHER_INPUT, *_OF_THE_WHOLE, "concepts", "vocabulary_size")
     flags = {name: of for name, of in flags_of(facts.run).items() if name not in left_out}
-    return [*words, *own, *words_of(flags)]
+    return words + words_of(flags)
 
 
 def command_note(facts: Facts) -> str:
@@ -233,15 +233,15 @@ def answers(
         key = max(filter(lists.get, names), key=lambda name: len(lists[name]), default="")
         yield "What cost most", text, key
     for limit in facts.catalogue.limits.values():
-        if limit.looser and (text := _with_looser(facts, limit, limit.looser[1])):
+        if limit.looser and (text := _tell_looser(facts, limit, limit.looser[1])):
             yield limit.looser[0], text, ""
-    for worst in failing[:1]:
-        rate = f", {worst.share}" if worst.share else ""
-        text = f"{worst.name}: {worst.count:,} failed{rate}. {worst.more}."
+    for host in failing[:1]:
+        rate = f", {host.share}" * bool(host.share)
+        text = f"{host.name}: {host.count:,} failed{rate}. {host.more}."
         yield "Where fetching failed most", text, ""
 
 
-def _with_looser(facts: Facts, limit: Limit, part: float) -> str:
+def _tell_looser(facts: Facts, limit: Limit, part: float) -> str:
     """Pairs that a looser threshold would keep."""
     numbers, own = facts.numbers.of(limit.plane), facts.rules.get(limit.name)
     axis = numbers.axes.get(limit.measure.axis)
@@ -253,11 +253,9 @@ def _with_looser(facts: Facts, limit: Limit, part: float) -> str:
         int(counts[axis.passes(np.arange(axis.bins), edge, beyond=limit.beyond)].sum())
         for edge in (own, looser)
     )
+    if then <= now:
+        return ""
     return (
-        ""
-        if then <= now
-        else (
-            f"--{limit.name}={looser:g} would bring up to {counted(then - now, 'pair')} more "
-            f"({percent(then - now, now)}), --{limit.name}={own:g} keeps {now:,}."
-        )
+        f"--{limit.name}={looser:g} would bring up to {counted(then - now, 'pair')} more "
+        f"({percent(then - now, now)}), --{limit.name}={own:g} keeps {now:,}."
     )

@@ -13,7 +13,7 @@ from alignset.pipeline.datasets.facts import Facts
 from alignset.pipeline.datasets.funnel import most_first
 from alignset.pipeline.datasets.numbers import Tally
 from alignset.pipeline.datasets.summary import copies_text, hint_of
-from alignset.pipeline.report.charts import share_bar, small_histogram
+from alignset.pipeline.report.render import share_bar, small_histogram
 from alignset.pipeline.runs.documents import Step
 from alignset.pipeline.shown_texts import counted, printable
 from alignset.transforms.columns.records import KEPT
@@ -106,14 +106,13 @@ def _first_details(details: Mapping[str, int]) -> str:
 
 def _detail_rows(details: Mapping[str, int]) -> list[TableRow]:
     """Details of a reason, the most frequent first, with hints."""
-    whole, most = sum(details.values()), max(details.values(), default=1)
-    rows = []
-    for name, count in islice(details.items(), _MOST_ROWS):
-        bar = share_bar([("d", count / most)], f"{printable(name)}: {count:,}")
-        share = percent(count, whole)
-        rows.append(TableRow(printable(name) or "(no detail)", count, share, bar, hint_of(name)))
+    total, most, rows = sum(details.values()), max(details.values(), default=1), []
+    for name, n in islice(details.items(), _MOST_ROWS):
+        bar = share_bar([("d", n / most)], f"{printable(name)}: {n:,}")
+        label = printable(name) or "(no detail)"
+        rows.append(TableRow(label, n, percent(n, total), bar, hint_of(name)))
     if others := list(details.values())[_MOST_ROWS:]:
-        rows.append(TableRow(f"({len(others):,} more)", sum(others), percent(sum(others), whole)))
+        rows.append(TableRow(f"({len(others):,} more)", sum(others), percent(sum(others), total)))
     return rows
 
 
@@ -189,7 +188,7 @@ def fetch_tables(facts: Facts) -> list[Table]:
         Table("On a blocklist", "list and kind of its entry", blocked),
     ]
     tables = [table for table in tables if table.rows]
-    if facts.judging.verified:
+    if facts.verified:
         without = counted(facts.numbers.without_hash, "kept pair")
         others = {host: n for (host, why), n in hosts.items() if why == HASH_MISMATCH}
         rows = _detail_rows(most_first(others))

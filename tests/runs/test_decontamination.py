@@ -17,7 +17,7 @@ from alignset.pipeline.datasets.facts import find_facts
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.look.__main__ import main as look
 from alignset.pipeline.options import parse
-from alignset.pipeline.report.page_data import all_lists, read_pictures
+from alignset.pipeline.report.page import all_lists, read_pictures
 from alignset.pipeline.takedown.__main__ import main as takedown
 from tests.support.command import funnel, kept, manifest, run, succeed
 from tests.support.picture_files import encoded

@@ -23,28 +23,7 @@ FLAGS = (
     *("--max_unsafe_score=1", "--min_image_side=1", "--language="),
 )
 COUNT, TAGGED = 12, 2  # images, of which two have the bytes of others; and those that are opted out
-CARD, CROISSANT, REPORT = "README.md", "croissant.json", "report.html"
-# Flags that turn each feature on.
-FEATURES = {
-    "plain": (),
-    "duplicates": ("--duplicates=exact",),
-    "most_similar": ("--columns=similarity", "--keep_most_similar=0.5"),
-    "opt_outs": (),
-    "takedown": (),
-}
-ONCE, TWICE = "no two images have the same bytes", "have the bytes of another"
-# By feature and document: what is said where it is on, and in the plain dataset.
-SAID = [
-    ("duplicates", CARD, ONCE, TWICE),
-    ("duplicates", REPORT, "No two images have the same bytes.", TWICE),
-    ("most_similar", REPORT, "less_similar", ""),
-    ("opt_outs", CARD, "| `x_robots_tag` | 2 |", "No pair was left out because of an opt-out."),
-    ("opt_outs", CROISSANT, "opt_outs: 12 of 14 pairs were kept", ""),
-    ("opt_outs", REPORT, "Opted out by their owners", ""),
-    ("takedown", CARD, "| `taken_down` | 1 |", "No pair was left out because of an opt-out."),
-    ("takedown", CROISSANT, "takedown: 11 of 12 pairs were kept", ""),
-]
-NEVER = ("1000000000", "(all)", " 1 pairs")
+CARD, REPORT = "README.md", "report.html"
 Datasets = Callable[[str], Path]
 
 
@@ -61,7 +40,7 @@ def web() -> SmallWeb:
 
 @pytest.fixture(scope="module")
 def datasets(web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> Datasets:
-    """The datasets by their features, each made when it is first wanted."""
+    """The datasets by their names, each made when it is first wanted."""
     folder = tmp_path_factory.mktemp("documents")
     rows = range(COUNT + TAGGED)
     table = pa.table(
@@ -72,31 +51,15 @@ def datasets(web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> Dataset
         }
     )
     pq.write_table(table, folder / "all.parquet")
-    pq.write_table(table.slice(0, COUNT), folder / "pairs.parquet")
+    ranked = ("--columns=similarity", "--keep_most_similar=0.5")
 
     @cache
-    def made(feature: str) -> Path:
-        out = folder / feature
-        name = "all" if feature == "opt_outs" else "pairs"
-        succeed(folder / f"{name}.parquet", out, *FLAGS, *FEATURES[feature])
-        if feature == "takedown":
-            (folder / "list.txt").write_text(f"url:{web.url}/5\n")
-            takedown([str(out), f"--blocklist=mine={folder}/list.txt", "--reason=privacy"])
-        return out
+    def made(name: str) -> Path:
+        flags = (*FLAGS, *(ranked if name == "most_similar" else ()))
+        succeed(folder / "all.parquet", folder / name, *flags)
+        return folder / name
 
     return made
-
-
-@pytest.mark.parametrize(("feature", "document", "here", "elsewhere"), SAID)
-def test_documents_say_what_is_so(
-    datasets: Datasets, feature: str, document: str, here: str, elsewhere: str
-) -> None:
-    on, off = (" ".join((datasets(of) / document).read_text().split()) for of in (feature, "plain"))
-    assert here in on
-    assert here not in off
-    assert elsewhere in off
-    assert not elsewhere or elsewhere not in on
-    assert document == REPORT or not [words for words in NEVER if words in on]
 
 
 def test_counts_of_opt_outs_agree_after_a_takedown(

@@ -1,48 +1,23 @@
 """The report of a real run: its numbers are the funnel's, DuckDB's, and the web's."""
 
-import json
-import re
 import shutil
-from collections import Counter
-from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
 import duckdb
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from alignset.pipeline.datasets.facts import find_facts
 from alignset.pipeline.report.__main__ import main
 from alignset.pipeline.report.histograms import charts_of
-from alignset.pipeline.report.page_data import all_lists, read_pictures
-from alignset.pipeline.report.tables import funnel_table
-from tests.support.command import funnel, manifest, succeed
+from tests.support.command import funnel, manifest
 from tests.support.golden_run import Golden
 from tests.support.memory_files import FILES
-from tests.support.small_sets import put_table
 
 
 def queried(query: str) -> list[tuple]:
     return duckdb.sql(query).fetchall()
-
-
-def test_the_steps_are_the_funnels_and_the_details_duckdbs(golden: Golden):
-    facts = find_facts(str(golden.output))
-    assert (facts.state, facts.notes) == ("finished", [])
-    steps = funnel(golden.output)["steps"]
-    told = funnel_table(facts, {})
-    assert [asdict(step) for step, _, _ in told] == steps
-    rejected = f"'{golden.output}/rejected/*.parquet'"
-    by_reason = dict(queried(f"select reason, count(*) from {rejected} group by all"))
-    assert {row.name: row.count for _, _, rows in told for row in rows} == by_reason
-    details = queried(f"""select
-        if(filename like '%/text-%', 'texts', 'images'), reason, coalesce(detail, ''), count(*)
-        from read_parquet({rejected}, filename = true) group by all""")
-    assert {
-        (*which, d): n for which, counts in facts.details.items() for d, n in counts.items()
-    } == {(plane, why, detail): count for plane, why, detail, count in details}
 
 
 def test_numbers_are_duckdbs(golden: Golden):
@@ -157,37 +132,6 @@ def test_thresholds_say_which_rows_are_not_there(golden: Golden, tmp_path: Path,
     assert said in capsys.readouterr().out
 
 
-def test_each_example_is_where_it_says_and_most_have_a_picture(golden: Golden):
-    facts = find_facts(str(golden.output))
-    lists = all_lists(facts)
-    rejected = queried(f"select key, reason from '{golden.output}/rejected/*.parquet'")
-    kept = {key for (key,) in queried(f"select key from '{golden.output}/shards/*.parquet'")}
-    examples = [e for name, own in lists.items() if not name.startswith("near:") for e in own]
-    for example in examples:
-        if example.reason:
-            assert (example.key, example.reason) in rejected
-        else:
-            assert example.key in kept
-    reasons = Counter(reason for _, reason in rejected)
-    assert {name.removesuffix(" (texts)") for name in lists} >= reasons.keys()
-    pictured = {e.place for e in examples if e.reason in ("", "too_small", "too_elongated")}
-    assert read_pictures(facts.files, pictured).keys() == pictured
-
-
-def test_the_run_left_the_page_and_the_command_writes_it_again(golden: Golden, tmp_path: Path):
-    left = (golden.output / "report.html").read_text()
-    shutil.copytree(golden.output, tmp_path / "set")
-    (tmp_path / "set/report.html").unlink()
-    assert main([str(tmp_path / "set")]) == 0
-    assert (tmp_path / "set/report.html").read_text() == left  # it tells no path
-    assert main([str(golden.output), f"--output={tmp_path}/again.html"]) == 0
-    assert f'"out":"{golden.output}"' in (tmp_path / "again.html").read_text()
-    data = json.loads(re.search(r'id="data">(.*?)</script>', left, re.DOTALL)[1])
-    assert {example["key"] for example in data["examples"]}
-    assert "Content-Security-Policy" in left
-    assert not re.search(r"(src|href)=\"?(https?:)?//", left)
-
-
 def test_a_run_that_is_under_way(golden: Golden, tmp_path: Path, capsys):
     """As after a kill: no closing documents, and one shard less."""
     out = tmp_path / "set"
@@ -228,18 +172,3 @@ def test_bad_input_is_one_line(arguments: list[str], said: str, tmp_path: Path, 
     told = capsys.readouterr().err
     assert said in told
     assert len(told.splitlines()) == 1
-
-
-def test_a_set_of_texts_alone(tmp_path: Path):
-    texts = ["a dog in a garden", "a cat", "the cat that sleeps", "a dog in a garden"]
-    urls = [f"http://a.example/{n}" for n in (0, 1, 2, 0)]
-    put_table(f"{tmp_path}/pairs.parquet", pa.table({"url": urls, "caption": texts}))
-    succeed(tmp_path / "pairs.parquet", tmp_path / "set", "--text_only")
-    facts = find_facts(str(tmp_path / "set"))
-    assert (facts.state, facts.kept, facts.notes) == ("finished", 2, [])
-    (words,) = (chart for chart in charts_of(facts) if chart.name == "Words of the text")
-    assert (words.kept[4], words.kept[5], words.dropped[2]) == (1, 1, 1)
-    assert sum(words.kept) == 2
-    page = (tmp_path / "set/report.html").read_text()
-    assert "the cat that sleeps" in page
-    assert "too_few_words" in page

@@ -12,16 +12,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from alignset.pipeline.datasets import numbers, page_numbers
-from alignset.pipeline.datasets.facts import Facts, find_facts
-from alignset.pipeline.datasets.numbers import OTHERS, Tally, count_pairs
+from alignset.pipeline.datasets.facts import find_facts
+from alignset.pipeline.datasets.numbers import OTHERS, count_pairs
 from alignset.pipeline.datasets.page_numbers import read_numbers
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.report.histograms import charts_of
-from alignset.pipeline.report.page import render_page
-from alignset.pipeline.report.page_data import all_lists, page_data
+from alignset.pipeline.report.page import all_lists, page_data, render_page
 from alignset.pipeline.report.sliders import answers
 from alignset.pipeline.report.tables import fetch_tables, funnel_table
-from alignset.pipeline.runs.documents import Step
 from alignset.pipeline.runs.work_folder import TextSummary, WorkFolder
 from alignset.transforms.columns.rejects import REJECTED
 from alignset.transforms.corpus.corpus_documents import HashFile, VocabularySummary
@@ -74,16 +72,6 @@ def test_counts_are_of_rows_in_however_many_parts_images_are_compared(tmp_path: 
     assert count_pairs(str(tmp_path)) == once
 
 
-def test_a_tally_forgets_the_rarest_and_counts_them_as_others():
-    tally = Tally(most=100)
-    for part in range(50):
-        names = ["often"] * 5 + [f"{part} {n}" for n in range(40)]
-        tally.add(pa.array(names), pa.array(["a"] * len(names)))
-    assert tally.totals()["often"] == 250
-    assert len(tally.counts) <= 100
-    assert tally.counts.total() + tally.others == 50 * 45
-
-
 # ---- A reason that both stages pass ----------------------------------------------------------
 
 
@@ -100,6 +88,15 @@ def test_a_reason_of_both_stages_adds_up_and_keeps_its_details_and_examples_apar
     (made_set / "shards/00002_stats.json").write_text("{}")
     facts = find_facts(str(made_set))
     assert facts.dropped["opted_out"] == 1005
+    ((title, text, key), *_) = answers(facts, [], page_data(facts)["lists"])
+    assert (title, key) == ("What cost most", "opted_out (texts)")
+    assert text.startswith("opted_out dropped 1,005 pairs, ")
+    assert facts.run is not None
+    facts.language, facts.run = "ja,es", replace(facts.run, about={"title": "Dogs <b>"})
+    page = render_page(facts)
+    assert 'data-list="opted_out (texts)">Show examples</button>' in page
+    assert "<h1><bdi>Dogs &lt;b&gt;</bdi></h1>" in page
+    assert "Its alt-texts are in the languages <strong>ja, es</strong>." in page
     assert facts.dropped["blocked"] == 4
     assert facts.details[TEXTS, "opted_out"] == {"tdm_reservation": 1000}
     assert facts.details[IMAGES, "opted_out"] == {"noai_header": 5}
@@ -122,43 +119,6 @@ def test_a_reason_of_both_stages_adds_up_and_keeps_its_details_and_examples_apar
     tables = {of.title: {row.name: row.count for row in of.rows} for of in fetch_tables(facts)}
     assert tables["Opted out by their owners"] == {"tdm_reservation": 1000, "noai_header": 5}
     assert tables["On a blocklist"] == {"a.txt:host": 4}
-
-
-def test_what_cost_most_is_the_sum_of_both_stages(made_set: Path):
-    steps = [
-        Step("blocklist", 3000, 2000, {"blocked": 1000}),
-        Step("words", 2000, 1100, {"too_few_words": 900}),
-        Step("blocked_images", 1100, 1095, {"blocked": 5}),
-    ]
-    ((title, text, key),) = answers(Facts("", steps=steps), [], {"too_few_words": [1]})
-    assert title == "What cost most"
-    assert text.startswith("blocked dropped 1,005 pairs, 33.5 % of all.")
-    assert key == ""  # of which no example is shown
-    facts = find_facts(str(made_set))
-    lists = page_data(facts)["lists"]
-    _, _, key = next(answers(facts, [], lists))
-    assert key.startswith(next(iter(facts.dropped)))
-    assert lists[key]
-    assert f'data-list="{key}">Show examples</button>' in render_page(facts)
-
-
-@pytest.mark.parametrize(
-    ("language", "said"),
-    [
-        ("all", "Its alt-texts are in all languages."),
-        ("ja,es", "Its alt-texts are in the languages <strong>ja, es</strong>."),
-        ("en", "Its alt-texts are in the language <strong>en</strong>."),
-        ("", ""),
-    ],
-)
-def test_a_page_says_the_title_and_the_languages(made_set: Path, language: str, said: str) -> None:
-    facts = find_facts(str(made_set))
-    assert facts.run is not None
-    facts.language, facts.run = language, replace(facts.run, about={"title": "Dogs <b>"})
-    page = render_page(facts)
-    assert "<h1><bdi>Dogs &lt;b&gt;</bdi></h1>" in page
-    assert said in page
-    assert ("Its alt-texts" in page) == bool(said)
 
 
 # ---- Documents and files that cannot be read -------------------------------------------------
@@ -320,12 +280,12 @@ def test_a_hostile_file_neither_raises_nor_grows(made_set: Path, stage: str):
 
 
 def test_further_reasons_without_end_are_in_memory_for_one_row(made_set: Path):
-    path, judging = str(made_set / "rejected/text-00009.parquet"), find_facts(str(made_set)).judging
+    path, facts = str(made_set / "rejected/text-00009.parquet"), find_facts(str(made_set))
     many = ",".join(f"{n:x}" for n in range(250))
     columns = {"key": [f"{n:016x}" for n in range(4000)], "reason": ["too_few_words"] * 4000}
     put_rows(path, columns | {"also_reasons": [f"{n},{many}" for n in range(4000)]}, REJECTED)
     tracemalloc.start()
-    numbers_read = read_numbers([path], judging)
+    numbers_read = read_numbers([path], facts)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert numbers_read.texts.free == 0
@@ -363,8 +323,8 @@ def test_very_many_reasons_are_one(tmp_path: Path, monkeypatch):
 
 
 def test_a_page_has_bounds_and_says_what_was_left_out(made_set: Path, monkeypatch):
-    monkeypatch.setattr("alignset.pipeline.report.page_data.MOST_TEXT_BYTES", 20_000)
-    monkeypatch.setattr("alignset.pipeline.report.page_data.MOST_PICTURE_BYTES", 10_000)
+    monkeypatch.setattr("alignset.pipeline.report.page.MOST_TEXT_BYTES", 20_000)
+    monkeypatch.setattr("alignset.pipeline.report.page.MOST_PICTURE_BYTES", 10_000)
     facts = find_facts(str(made_set))
     data = page_data(facts)
     examples, pictures = data["left_out"]

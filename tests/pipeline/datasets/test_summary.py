@@ -1,10 +1,21 @@
-"""What is said of a dataset at the end of its run, and where nothing is said."""
+"""The funnel, and what is said of a dataset at the end of its run, and where nothing is said."""
+
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 from msgspec import UNSET
 
-from alignset.pipeline.datasets.funnel import funnel
-from alignset.pipeline.datasets.summary import HINTS, flags, hint_of, summary_lines, too_little
+from alignset.pipeline.datasets.funnel import drops_of, funnel
+from alignset.pipeline.datasets.summary import (
+    HINTS,
+    flags,
+    hint_of,
+    render_funnel,
+    render_vocabulary,
+    summary_lines,
+    too_little,
+)
 from alignset.pipeline.runs.documents import (
     BrokenInput,
     Connections,
@@ -13,12 +24,16 @@ from alignset.pipeline.runs.documents import (
     OptOuts,
     SourceSet,
 )
-from alignset.transforms.corpus.corpus_documents import VocabularySummary
+from alignset.transforms.corpus.corpus_documents import CountClass, VocabularySummary
 from alignset.transforms.fetching.fetch_settings import FETCH_DETAILS
 from alignset.transforms.pages.page_counts import PageCounts
-from alignset.transforms.rules.catalogue import PRODUCT
+from alignset.transforms.rules.catalogue import PRODUCT, TAKEDOWN_STEPS
 from alignset.transforms.shards.shard_stats import FailingHost, NearDuplicates, SharedContents
 from alignset.transforms.storage.broken_files import BrokenFile
+from alignset.transforms.storage.documents import read_document
+from alignset.transforms.workers.counts import add_by_name
+from tests.support.golden_run import Golden
+from tests.support.rules import STEPS
 
 
 def made(seen: int, dropped: dict[str, int], *, text_only: bool = False, **fields) -> Funnel:
@@ -89,6 +104,14 @@ def test_each_flag_is_of_a_reason_and_each_hint_of_a_detail() -> None:
 
 HOSTILE = "\x1b[2Ja.org"
 SHARED = SharedContents(4, 2)
+SUMMARY = VocabularySummary(
+    ngrams=5750,
+    vocabulary=1200,
+    cut_off_count=3,
+    occurrences=20_000,
+    share_of_occurrences=0.87654,
+    by_count=[CountClass(min_count=1, max_count=1, ngrams=2048, occurrences=2048)],
+)
 NEAR = NearDuplicates(9, compared=3, alike=1)
 
 
@@ -161,6 +184,20 @@ NEAR = NearDuplicates(9, compared=3, alike=1)
             "\x1b",
         ),
         (
+            {"vocabulary": SUMMARY},
+            (
+                "vocabulary: 1,200 of 5,750 n-grams; 87.7% of 20,000 occurrences; "
+                "cut within those that occur 3 times; 2,048 occur once",
+            ),
+            "",
+        ),
+        (
+            {"vocabulary": replace(SUMMARY, cut_off_count=0, by_count=[])},
+            ("87.7% of 20,000 occurrences; nothing cut; 0 occur once",),
+            "",
+        ),
+        ({}, ("vocabulary: 0 n-grams, of the given file",), ""),
+        (
             {"history": [SourceSet("history/00", 8, funnel(9, {})), SourceSet("history/01")]},
             (
                 "history/00: a source dataset with 8 pairs\nstep ",
@@ -175,3 +212,42 @@ def test_the_lines_at_the_end_of_a_run(fields: dict, said: tuple[str, ...], unsa
     assert text.isascii()
     assert [words for words in said if words not in text] == []
     assert unsaid not in text.partition("vocabulary: ")[2] or not unsaid
+
+
+def test_no_pairs_at_all():
+    table = funnel(0, {}, {})
+    assert [step.step for step in table] == list(STEPS)
+    assert "0.0%" in render_funnel(table)
+
+
+def test_a_reason_of_both_planes_counts_in_each_and_what_is_taken_down_comes_last():
+    texts, images = {"blocked": 3, "rare_token": 1}, {"blocked": 2, "fetch_failed": 1}
+    table = funnel(10, texts, images, taken_down=2)
+    assert table[-1].kept == 1
+    dropped = {
+        step.step: sum(step.dropped.values()) for step in table if any(step.dropped.values())
+    }
+    assert dropped == {
+        **{"blocklist": 3, "rare_tokens": 1, "fetch": 1},
+        **{"blocked_images": 2, "takedown": 2},
+    }
+    stages = PRODUCT.text_steps, PRODUCT.image_steps, TAKEDOWN_STEPS
+    assert [drops_of(table, steps).get("blocked") for steps in stages] == [3, 2, None]
+    assert drops_of(table[:-1], TAKEDOWN_STEPS) == {}
+    assert [step.step for step in funnel(10, texts)] == [*PRODUCT.text_steps]
+
+
+def test_the_golden_run_counts_every_fate(golden: Golden):
+    written = read_document(f"{golden.output}/funnel.json", Funnel)
+    expected = Counter(fate.reason for fate in golden.fates)
+    dropped = add_by_name(step.dropped for step in written.steps)
+    assert dropped == {reason: expected[reason] for reasons in STEPS.values() for reason in reasons}
+    elsewhere = {  # tests/runs/ have such pairs in runs of their own
+        *("broken_page", "broken_input", "blocked", "removed_before", "opted_out", "unsafe"),
+        *("duplicate_image", "duplicate_of_training"),
+    }
+    assert {reason for reason, count in dropped.items() if not count} == elsewhere
+    assert written.steps[0].seen == len(golden.fates)
+    assert written.steps[-1].kept == written.pairs == expected[None]
+    assert render_funnel(written.steps) in golden.said
+    assert render_vocabulary(written.vocabulary) in golden.said.splitlines()

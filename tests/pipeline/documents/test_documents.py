@@ -15,9 +15,8 @@ from msgspec import UNSET
 
 from alignset.pipeline.datasets.funnel import funnel as steps_of
 from alignset.pipeline.datasets.sizes_and_days import Contents
-from alignset.pipeline.documents.card import dataset_card, size_category, tar_pattern
+from alignset.pipeline.documents.card import WIDTH, dataset_card, funnel_svg, tar_pattern
 from alignset.pipeline.documents.croissant import MOST_TARS, TO_BE_FILLED, croissant
-from alignset.pipeline.documents.funnel_svg import WIDTH, funnel_svg
 from alignset.pipeline.inputs.splits import InputFile
 from alignset.pipeline.runs.documents import (
     Days,
@@ -370,20 +369,6 @@ def test_of_very_many_tars_none_is_named() -> None:
         assert document["license"] == TO_BE_FILLED
     again = make(retries=[Retry(3, 1, (4, 4), {}, ["dns"])])
     assert json.loads(croissant(again.manifest, again.funnel, {}))["version"] == "1.1.0"
-
-
-@pytest.mark.parametrize(
-    ("pairs", "category"),
-    [
-        (999, "n<1K"),
-        (1000, "1K<n<10K"),
-        (1_800_000_000, "1B<n<10B"),
-        (10**12 - 1, "100B<n<1T"),
-        (10**12, "n>1T"),
-    ],
-)
-def test_size_categories_of_the_hub(pairs: int, category: str) -> None:
-    assert size_category(pairs) == category
 
 
 @pytest.mark.parametrize(

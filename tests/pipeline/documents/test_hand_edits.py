@@ -84,18 +84,6 @@ def test_a_page_is_written_over_again(tmp_path: Path, caplog: pytest.LogCaptureF
     assert record.getMessage().endswith("/README.md.before")
 
 
-def test_a_page_of_unknown_origin_is_set_aside(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """One of an older version, of which nothing tells what people changed."""
-    page, there = tmp_path / "README.md", b"\xff by hand\n"
-    page.write_bytes(there)
-    write_page(str(tmp_path), "README.md", BASE)
-    assert page.read_bytes() == BASE
-    assert (tmp_path / "README.md.before").read_bytes() == there
-    assert "README.md.before" in caplog.records[-1].getMessage()
-
-
 def test_json_stays_json(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     page, out = tmp_path / "croissant.json", str(tmp_path)
     write_page(out, page.name, _json(name="a", pairs=10))
@@ -132,11 +120,12 @@ def test_a_change_alone_is_taken_whole(base: list[bytes], hand: list[bytes], new
     assert set(lines) <= {*base, *hand, *new}
 
 
-def test_the_page_before_shows_no_pair(tmp_path: Path) -> None:
-    """The pair may have been taken down; nobody wrote its line by hand."""
+def test_a_page_of_unknown_origin_is_set_aside_without_its_pairs(tmp_path: Path) -> None:
+    """A pair may have been taken down; nobody wrote its line by hand."""
     page = tmp_path / "README.md"
     page.write_bytes(b'# Mine\n```json\n{"key": "01", "url": "http://a/"}\n```\n{"key"}\n')
     write_page(str(tmp_path), "README.md", BASE)
+    assert page.read_bytes() == BASE
     before = (tmp_path / "README.md.before").read_bytes()
     assert before == b'# Mine\n```json\n```\n{"key"}\n'
 

@@ -1,14 +1,12 @@
 """What charts tell beyond counts."""
 
-import re
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from alignset.pipeline.datasets.facts import Facts, find_facts
-from alignset.pipeline.report.charts import Chart, draw, size_of, small_histogram
 from alignset.pipeline.report.histograms import charts_of
+from alignset.pipeline.report.render import Chart, draw
 from alignset.pipeline.runs.documents import FetchReport, Funnel
 from alignset.transforms.corpus.corpus_documents import CountClass, VocabularySummary
 from alignset.transforms.rules.catalogue import PRODUCT
@@ -36,14 +34,6 @@ def test_ngrams_below_the_cut_are_dropped_and_those_within_it_in_part():
     assert whole.note.startswith("Nothing was cut off")
 
 
-@pytest.mark.parametrize(
-    ("size", "said"),
-    [(1, "1 B"), (1023, "1023 B"), (59_076_000, "56.3 MiB"), (1 << 50, "1024 TiB")],
-)
-def test_bytes_are_short(size: int, said: str):
-    assert size_of(size) == said
-
-
 def test_spans_of_bars_are_the_bins(tmp_path: Path):
     """Whatever side an example has, it is within the bar that counts it."""
     put_made_set(tmp_path / "set", 1, np.random.default_rng(2), pairs=500, compared=True)
@@ -60,14 +50,3 @@ def test_spans_of_bars_are_the_bins(tmp_path: Path):
     for side in (1, 16, 17, 199, 200, 201, 2048, 2049):
         (bar,) = [n for n, (low, high) in enumerate(charts["side"].spans) if low <= side <= high]
         assert bar == int(np.searchsorted(axis.edges, side, "left"))
-
-
-def test_a_small_histogram_has_a_bar_for_each_number_and_one_for_large_ones() -> None:
-    drawn = small_histogram({2: 5, 3: 10, 25: 1, 99: 1}, range(3, 21), "words <of> de")
-    assert 'aria-label="words &lt;of&gt; de"' in drawn
-    assert re.findall(r'class="(.)" x="(\d+)" y="([\d.]+)"', drawn) == [
-        ("d", "8", "10.00"),
-        ("k", "12", "0.00"),
-        ("d", "100", "16.00"),
-    ]
-    assert "<rect" not in small_histogram({}, range(3, 21), "none")
