@@ -15,8 +15,7 @@ import pyarrow.parquet as pq
 
 from alignset.pipeline.inputs.readers import tar_samples
 from alignset.pipeline.inputs.splits import Split
-from alignset.pipeline.inputs.text_headers import BYTE_ORDER_MARK, HEAD, dialect
-from alignset.pipeline.inputs.whole_lines import WholeLines
+from alignset.pipeline.inputs.text_files import HEAD, dialect, text_blocks
 from alignset.transforms.columns.carried import plain_type
 from alignset.transforms.storage.broken_files import FileFault
 from alignset.transforms.storage.files import exists, open_to_read
@@ -37,7 +36,11 @@ def column_types(split: Split) -> dict[str, pa.DataType]:
         return _in_parquet(split.path)
     if split.format == "webdataset":
         return _in_shard(split.path)
-    return _of_records(_objects(_head(split))) if split.format == "jsonl" else _in_table(split)
+    return (
+        _of_records(_objects(next(text_blocks(split, HEAD), b"")))
+        if split.format == "jsonl"
+        else _in_table(split)
+    )
 
 
 def _in_parquet(path: str) -> dict[str, pa.DataType]:
@@ -57,13 +60,6 @@ def _in_shard(path: str) -> dict[str, pa.DataType]:
             beside = _in_parquet(sidecar)
             types |= {n: kind for n, kind in beside.items() if n in types or "key" in beside}
     return types
-
-
-def _head(split: Split) -> bytes:
-    """The first lines of a text file, whole."""
-    with WholeLines(split) as source:
-        head = source.read(HEAD).removeprefix(BYTE_ORDER_MARK)
-    return head[: head.rfind(b"\n") + 1] if len(head) > HEAD - len(BYTE_ORDER_MARK) else head
 
 
 def _objects(head: bytes) -> Iterable[Mapping[str, Any]]:
@@ -90,7 +86,7 @@ def _of_records(records: Iterable[Mapping[str, Any]]) -> dict[str, pa.DataType]:
 
 
 def _in_table(split: Split) -> dict[str, pa.DataType]:
-    head = _head(split)
+    head = next(text_blocks(split, HEAD), b"")
     reading = pa.csv.ReadOptions(block_size=len(head) + 1, use_threads=False)
     parsing = dialect(split, lambda row: "skip")
     try:

@@ -12,7 +12,7 @@ from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.column_types import column_types
 from alignset.pipeline.inputs.earlier_sets import EarlierSet, set_of
 from alignset.pipeline.inputs.splits import CarriedColumn, Split
-from alignset.pipeline.inputs.text_headers import DELIMITERS
+from alignset.pipeline.inputs.text_files import DELIMITERS
 from alignset.pipeline.job import Job
 from alignset.pipeline.rules import INPUT, Rules, names_of_ours
 from alignset.pipeline.shown_texts import counted

@@ -19,7 +19,7 @@ from alignset.pipeline.inputs.find_inputs import format_of
 from alignset.pipeline.inputs.readers import as_bytes
 from alignset.pipeline.inputs.row_groups import check_footer
 from alignset.pipeline.inputs.splits import InputFile, Split, row_group_splits
-from alignset.pipeline.inputs.text_headers import header_columns
+from alignset.pipeline.inputs.text_files import header_columns
 from alignset.pipeline.job import Job
 from alignset.transforms.columns.pair_columns import PAGE_URL
 from alignset.transforms.pages.archives import check_archive

@@ -13,7 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alignset.pipeline.inputs.carried_values import SidecarValues, with_carried, with_json
+from alignset.pipeline.inputs.carried_values import (
+    SidecarValues,
+    source_columns,
+    with_carried,
+    with_json,
+)
 from alignset.pipeline.inputs.row_groups import (
     BATCH_BYTES,
     STRINGS,
@@ -22,9 +27,13 @@ from alignset.pipeline.inputs.row_groups import (
     string_sizes,
 )
 from alignset.pipeline.inputs.splits import Split
-from alignset.pipeline.inputs.text_files import BLOCK, read_json_lines, read_table
-from alignset.pipeline.inputs.text_headers import HEAD
-from alignset.pipeline.inputs.whole_lines import LONGEST_ROW
+from alignset.pipeline.inputs.text_files import (
+    BLOCK,
+    HEAD,
+    LONGEST_ROW,
+    read_json_lines,
+    read_table,
+)
 from alignset.transforms.columns.carried import CARRIED, MOST_DECODING_BYTES, decoding_bytes
 from alignset.transforms.columns.pair_columns import PAGE_URL, UNREADABLE
 from alignset.transforms.images.file_formats import IMAGE_EXTENSIONS
@@ -84,9 +93,10 @@ def _unless_broken(
     try:
         if split.format in ("parquet", "pages"):
             yield from _parquet(split, batch_rows, faults)
+        elif split.format == "webdataset":
+            yield from _webdataset(split, batch_rows)
         else:
-            readers = {"jsonl": read_json_lines, "webdataset": _webdataset}
-            yield from readers.get(split.format, read_table)(split, batch_rows)
+            yield from (read_json_lines if split.format == "jsonl" else read_table)(split)
     except Exception as error:
         faults.append(_fault(split, error))
 
@@ -158,15 +168,13 @@ def _parquet(split: Split, batch_rows: int, faults: list[BrokenFile]) -> Iterato
 
     Each group is read by itself, in steps that do not depend on `batch_rows` or on the split.
     """
-    names = [split.url_column, split.text_column, *filter(None, [split.page_column])]
-    others = (
-        ["malformed", *SAID] if split.format == "pages" else ["reason"] if split.reasons else []
-    )
+    others = ("malformed", *SAID) if split.format == "pages" else ()
+    columns = source_columns(split) | {name: name for name in others}
+    columns |= {"reason": "reason"} if split.reasons else {}
     # Arrow's own file does not wait for the interpreter's lock.
     path = split.path
     with pa.OSFile(os.fsencode(path)) if is_local(path) else open_to_read(path) as source:
-        carried_sources = {CARRIED + of.field.name: of.source for of in split.carried if of.source}
-        groups = RowGroups(source, names, others, carried_sources)
+        groups = RowGroups(source, columns)
 
         def read_each() -> Iterator[pa.RecordBatch]:
             for group in split.row_groups:

@@ -122,8 +122,8 @@ def test_a_byte_order_mark_and_line_ends(tmp_path: Path, end: bytes):
 
 def test_rows_across_blocks(tmp_path: Path, monkeypatch):
     """Files are parsed a block at a time; where one ends must not show."""
-    monkeypatch.setattr("alignset.pipeline.inputs.text_files.BLOCK", 1000)
-    monkeypatch.setattr("alignset.pipeline.inputs.text_files.LONGEST_ROW", 1000)
+    for name in ("_READ", "BLOCK", "LONGEST_ROW"):
+        monkeypatch.setattr(f"alignset.pipeline.inputs.text_files.{name}", 1000)
     pairs = [(f"http://a.org/{n}".encode(), f"text {n * n}".encode()) for n in range(500)]
     csv = b"".join(b"%s,%s\n" % pair for pair in pairs)
     (tmp_path / "a.csv").write_bytes(b"url,caption\n" + csv)
