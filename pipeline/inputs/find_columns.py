@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
+from itertools import islice
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
 
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.inputs.column_types import column_types
 from alignset.pipeline.inputs.earlier_sets import EarlierSet, set_of
+from alignset.pipeline.inputs.readers import tar_samples
 from alignset.pipeline.inputs.splits import CarriedColumn, Split
-from alignset.pipeline.inputs.text_files import DELIMITERS
+from alignset.pipeline.inputs.text_files import DELIMITERS, HEAD, dialect, text_blocks
 from alignset.pipeline.job import Job
 from alignset.pipeline.rules import INPUT, Rules, names_of_ours
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.columns.carried import plain_type
 from alignset.transforms.rules.catalogue import KEEP_MOST_SIMILAR, SIMILARITY
 from alignset.transforms.rules.columns import MAX, MIN, verified_column
+from alignset.transforms.storage.files import exists, open_to_read
+from alignset.transforms.storage.tar_members import BrokenTar
 
 LOG = logging.getLogger("alignset")
 ALL = "all"
@@ -26,6 +35,8 @@ _NO_SIMILARITY = (
     f"--{KEEP_MOST_SIMILAR} goes by the column {SIMILARITY}, and the pairs will have none: pass "
     f"--score_model, or --columns={SIMILARITY} where the input has it"
 )
+_SAMPLES = 100  # of a shard that are looked at
+_CODE = "^[-+]?0[0-9]"  # of whole numbers that are codes, such as 00123, which no number holds
 Types = Mapping[str, pa.DataType]
 
 
@@ -64,38 +75,30 @@ def find_columns(
     types = {path: column_types(split) for path, split in by_path.items()}
     if ALL in names:
         names = [*_all_of(by_path, types, sets, own), *(name for name in names if name != ALL)]
-    sources = {
-        path: {name: _source(name, of, by_path[path].of_set) for name in dict.fromkeys(names)}
-        for path, of in types.items()
-    }
-    for name in {*given_names} - {
-        ALL
-    }:  # which a dataset itself may have measured, if no input had it
-        if not any(of[name] for of in sources.values()):
-            for path, of in types.items():
-                sources[path][name] = _source(name, of, within_set=False)
+    fields, sources = list[pa.Field](), {path: dict[str, str]() for path in types}
     tables = {path for path, split in by_path.items() if split.format in DELIMITERS}
-    fields = list[pa.Field]()
     for name in dict.fromkeys(names):
+        of_name = {path: _source(name, of, by_path[path].of_set) for path, of in types.items()}
+        if name in given_names and not any(of_name.values()):
+            # A dataset itself may have measured it, if no input had it.
+            of_name = {path: _source(name, of, within_set=False) for path, of in types.items()}
+        for path, source in of_name.items():
+            sources[path][name] = source
         try:
-            fields.append(_field(name, types, sources, tables))
+            fields.append(_field(name, types, of_name, tables))
         except UsageError as error:
             if not keeps_all or name in (*given_names, *rules.judged_columns):
                 raise
             LOG.info("%s; it is left out", error)
     _check_numbers(rules, fields, own)
     return [
-        replace(split, carried=_carry(fields, sources.get(split.path, {})), keeps_all=keeps_all)
+        replace(split, carried=carry(fields, sources.get(split.path, {})), keeps_all=keeps_all)
         for split in splits
     ], tuple(fields)
 
 
-def with_carried(splits: Iterable[Split], fields: Sequence[pa.Field]) -> list[Split]:
-    """Splits of what has none of these columns."""
-    return [replace(split, carried=_carry(fields, {})) for split in splits]
-
-
-def _carry(fields: Sequence[pa.Field], sources: Mapping[str, str]) -> tuple[CarriedColumn, ...]:
+def carry(fields: Iterable[pa.Field], sources: Mapping[str, str]) -> tuple[CarriedColumn, ...]:
+    """Columns as a file has them, which has those that `sources` names."""
     return tuple(CarriedColumn(sources.get(field.name, ""), field) for field in fields)
 
 
@@ -138,53 +141,45 @@ def _all_of(
 
 
 def _field(
-    name: str,
-    types: Mapping[str, Types],
-    sources: Mapping[str, Mapping[str, str]],
-    tables: Set[str],
+    name: str, types: Mapping[str, Types], sources: Mapping[str, str], tables: Set[str]
 ) -> pa.Field:
     """A column in the type that holds the values of all files.
 
     Args:
-      tables: those that are tables in text.
+      sources: its name in each file. tables: the files that are tables in text.
     """
-    having = {path: types[path][of[name]] for path, of in sources.items() if of[name]}
+    having = {path: types[path][source] for path, source in sources.items() if source}
     if not having:
-        there = dict.fromkeys(of for of_file in types.values() for of in of_file)
+        known = [*dict.fromkeys(column for of_file in types.values() for column in of_file)]
         raise UsageError(
             f"no input file has a column {name!r}, which --columns or a rule names"
-            + (f"; pass one of {', '.join([*there][:20])}" if there else "")
+            + (f"; pass one of {', '.join(known[:20])}" if known else "")
         )
     lacking = [path for path in sources if path not in having]
     if lacking:
         message = "the column %r is missing in %s, such as %s: their pairs have no value in it"
         LOG.info(message, name, counted(len(lacking), "file"), lacking[0])
-    kinds: dict[pa.DataType, str] = {}
+    paths: dict[pa.DataType, str] = {}
     for path, kind in having.items():
         try:
-            kinds.setdefault(plain_type(kind), path)
+            paths.setdefault(plain_type(kind), path)
         except TypeError as error:
             raise UsageError(f"{path}: column {name!r} cannot be carried: {error}") from error
-    (first, place), *others = kinds.items()
+    (common, first_path), *others = paths.items()
     for kind, path in others:
-        first = _common(name, tables, (first, place), (kind, path))
-    return pa.field(name, pa.string() if pa.types.is_null(first) else first)
-
-
-def _common(name: str, tables: Set[str], *kinds: tuple[pa.DataType, str]) -> pa.DataType:
-    """The type that holds the values of two. Every column of a text table can be text."""
-    others = [path for kind, path in kinds if kind != pa.string()]
-    if len(others) < len(kinds) and tables >= {*others}:
-        return pa.string()
-    schemas = [pa.schema([(name, kind)]) for kind, _ in kinds]
-    try:
-        return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
-    except pa.ArrowException as error:
-        (one, path), (other, place) = kinds
-        raise UsageError(
-            f"column {name!r} is {one} in {path} and {other} in {place}; make them one type, or "
-            "leave the column out"
-        ) from error
+        is_text = pa.string() in (common, kind)  # as which a text table's column can be read
+        if is_text and (path if common == pa.string() else first_path) in tables:
+            common = pa.string()
+            continue
+        schemas = [pa.schema([(name, of)]) for of in (common, kind)]
+        try:
+            common = pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+        except pa.ArrowException as error:
+            raise UsageError(
+                f"column {name!r} is {common} in {first_path} and {kind} in {path}; make them one "
+                "type, or leave the column out"
+            ) from error
+    return pa.field(name, pa.string() if pa.types.is_null(common) else common)
 
 
 def _check_numbers(rules: Rules, fields: Iterable[pa.Field], own: frozenset[str]) -> None:
@@ -204,3 +199,82 @@ def _check_numbers(rules: Rules, fields: Iterable[pa.Field], own: frozenset[str]
         kind = kinds[hashing[1]]
         if kind != pa.string():
             raise UsageError(f"--verify_hash takes a column of hex text; {hashing[1]!r} is {kind}")
+
+
+def column_types(split: Split) -> dict[str, pa.DataType]:
+    """The type of each column that a file has.
+
+    A table in text has numbers, truth values and times where its first MiB reads as such, but for
+    whole numbers that begin with 0. Values of JSON have the types of the first objects, or of a
+    shard's sidecar.
+    """
+    if split.format == "parquet":
+        return _in_parquet(split.path)
+    if split.format == "webdataset":
+        return _in_shard(split.path)
+    head = next(text_blocks(split, HEAD), b"")
+    if split.format != "jsonl":
+        return _in_table(head, split)
+    records = []
+    for line in filter(bytes.strip, head.splitlines()):
+        with contextlib.suppress(ValueError, RecursionError):
+            records.append(json.loads(line.decode("utf-8", "replace")))
+    return _in_records(record for record in records if isinstance(record, dict))
+
+
+def _in_parquet(path: str) -> dict[str, pa.DataType]:
+    with open_to_read(path) as source:
+        schema = pq.read_schema(source)
+    return {field.name: field.type for field in schema if schema.names.count(field.name) == 1}
+
+
+def _in_shard(path: str) -> dict[str, pa.DataType]:
+    records: list[Mapping[str, Any]] = []
+    with open_to_read(path) as source, contextlib.suppress(BrokenTar, OSError):
+        for sample in islice(tar_samples(source, None), _SAMPLES):
+            records.append(sample["carried"])
+    types, sidecar = _in_records(records), f"{path.removesuffix('.tar')}.parquet"
+    if exists(sidecar):
+        with contextlib.suppress(OSError, pa.ArrowException):
+            beside = _in_parquet(sidecar)
+            types |= {n: kind for n, kind in beside.items() if n in types or "key" in beside}
+    return types
+
+
+def _in_records(records: Iterable[Mapping[str, Any]]) -> dict[str, pa.DataType]:
+    """The types of the fields of objects; of one with several, a type that cannot be carried."""
+    values: dict[str, list[Any]] = {}
+    for record in records:
+        for name, value in record.items():
+            values.setdefault(name, []).append(value)
+    types = {}
+    for name, of_name in values.items():
+        try:
+            types[name] = pa.array(of_name).type
+        except (pa.ArrowException, OverflowError, ValueError):
+            types[name] = pa.union([], "dense")
+    return types
+
+
+def _in_table(head: bytes, split: Split) -> dict[str, pa.DataType]:
+    def read(text: bytes, kinds: Mapping[str, pa.DataType]) -> pa.Table:
+        reading = pa.csv.ReadOptions(block_size=len(text) + 1, use_threads=False)
+        convert = pa.csv.ConvertOptions(column_types=kinds)
+        parsing = dialect(split, lambda row: "skip")
+        return pa.csv.read_csv(pa.BufferReader(text), reading, parsing, convert)
+
+    try:
+        schema = read(head, {}).schema
+        whole = [field.name for field in schema if pa.types.is_integer(field.type)]
+        texts = read(head, dict.fromkeys(whole, pa.string())).columns
+    except (pa.ArrowException, ValueError):  # of a row that is cut, or no UTF-8
+        header = read(head.partition(b"\n")[0] + b"\n", {})
+        return dict.fromkeys(header.column_names, pa.string())
+    types = {}
+    for field, values in zip(schema, texts, strict=True):
+        types[field.name] = pa.string()
+        is_whole = pa.types.is_integer(field.type)
+        if not (is_whole and pc.any(pc.match_substring_regex(values, _CODE)).as_py()):
+            with contextlib.suppress(TypeError):
+                types[field.name] = plain_type(field.type)
+    return types

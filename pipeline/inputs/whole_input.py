@@ -21,7 +21,7 @@ from alignset.pipeline.inputs.earlier_sets import (
     removed_before,
 )
 from alignset.pipeline.inputs.find_blocklists import find_blocklists
-from alignset.pipeline.inputs.find_columns import find_columns, with_carried
+from alignset.pipeline.inputs.find_columns import carry, find_columns
 from alignset.pipeline.inputs.find_evaluation import Evaluation, find_evaluation
 from alignset.pipeline.inputs.find_inputs import find_files, find_vocabulary
 from alignset.pipeline.inputs.find_splits import find_splits, with_faults
@@ -115,7 +115,7 @@ class Input:
         return replace(
             self,
             files=parsed_files(folder, self.pages, self.files),
-            splits=[*self.splits, *with_carried(parsed_splits(folder, self.pages), self.carried)],
+            splits=[*self.splits, *parsed_splits(folder, self.pages, self.carried)],
             pages=(),
         )
 
@@ -162,15 +162,17 @@ def _quote(path: str) -> str:
     return quote(os.fsencode(path))  # a name may be no UTF-8
 
 
-def parsed_splits(folder: str, parts: Sequence[PageFiles]) -> list[Split]:
-    """The splits of what the pages were parsed to."""
+def parsed_splits(
+    folder: str, parts: Sequence[PageFiles], carried: Sequence[pa.Field]
+) -> list[Split]:
+    """The splits of what the pages were parsed to, which have none of the carried columns."""
     splits = []
     for number in range(len(parts)):
         path = parsed_path(folder, number)
         with open_to_read(path) as source:
             footer = pq.read_metadata(source)
         split = Split(path, "pages", "", "url", "caption", page_column=PAGE_URL)
-        splits.extend(row_group_splits(split, footer))
+        splits.extend(row_group_splits(replace(split, carried=carry(carried, {})), footer))
     return splits
 
 
