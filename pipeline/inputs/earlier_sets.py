@@ -143,10 +143,7 @@ def earlier_sets(files: list[InputFile]) -> list[EarlierSet]:
 def folders_of_sets(files: Iterable[InputFile]) -> set[str]:
     """The folders of the datasets whose pairs files may be."""
     folders = {file.path.rpartition("/")[0] for file in files}
-    parts = [
-        f"./{folder}".rpartition("/") if "/" not in folder else folder.rpartition("/")
-        for folder in folders
-    ]
+    parts = [(folder if "/" in folder else f"./{folder}").rpartition("/") for folder in folders]
     return {root for root, _, name in parts if name in OF_SETS}
 
 
@@ -157,9 +154,9 @@ def removed_before(files: list[InputFile]) -> UInt64s:
     Raises:
       UsageError: a list of keys is not one.
     """
-    paths = [f"{root}/{TAKEN_DOWN_KEYS}" for root in sorted(folders_of_sets(files))]
-    keys = [read_taken_down(path) for path in paths if exists(path)]
-    return np.unique(np.concatenate(keys)) if keys else np.zeros(0, np.uint64)
+    paths = [f"{root}/{TAKEN_DOWN_KEYS}" for root in folders_of_sets(files)]
+    keys = [np.zeros(0, np.uint64), *(read_taken_down(path) for path in paths if exists(path))]
+    return np.unique(np.concatenate(keys))
 
 
 def read_taken_down(path: str) -> UInt64s:

@@ -53,18 +53,23 @@ def find_files(job: Job, catalogue: Catalogue = PRODUCT) -> list[InputFile]:
       UsageError: nothing is there, or a file's format cannot be told from its name.
     """
     files: dict[str, InputFile] = {}
-    sets = []
-    reasons = _rejected_reasons(job, catalogue)
+    sets = {pattern: found for pattern in job.inputs if (found := earlier_set(pattern))}
+    reasons: tuple[str, ...] = ()
+    if job.also_rejected:
+        dropped = [name for earlier in sets.values() for name in earlier.dropped()]
+        try:
+            reasons = job.rejected_reasons(catalogue, dropped)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
     for pattern in job.inputs:
         _check_apart(pattern, job.output)
-        earlier = earlier_set(pattern)
+        earlier = sets.get(pattern)
         if earlier is None:
             matches = without_other_files(pattern, _matching(job, pattern), job)
             if not matches:
                 raise UsageError(_nothing_at(pattern, job))
             files |= {file.path: file for file in matches}
             continue
-        sets.append(earlier)
         pairs = earlier.rejected_files(job, reasons)
         for folder in earlier.pair_folders(job):
             pairs += _matching(job, folder, of_set=True)
@@ -84,30 +89,16 @@ def find_files(job: Job, catalogue: Catalogue = PRODUCT) -> list[InputFile]:
     return sorted(files.values(), key=attrgetter("path"))
 
 
-def _rejected_reasons(job: Job, catalogue: Catalogue) -> tuple[str, ...]:
-    """The reasons for which pairs that datasets have dropped are read."""
-    if not job.also_rejected:
-        return ()
-    sets = filter(None, map(earlier_set, job.inputs))
-    try:
-        return job.rejected_reasons(catalogue, [name for of in sets for name in of.dropped()])
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-
-
 def _nothing_at(pattern: str, job: Job) -> str:
     if _is_in(pattern, job.output):
         return f"the input {pattern!r} lies within --output={job.output}; pass another --output"
-    if is_local(pattern) and (link := next(filter(os.path.islink, _in_folder(pattern)), "")):
+    links = sorted(filter(Path.is_symlink, Path(pattern).glob("*"))) if is_local(pattern) else []
+    if links:
         return (
             f"no input at {pattern!r}: links in a folder are left out, and "
-            f"--input='{pattern.rstrip('/')}/*{Path(link).suffix}' reads them"
+            f"--input='{pattern.rstrip('/')}/*{links[0].suffix}' reads them"
         )
     return f"no input at {pattern!r}: pass files, a folder or a glob that exists"
-
-
-def _in_folder(path: str) -> list[str]:
-    return sorted(map(str, Path(path).iterdir())) if Path(path).is_dir() else []
 
 
 def _matching(job: Job, pattern: str, *, of_set: bool = False) -> list[InputFile]:
@@ -168,21 +159,7 @@ class _VocabularyManifest:
     rules: dict[str, Any]
 
 
-def _check_hashing(vocabulary: str, language: str) -> None:
-    """Raises UsageError where the run beside a vocabulary hashed words by their languages and this
-    one does not, or the other way around: nearly all would be rare."""
-    folder = vocabulary.rpartition("/")[0] or "."
-    manifest = readable_document(f"{folder}/manifest.json", _VocabularyManifest)
-    there = str(manifest.rules.get("language", language)) if manifest else language
-    if (there in ("", ENGLISH)) != (language in ("", ENGLISH)):
-        raise UsageError(
-            f"{vocabulary} is of a run with --language={there}, whose words are hashed in another "
-            f"way than with --language={language}: pass the vocabulary of a run with the latter, "
-            "or leave --vocabulary out"
-        )
-
-
-def find_vocabulary(place: str, language: str = ENGLISH) -> HashFile | None:
+def find_vocabulary(path: str, language: str = ENGLISH) -> HashFile | None:
     """The vocabulary at a path, read through; a folder there is an earlier run's output.
 
     Args:
@@ -191,20 +168,29 @@ def find_vocabulary(place: str, language: str = ENGLISH) -> HashFile | None:
     Raises:
       UsageError: it is not there, is not a vocabulary, or has other hashes than the run.
     """
-    if not place:
+    if not path:
         return None
     try:
-        inside = f"{place.rstrip('/')}/{VOCABULARY}"
-        path = inside if exists(inside) else place
-        if path == place and is_local(place) and Path(place).is_dir():
+        inside = f"{path.rstrip('/')}/{VOCABULARY}"
+        file = inside if exists(inside) else path
+        if file == path and is_local(path) and Path(path).is_dir():
             raise FileNotFoundError(f"that folder has no {VOCABULARY}")
-        if not exists(path):
+        if not exists(file):
             raise FileNotFoundError(f"there is no such file, and no {VOCABULARY} in such a folder")
-        vocabulary = check_vocabulary(path)
+        vocabulary = check_vocabulary(file)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(
-            f"{place} is not a vocabulary: {reason}; pass the {VOCABULARY} of an earlier run"
+            f"{path} is not a vocabulary: {reason}; pass the {VOCABULARY} of an earlier run"
         ) from error
-    _check_hashing(path, language)
+    # Words that were hashed by their languages, or not, would nearly all be rare.
+    folder = file.rpartition("/")[0] or "."
+    manifest = readable_document(f"{folder}/manifest.json", _VocabularyManifest)
+    earlier = str(manifest.rules.get("language", language)) if manifest else language
+    if (earlier in ("", ENGLISH)) != (language in ("", ENGLISH)):
+        raise UsageError(
+            f"{file} is of a run with --language={earlier}, whose words are hashed in another "
+            f"way than with --language={language}: pass the vocabulary of a run with the latter, "
+            "or leave --vocabulary out"
+        )
     return vocabulary

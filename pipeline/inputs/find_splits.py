@@ -93,24 +93,23 @@ def with_faults(files: Sequence[InputFile], splits: Sequence[Split]) -> list[Inp
     ]
 
 
-def _refuse_broken(job: Job, files: Sequence[InputFile], faults: Sequence[BrokenFile]) -> None:
+def _refuse_broken(job: Job, files: Sequence[InputFile], broken: Sequence[BrokenFile]) -> None:
     """Raises UsageError where broken files are not to be skipped, or there are no others."""
-    if not faults:
-        return
-    paths = {file.path for file in faults}
-    others = any(file.bytes and file.path not in paths for file in files)
-    if others and job.on_broken_input == "skip":
-        return
     formats = {file.path: file.format for file in files}
-    first = f"cannot read {faults[0].path} as {formats[faults[0].path]}: {faults[0].fault}"
-    if others:
-        raise UsageError(
-            f"{first}; replace the file, leave it out of --input, or pass --on_broken_input=skip"
-        )
-    if len(faults) == 2:
+    if not broken:
+        return
+    first = f"cannot read {broken[0].path} as {formats[broken[0].path]}: {broken[0].fault}"
+    if any(file.bytes for file in files if file.path not in {of.path for of in broken}):
+        if job.on_broken_input != "skip":
+            raise UsageError(
+                f"{first}; replace the file, leave it out of --input, or pass "
+                "--on_broken_input=skip"
+            )
+        return
+    if len(broken) == 2:
         first += "; and the other file cannot be read either"
-    elif len(faults) > 2:
-        first += f"; and none of the other {len(faults) - 1:,} files can be read"
+    elif len(broken) > 2:
+        first += f"; and none of the other {len(broken) - 1:,} files can be read"
     raise UsageError(f"{first}; pass files that can be read")
 
 
@@ -171,8 +170,11 @@ def _parquet_splits(job: Job, split: Split) -> list[Split]:
             as_bytes(pa.nulls(1, field.type))
         except pa.ArrowException as error:
             raise FileFault(WRONG_FORMAT, str(error)) from error
-    if named_split.page_column and not _is_text(schema.field(named_split.page_column).type):
-        named_split = replace(named_split, page_column="")
+    if named_split.page_column:
+        kind = schema.field(named_split.page_column).type
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if kind not in (pa.string(), pa.large_string(), pa.string_view()):
+            named_split = replace(named_split, page_column="")
     return row_group_splits(named_split, footer)
 
 
@@ -193,12 +195,6 @@ def _footer(path: str) -> pq.FileMetaData:
                 fault = f"it is cut off at byte {size}, before its footer"
                 raise FileFault(CUT_SHORT, fault) from error
             raise
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return kind in (pa.string(), pa.large_string(), pa.string_view())
 
 
 def _with_columns(job: Job, split: Split, names: Sequence[str]) -> Split:
