@@ -85,6 +85,9 @@ def test_the_next_crawl_does_not_bring_it_back(first: Path, tmp_path: Path) -> N
     for folder in (first, out, third):
         assert files_with(folder, "dog-photo", "a dog of", "short-photo") == []
         check_dataset(folder)
+    # Its keys are a blocklist too.
+    succeed(crawl, tmp_path / "alone", *TEXT_ONLY, f"--blocklist=removed={first}/taken_down.u64")
+    assert kept(tmp_path / "alone") == {url("cat"), url("moon")}
 
 
 def test_a_dataset_of_another_version_keeps_its_list(first: Path, tmp_path: Path) -> None:
@@ -105,12 +108,6 @@ def test_a_dataset_of_another_version_keeps_its_list(first: Path, tmp_path: Path
     (old / "taken_down.u64").write_bytes(body)
     succeed(f"{old}/pairs,{crawl}", tmp_path / "out", *TEXT_ONLY)
     assert kept(tmp_path / "out") == {url("cat"), url("moon")}
-
-
-def test_its_keys_are_a_blocklist_too(first: Path, tmp_path: Path) -> None:
-    crawl, out = pairs(tmp_path / "crawl.parquet", ("dog", "moon")), tmp_path / "out"
-    succeed(crawl, out, *TEXT_ONLY, f"--blocklist=removed={first}/taken_down.u64")
-    assert kept(out) == {url("moon")}
 
 
 def test_what_is_to_be_forgotten_leaves_the_history_too(tmp_path: Path) -> None:

@@ -665,3 +665,37 @@ def test_a_column_whose_name_is_not_utf8_costs_its_file(tmp_path: Path, column: 
     body = (tmp_path / "a.parquet").read_bytes().replace(b"qqqq", b"qq\xff\xfe")
     (tmp_path / "a.parquet").write_bytes(body)
     assert read_broken(tmp_path / "a.parquet") == ([], ["damaged"])
+
+
+PAGES: dict[str, tuple[bytes | pa.Table, list[bytes | None] | None]] = {
+    "a.parquet": (
+        pa.table({"url": ["a", "b"], "caption": ["c", "d"], "page_url": ["http://p", None]}),
+        [b"http://p", None],
+    ),
+    "a.csv": (b"PAGE_URL,url,caption\nhttp://p,a,b\n,c,d\n", [b"http://p", b""]),
+    "a.jsonl": (
+        b'{"url": "a", "caption": "b", "page_url": "http://p"}\n' + GOOD,
+        [b"http://p", None],
+    ),
+    "odd.jsonl": (
+        line(b'"a", "page_url": 7')
+        + line(b'"b", "page_url": "a", "page_url": "b"')
+        + line(b'"c", "page_url": "http://p/\xff"'),
+        [None, None, b"http://p/\xff"],
+    ),
+    "lists.parquet": (pa.table({"url": ["a"], "caption": ["b"], "page_url": [[1, 2]]}), None),
+}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_page_that_a_pair_is_from_goes_with_it(tmp_path: Path, name: str):
+    """One that is no text harms no pair."""
+    content, pages = PAGES[name]
+    if isinstance(content, bytes):
+        (tmp_path / name).write_bytes(content)
+    else:
+        pq.write_table(content, tmp_path / name)
+    (batch,) = read_split(*splits_of(tmp_path / name), 100)
+    assert not batch.schema.names.count("malformed") or batch["malformed"].null_count == len(batch)
+    found = batch["page_url"].to_pylist() if "page_url" in batch.schema.names else None
+    assert found == pages
