@@ -53,7 +53,7 @@ def test_folders_globs_and_lists(tmp_path: Path):
         "{at}/b.parquet,{at}/a.parquet": ["a.parquet", "b.parquet"],
         "{at}/deep/er/c.parquet,{at}/deep": ["c.parquet"],
         "{at}/x[1]": ["d.parquet"],
-        "{at}/*/*.parquet": ["b.parquet", "d.parquet", "f.parquet"],
+        "{at}/*/*.parquet": ["b.parquet", "f.parquet", "d.parquet"],
         r"{at}/a\,b.parquet": ["a,b.parquet"],
         "{at}/links/*.parquet": ["b.parquet"],
     }.items():
