@@ -20,10 +20,12 @@ from alignset.transforms.storage.files import open_to_read
 def source_columns(split: Split) -> dict[str, str]:
     """The columns of a file that are read, by the names that they get."""
     texts = dict(zip(STRINGS, split.text_columns, strict=False))
-    return texts | {CARRIED + of.field.name: of.source for of in split.carried if of.source}
+    return texts | {
+        CARRIED + column.field.name: column.source for column in split.carried if column.source
+    }
 
 
-def with_carried(columns: dict[str, pa.Array], size: int, split: Split) -> dict[str, pa.Array]:
+def add_carried(columns: dict[str, pa.Array], size: int, split: Split) -> dict[str, pa.Array]:
     """The columns of a batch with all that are carried, in the types of the run."""
     for field in (column.field for column in split.carried):
         values = columns.get(CARRIED + field.name, pa.nulls(size, field.type))
@@ -32,7 +34,7 @@ def with_carried(columns: dict[str, pa.Array], size: int, split: Split) -> dict[
     return columns
 
 
-def with_json(
+def add_json_values(
     rows: pa.RecordBatch, split: Split, records: Sequence[Mapping[str, Any]]
 ) -> pa.RecordBatch:
     """Rows with the carried columns of their objects of JSON; `malformed`, string[n], also says
@@ -75,7 +77,7 @@ class SidecarValues:
 
     def _read(self) -> dict[str, dict[str, Any]]:
         """The rows by their keys."""
-        kinds = {of.source: of.field.type for of in self._split.carried}
+        kinds = {column.source: column.field.type for column in self._split.carried}
         rows: dict[str, dict[str, Any]] = {}
         with open_to_read(f"{self._split.path.removesuffix('.tar')}.parquet") as source:
             names = pq.read_schema(source).names

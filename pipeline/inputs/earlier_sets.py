@@ -131,7 +131,7 @@ def shared_about(sets: Sequence[EarlierSet]) -> dict[str, str]:
     return {
         name: text
         for name, text in (common[0] if common else ())
-        if all((name, text) in of for of in common)
+        if all((name, text) in earlier for earlier in common)
     }
 
 
@@ -179,9 +179,10 @@ def read_taken_down(path: str) -> UInt64s:
 
 def set_of(path: str, sets: Sequence[EarlierSet]) -> EarlierSet | None:
     """The dataset of ours that a file belongs to."""
-    # The set "." has files such as shards/00000.tar.
-    paths = (path, f"./{path}")
-    return next((of for of in sets if any(p.startswith(f"{of.folder}/") for p in paths)), None)
+    for earlier in sets:  # the set "." has files such as shards/00000.tar
+        if f"./{path}".startswith(f"{earlier.folder}/") or path.startswith(f"{earlier.folder}/"):
+            return earlier
+    return None
 
 
 def mark_splits_of_sets(splits: Iterable[Split], sets: Sequence[EarlierSet]) -> list[Split]:
@@ -189,14 +190,16 @@ def mark_splits_of_sets(splits: Iterable[Split], sets: Sequence[EarlierSet]) -> 
     return [replace(split, of_set=set_of(split.path, sets) is not None) for split in splits]
 
 
-def without_other_files(pattern: str, files: list[InputFile], job: Job) -> list[InputFile]:
+def leave_out_other_files(pattern: str, files: list[InputFile], job: Job) -> list[InputFile]:
     """Files that a folder or glob names, without files of datasets in it that are not their pairs:
     rejects, held-out pairs, history. Files that a pattern names within a dataset stay."""
-    sets = [there for there in earlier_sets(files) if not pattern.startswith(f"{there.folder}/")]
+    sets = [
+        earlier for earlier in earlier_sets(files) if not pattern.startswith(f"{earlier.folder}/")
+    ]
     if not sets:
         return files
-    folders = tuple(f"{folder}/" for there in sets for folder in there.pair_folders(job))
-    within = tuple(f"{there.folder}/" for there in sets)
+    folders = tuple(f"{folder}/" for earlier in sets for folder in earlier.pair_folders(job))
+    within = tuple(f"{earlier.folder}/" for earlier in sets)
     return [
         file for file in files if file.path.startswith(folders) or not file.path.startswith(within)
     ]

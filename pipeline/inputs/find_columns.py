@@ -59,29 +59,36 @@ def find_columns(
     Raises:
       UsageError: a column is nowhere, has a name of ours, or has types that do not fit.
     """
-    own = frozenset(rules.run_rules.columns) | names_of_ours()
+    our_names = frozenset(rules.run_rules.columns) | names_of_ours()
     given_names = [*filter(None, job.columns.split(","))]
     names = [*given_names, *rules.judged_columns]
     names += (name for earlier in sets for name in earlier.columns if not given_names)
-    for name in own.intersection(names):
+    for name in our_names.intersection(names):
         raise UsageError(
             f"{name!r} is the name of a column of ours; pass --columns={INPUT}{name}, by which the "
             "input's is carried, and judged"
         )
     if not names:
-        _check_numbers(rules, (), own)
+        _check_numbers(rules, (), our_names)
         return [*splits], ()
     by_path = {split.path: split for split in splits if not split.broken}
     types = {path: column_types(split) for path, split in by_path.items()}
     if ALL in names:
-        names = [*_all_of(by_path, types, sets, own), *(name for name in names if name != ALL)]
+        names = [
+            *_all_of(by_path, types, sets, our_names),
+            *(name for name in names if name != ALL),
+        ]
     fields, sources = list[pa.Field](), {path: dict[str, str]() for path in types}
     tables = {path for path, split in by_path.items() if split.format in DELIMITERS}
     for name in dict.fromkeys(names):
-        of_name = {path: _source(name, of, by_path[path].of_set) for path, of in types.items()}
+        of_name = {
+            path: _source(name, kinds, by_path[path].of_set) for path, kinds in types.items()
+        }
         if name in given_names and not any(of_name.values()):
             # A dataset itself may have measured it, if no input had it.
-            of_name = {path: _source(name, of, within_set=False) for path, of in types.items()}
+            of_name = {
+                path: _source(name, kinds, within_set=False) for path, kinds in types.items()
+            }
         for path, source in of_name.items():
             sources[path][name] = source
         try:
@@ -90,7 +97,7 @@ def find_columns(
             if not keeps_all or name in (*given_names, *rules.judged_columns):
                 raise
             LOG.info("%s; it is left out", error)
-    _check_numbers(rules, fields, own)
+    _check_numbers(rules, fields, our_names)
     return [
         replace(split, carried=carry(fields, sources.get(split.path, {})), keeps_all=keeps_all)
         for split in splits
@@ -107,14 +114,14 @@ def _source(name: str, types: Types, within_set: bool) -> str:
     with our names did not come from the input."""
     short = name.removeprefix(INPUT)
     names = (name,) if within_set and short in names_of_ours() else (name, short)
-    return next((of for of in names if of in types), "")
+    return next((source for source in names if source in types), "")
 
 
 def _all_of(
     splits: Mapping[str, Split],
     types: Mapping[str, Types],
     sets: Sequence[EarlierSet],
-    own: frozenset[str],
+    our_names: frozenset[str],
 ) -> list[str]:
     """All columns of the files that have no name of ours; of datasets of ours, what they carry."""
     names: dict[str, None] = {}
@@ -129,7 +136,7 @@ def _all_of(
                 continue
             try:
                 plain_type(kind)
-                fits = name not in own
+                fits = name not in our_names
             except TypeError:
                 fits = False
             (names if fits else left_out)[name] = None
@@ -165,13 +172,13 @@ def _field(
             paths.setdefault(plain_type(kind), path)
         except TypeError as error:
             raise UsageError(f"{path}: column {name!r} cannot be carried: {error}") from error
-    (common, first_path), *others = paths.items()
-    for kind, path in others:
+    (common, first_path), *other_kinds = paths.items()
+    for kind, path in other_kinds:
         is_text = pa.string() in (common, kind)  # as which a text table's column can be read
         if is_text and (path if common == pa.string() else first_path) in tables:
             common = pa.string()
             continue
-        schemas = [pa.schema([(name, of)]) for of in (common, kind)]
+        schemas = [pa.schema([(name, each)]) for each in (common, kind)]
         try:
             common = pa.unify_schemas(schemas, promote_options="permissive").field(0).type
         except pa.ArrowException as error:
@@ -182,11 +189,11 @@ def _field(
     return pa.field(name, pa.string() if pa.types.is_null(common) else common)
 
 
-def _check_numbers(rules: Rules, fields: Iterable[pa.Field], own: frozenset[str]) -> None:
+def _check_numbers(rules: Rules, fields: Iterable[pa.Field], our_names: frozenset[str]) -> None:
     """Raises UsageError where a rule compares a column without numbers, or a hash is not a text."""
     kinds = {field.name: field.type for field in fields}
     comparisons = [name.partition("=")[::2] for name in rules.numbers]
-    if rules.keep_most_similar < 1 and SIMILARITY not in own:
+    if rules.keep_most_similar < 1 and SIMILARITY not in our_names:
         if SIMILARITY not in kinds:
             raise UsageError(_NO_SIMILARITY)
         comparisons.append((KEEP_MOST_SIMILAR, SIMILARITY))
@@ -209,39 +216,39 @@ def column_types(split: Split) -> dict[str, pa.DataType]:
     shard's sidecar.
     """
     if split.format == "parquet":
-        return _in_parquet(split.path)
+        return _parquet_types(split.path)
     if split.format == "webdataset":
-        return _in_shard(split.path)
+        return _shard_types(split.path)
     head = next(text_blocks(split, HEAD), b"")
     if split.format != "jsonl":
-        return _in_table(head, split)
+        return _table_types(head, split)
     records = []
     for line in filter(bytes.strip, head.splitlines()):
         with contextlib.suppress(ValueError, RecursionError):
             records.append(json.loads(line.decode("utf-8", "replace")))
-    return _in_records(record for record in records if isinstance(record, dict))
+    return _record_types(record for record in records if isinstance(record, dict))
 
 
-def _in_parquet(path: str) -> dict[str, pa.DataType]:
+def _parquet_types(path: str) -> dict[str, pa.DataType]:
     with open_to_read(path) as source:
         schema = pq.read_schema(source)
     return {field.name: field.type for field in schema if schema.names.count(field.name) == 1}
 
 
-def _in_shard(path: str) -> dict[str, pa.DataType]:
+def _shard_types(path: str) -> dict[str, pa.DataType]:
     records: list[Mapping[str, Any]] = []
     with open_to_read(path) as source, contextlib.suppress(BrokenTar, OSError):
         for sample in islice(tar_samples(source, None), _SAMPLES):
             records.append(sample["carried"])
-    types, sidecar = _in_records(records), f"{path.removesuffix('.tar')}.parquet"
+    types, sidecar = _record_types(records), f"{path.removesuffix('.tar')}.parquet"
     if exists(sidecar):
         with contextlib.suppress(OSError, pa.ArrowException):
-            beside = _in_parquet(sidecar)
+            beside = _parquet_types(sidecar)
             types |= {n: kind for n, kind in beside.items() if n in types or "key" in beside}
     return types
 
 
-def _in_records(records: Iterable[Mapping[str, Any]]) -> dict[str, pa.DataType]:
+def _record_types(records: Iterable[Mapping[str, Any]]) -> dict[str, pa.DataType]:
     """The types of the fields of objects; of one with several, a type that cannot be carried."""
     values: dict[str, list[Any]] = {}
     for record in records:
@@ -256,7 +263,7 @@ def _in_records(records: Iterable[Mapping[str, Any]]) -> dict[str, pa.DataType]:
     return types
 
 
-def _in_table(head: bytes, split: Split) -> dict[str, pa.DataType]:
+def _table_types(head: bytes, split: Split) -> dict[str, pa.DataType]:
     def read(text: bytes, kinds: Mapping[str, pa.DataType]) -> pa.Table:
         reading = pa.csv.ReadOptions(block_size=len(text) + 1, use_threads=False)
         convert = pa.csv.ConvertOptions(column_types=kinds)
@@ -265,8 +272,8 @@ def _in_table(head: bytes, split: Split) -> dict[str, pa.DataType]:
 
     try:
         schema = read(head, {}).schema
-        whole = [field.name for field in schema if pa.types.is_integer(field.type)]
-        texts = read(head, dict.fromkeys(whole, pa.string())).columns
+        integers = [field.name for field in schema if pa.types.is_integer(field.type)]
+        texts = read(head, dict.fromkeys(integers, pa.string())).columns
     except (pa.ArrowException, ValueError):  # of a row that is cut, or no UTF-8
         header = read(head.partition(b"\n")[0] + b"\n", {})
         return dict.fromkeys(header.column_names, pa.string())

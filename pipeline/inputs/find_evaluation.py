@@ -57,7 +57,7 @@ def find_evaluation(eval_images: str, eval_index: str) -> Evaluation:
                 "--eval_index the folder that it is in"
             )
         files = find_evaluation_files(eval_images)
-        for path in (of.path for of in files if of.path.lower().endswith(".parquet")):
+        for path in (file.path for file in files if file.path.lower().endswith(".parquet")):
             try:  # before anything is fetched
                 check_images(path)
             except (OSError, ValueError, pa.ArrowException) as error:
@@ -126,7 +126,7 @@ def find_evaluation_files(eval_images: str) -> list[EvaluationFile]:
                 f"eval_images names {name} twice: pass all its paths as one glob, or two names"
             )
         names.add(name)
-        items = [of for of in match(pattern, links=True) if of[0].lower().endswith(_SUFFIXES)]
+        items = [item for item in match(pattern, links=True) if item[0].lower().endswith(_SUFFIXES)]
         if any(path.lower().endswith(".tar") for path, _ in items):
             items = [item for item in items if not item[0].lower().endswith(".parquet")]
         if not items:

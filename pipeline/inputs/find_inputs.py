@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.inputs.earlier_sets import earlier_set, without_other_files
+from alignset.pipeline.inputs.earlier_sets import earlier_set, leave_out_other_files
 from alignset.pipeline.inputs.splits import InputFile
 from alignset.pipeline.job import Job
 from alignset.transforms.corpus.corpus_documents import HashFile
@@ -65,9 +65,9 @@ def find_files(job: Job, catalogue: Catalogue = PRODUCT) -> list[InputFile]:
         _check_apart(pattern, job.output)
         earlier = sets.get(pattern)
         if earlier is None:
-            matches = without_other_files(pattern, _matching(job, pattern), job)
+            matches = leave_out_other_files(pattern, _matching(job, pattern), job)
             if not matches:
-                raise UsageError(_nothing_at(pattern, job))
+                raise UsageError(_missing_message(pattern, job))
             files |= {file.path: file for file in matches}
             continue
         pairs = earlier.rejected_files(job, reasons)
@@ -89,7 +89,7 @@ def find_files(job: Job, catalogue: Catalogue = PRODUCT) -> list[InputFile]:
     return sorted(files.values(), key=attrgetter("path"))
 
 
-def _nothing_at(pattern: str, job: Job) -> str:
+def _missing_message(pattern: str, job: Job) -> str:
     if _is_in(pattern, job.output):
         return f"the input {pattern!r} lies within --output={job.output}; pass another --output"
     links = sorted(filter(Path.is_symlink, Path(pattern).glob("*"))) if is_local(pattern) else []

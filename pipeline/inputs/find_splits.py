@@ -85,7 +85,7 @@ def find_splits(job: Job, files: Sequence[InputFile]) -> list[Split]:
     return splits
 
 
-def with_faults(files: Sequence[InputFile], splits: Sequence[Split]) -> list[InputFile]:
+def mark_broken(files: Sequence[InputFile], splits: Sequence[Split]) -> list[InputFile]:
     """The files, each with the detail if nothing of it can be read."""
     faults = {split.path: split.broken.detail for split in splits if split.broken}
     return [
@@ -95,22 +95,23 @@ def with_faults(files: Sequence[InputFile], splits: Sequence[Split]) -> list[Inp
 
 def _refuse_broken(job: Job, files: Sequence[InputFile], broken: Sequence[BrokenFile]) -> None:
     """Raises UsageError where broken files are not to be skipped, or there are no others."""
-    formats = {file.path: file.format for file in files}
     if not broken:
         return
-    first = f"cannot read {broken[0].path} as {formats[broken[0].path]}: {broken[0].fault}"
-    if any(file.bytes for file in files if file.path not in {of.path for of in broken}):
+    formats = {file.path: file.format for file in files}
+    paths = {fault.path for fault in broken}
+    message = f"cannot read {broken[0].path} as {formats[broken[0].path]}: {broken[0].fault}"
+    if any(file.bytes for file in files if file.path not in paths):
         if job.on_broken_input != "skip":
             raise UsageError(
-                f"{first}; replace the file, leave it out of --input, or pass "
+                f"{message}; replace the file, leave it out of --input, or pass "
                 "--on_broken_input=skip"
             )
         return
     if len(broken) == 2:
-        first += "; and the other file cannot be read either"
+        message += "; and the other file cannot be read either"
     elif len(broken) > 2:
-        first += f"; and none of the other {len(broken) - 1:,} files can be read"
-    raise UsageError(f"{first}; pass files that can be read")
+        message += f"; and none of the other {len(broken) - 1:,} files can be read"
+    raise UsageError(f"{message}; pass files that can be read")
 
 
 def _open_shards(files: Sequence[InputFile]) -> set[str]:
@@ -124,9 +125,9 @@ def _open_shards(files: Sequence[InputFile]) -> set[str]:
     for folder, paths in shards.items():
         within = glob.escape(folder) if is_local(folder) else folder
         names = [path.rpartition("/")[2] for path, _ in match(f"{within}*{_STATS}")]
-        whole = {number for name in names if (number := name.removesuffix(_STATS)).isdigit()}
-        if whole:
-            open_shards |= {path for number, path in paths.items() if number not in whole}
+        finished = {number for name in names if (number := name.removesuffix(_STATS)).isdigit()}
+        if finished:
+            open_shards |= {path for number, path in paths.items() if number not in finished}
     return open_shards
 
 

@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 
 from alignset.pipeline.inputs.carried_values import (
     SidecarValues,
+    add_carried,
+    add_json_values,
     source_columns,
-    with_carried,
-    with_json,
 )
 from alignset.pipeline.inputs.row_groups import (
     BATCH_BYTES,
@@ -76,7 +76,7 @@ def read_split(
             }
             if split.of_set:  # a kept text that shows "&amp;" must not become another
                 columns["caption"] = pc.replace_substring(columns["caption"], "&", "&amp;")
-            yield pa.record_batch(with_carried(columns, len(part), split))
+            yield pa.record_batch(add_carried(columns, len(part), split))
     if faults and not skip_broken:
         raise BrokenInputError.not_skipped(faults[0])
     for start in range(0, len(faults), batch_rows):
@@ -137,10 +137,10 @@ def _parts(batch: pa.RecordBatch, batch_rows: int) -> Iterator[tuple[int, int, i
     sizes = np.cumsum(np.sum([string_sizes(batch[name]) for name in names], axis=0))
     start = 0
     while start < len(batch):
-        before = sizes[start - 1] if start else 0
-        full = int(np.searchsorted(sizes, before + BATCH_BYTES, side="right"))
+        bytes_before = sizes[start - 1] if start else 0
+        full = int(np.searchsorted(sizes, bytes_before + BATCH_BYTES, side="right"))
         stop = min(max(full, start + 1), start + batch_rows, len(batch))
-        yield start, stop, int(sizes[stop - 1] - before)
+        yield start, stop, int(sizes[stop - 1] - bytes_before)
         start = stop
 
 
@@ -168,8 +168,8 @@ def _parquet(split: Split, batch_rows: int, faults: list[BrokenFile]) -> Iterato
 
     Each group is read by itself, in steps that do not depend on `batch_rows` or on the split.
     """
-    others = ("malformed", *SAID) if split.format == "pages" else ()
-    columns = source_columns(split) | {name: name for name in others}
+    more_columns = ("malformed", *SAID) if split.format == "pages" else ()
+    columns = source_columns(split) | {name: name for name in more_columns}
     columns |= {"reason": "reason"} if split.reasons else {}
     reasons = pa.array(split.reasons, pa.string())
     # Arrow's own file does not wait for the interpreter's lock.
@@ -217,7 +217,7 @@ def _sample_batch(samples: list[dict[str, Any]], split: Split) -> pa.RecordBatch
     kinds = dict.fromkeys((*STRINGS, "source_path"), pa.binary())  # no name need be UTF-8
     kinds |= {"source_at": pa.int64(), "source_size": pa.int64(), "malformed": pa.string()}
     batch = pa.RecordBatch.from_pylist(samples, schema=pa.schema(kinds))
-    return with_json(batch, split, [sample["carried"] for sample in samples])
+    return add_json_values(batch, split, [sample["carried"] for sample in samples])
 
 
 def tar_samples(source: BinaryIO, fields: Sequence[str] | None = ()) -> Iterator[dict[str, Any]]:

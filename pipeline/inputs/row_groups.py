@@ -89,7 +89,7 @@ class RowGroups:
             budgets[name] = share + MOST_TIMES * sum(max(0, size) for size in sizes)
         for batch in file.iter_batches(batch_size=few, row_groups=[group], columns=[*self.leaves]):
             of_file = {name: batch[name] for name in self.leaves}
-            is_over = _without_long_values(of_file, len(batch), budgets)
+            is_over = _take_out_long_values(of_file, len(batch), budgets)
             pairs = {name: of_file[source] for name, source in self.columns.items()}
             if is_over.any():
                 faults = pairs.get("malformed", pa.nulls(len(batch), pa.string()))
@@ -135,7 +135,7 @@ class RowGroups:
         return sorted(long)
 
 
-def _without_long_values(
+def _take_out_long_values(
     columns: dict[str, pa.Array], rows: int, budgets: dict[str, int]
 ) -> npt.NDArray[np.bool_]:
     """Takes the long values that a budget has no bytes for out of the columns, and their bytes off

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.json
 
-from alignset.pipeline.inputs.carried_values import source_columns, with_json
+from alignset.pipeline.inputs.carried_values import add_json_values, source_columns
 from alignset.pipeline.inputs.splits import Split
 from alignset.transforms.columns.carried import json_type
 from alignset.transforms.columns.pair_columns import UNREADABLE
@@ -320,7 +320,9 @@ def read_json_lines(split: Split) -> Iterator[pa.RecordBatch]:
     """
     columns = source_columns(split)
     kinds = dict.fromkeys(columns.values(), pa.string())
-    kinds |= {of.source: json_type(of.field.type) for of in split.carried if of.source}
+    kinds |= {
+        column.source: json_type(column.field.type) for column in split.carried if column.source
+    }
     kinds |= dict.fromkeys(split.text_columns, pa.string())
     options = pa.json.ParseOptions(
         explicit_schema=pa.schema(kinds), unexpected_field_behavior="ignore"
@@ -362,7 +364,7 @@ def _json_lines(lines: Sequence[bytes], split: Split) -> pa.RecordBatch:
         for at, name in enumerate([*source_columns(split)][: len(split.text_columns)])
     }
     batch = pa.record_batch(columns | {"malformed": pa.array(faults, pa.string())})
-    return with_json(batch, split, records)
+    return add_json_values(batch, split, records)
 
 
 def _json_row(line: bytes, split: Split) -> tuple[list[bytes | None], dict[str, Any]]:

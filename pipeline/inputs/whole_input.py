@@ -24,7 +24,7 @@ from alignset.pipeline.inputs.find_blocklists import find_blocklists
 from alignset.pipeline.inputs.find_columns import carry, find_columns
 from alignset.pipeline.inputs.find_evaluation import Evaluation, find_evaluation
 from alignset.pipeline.inputs.find_inputs import find_files, find_vocabulary
-from alignset.pipeline.inputs.find_splits import find_splits, with_faults
+from alignset.pipeline.inputs.find_splits import find_splits, mark_broken
 from alignset.pipeline.inputs.splits import InputFile, Split, row_group_splits
 from alignset.pipeline.job import OPENNSFW, Job
 from alignset.pipeline.rules import Rules
@@ -77,7 +77,7 @@ class Input:
         """
         files = find_files(job, rules.catalogue)
         splits = find_splits(job, files)
-        files, sets = with_faults(files, splits), earlier_sets(files)
+        files, sets = mark_broken(files, splits), earlier_sets(files)
         splits = mark_splits_of_sets(splits, sets)
         splits, carried_fields = find_columns(
             job, rules, splits, sets, keeps_all=overlap.decontaminate_only or overlap.score_only

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from alignset.pipeline.look.__main__ import main as look
+from tests.support.agreement import rows
 from tests.support.command import run, samples, succeed
 from tests.support.picture_files import encoded, photograph
 from tests.support.small_web import SmallWeb
@@ -33,11 +34,6 @@ class Multilingual(NamedTuple):
     source: Path
     web: SmallWeb
     output: Path
-
-
-def rows(output: Path, folder: str) -> list[dict]:
-    tables = [pq.read_table(path) for path in sorted(output.glob(f"{folder}/*.parquet"))]
-    return pa.concat_tables(tables, promote_options="default").to_pylist()
 
 
 @pytest.fixture(scope="module")
