@@ -23,8 +23,12 @@ from alignset.pipeline.inputs.earlier_sets import (
 from alignset.pipeline.inputs.find_blocklists import find_blocklists
 from alignset.pipeline.inputs.find_columns import carry, find_columns
 from alignset.pipeline.inputs.find_evaluation import Evaluation, find_evaluation
-from alignset.pipeline.inputs.find_inputs import find_files, find_vocabulary
-from alignset.pipeline.inputs.find_splits import find_splits, mark_broken
+from alignset.pipeline.inputs.find_inputs import (
+    find_files,
+    find_splits,
+    find_vocabulary,
+    mark_broken,
+)
 from alignset.pipeline.inputs.splits import InputFile, Split, row_group_splits
 from alignset.pipeline.job import OPENNSFW, Job
 from alignset.pipeline.rules import Rules

@@ -13,8 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.inputs.find_inputs import find_files
-from alignset.pipeline.inputs.find_splits import find_splits
+from alignset.pipeline.inputs.find_inputs import find_files, find_splits
 from alignset.pipeline.job import Job
 from alignset.pipeline.look.__main__ import main as look
 from alignset.transforms.storage.broken_files import BrokenFile

@@ -14,8 +14,7 @@ import pytest
 
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.earlier_sets import EarlierSet
-from alignset.pipeline.inputs.find_inputs import find_files
-from alignset.pipeline.inputs.find_splits import find_splits
+from alignset.pipeline.inputs.find_inputs import find_files, find_splits
 from alignset.pipeline.inputs.splits import Split
 from alignset.pipeline.job import Job
 

@@ -21,8 +21,7 @@ import pytest
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs import splits as splits_module
 from alignset.pipeline.inputs import text_files
-from alignset.pipeline.inputs.find_inputs import find_files
-from alignset.pipeline.inputs.find_splits import find_splits
+from alignset.pipeline.inputs.find_inputs import find_files, find_splits
 from alignset.pipeline.inputs.readers import BATCH_BYTES, read_split, tar_samples
 from alignset.pipeline.inputs.row_groups import FREE_BYTES, MOST_TIMES, check_footer, string_sizes
 from alignset.pipeline.inputs.splits import CarriedColumn, Split
