@@ -41,6 +41,7 @@ HEAD = 1 << 20  # bytes from which the columns are told
 BLOCK = 1 << 23  # bytes of a text file parsed at once
 LONGEST_ROW = 1 << 25  # bytes of a row that is surely read
 _LINES_AT_ONCE = 1 << 14  # that are parsed by Python
+_MOST_LINES = 1000  # of a value at the end of a block, or rows are counted out
 _READ = 1 << 20
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MAGIC = {"gzip": GZIP, "zstd": ZSTD}
@@ -244,11 +245,13 @@ def _probable_end(text: bytes) -> int:
     line_end = b"\n" if b"\n" in text else b"\r"
     end = text.rfind(line_end) + 1
     marks = text.count(b'"', 0, end)
-    while end and marks % 2:
+    for _ in range(_MOST_LINES):
+        if marks % 2 == 0:
+            return end
         start = text.rfind(line_end, 0, end - 1) + 1
         marks -= text.count(b'"', start, end)
         end = start
-    return end
+    return 0
 
 
 def _certain_end(text: bytes) -> int:
