@@ -63,37 +63,32 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     _LASTING.enter_context(worker_environment(argv))
     try:
         with quick_imports(argv):
-            from alignset.pipeline.options import make_command, read_flags
+            from alignset.pipeline.options import make_settings, read_flags
 
             flags = read_flags(argv, name)  # --help ends here, before what takes a second
             from alignset.pipeline.run import run
             from alignset.pipeline.runs.worker_logs import plain_logs
-    except UsageError as error:
-        print(f"{name}: {on_one_line(str(error))}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt as error:
-        print(f"{name}: {last_line(error)}", file=sys.stderr)
-        return 1
     except ModuleNotFoundError as error:
         return print_end(name, without_package(error), 2)
-
+    except (UsageError, KeyboardInterrupt) as error:
+        return _print_end(name, error)
     level = os.environ.get("ALIGNSET_LOG_LEVEL", "")
     logging.getLogger().setLevel(level or "WARNING")
     logging.getLogger("alignset").setLevel(level or "INFO")  # our own progress
     logging.getLogger("alignset.shards").setLevel(level or "WARNING")  # one line tells of all
     _LASTING.enter_context(plain_logs())
     try:
-        run(make_command(flags), show=print)
-    except UsageError as error:
-        print(f"{name}: {on_one_line(str(error))}", file=sys.stderr)
-        return 2
-    except TooLittleKeptError as error:
-        print(f"{name}: {on_one_line(str(error))}", file=sys.stderr)
-        return 1
+        run(make_settings(flags), show=print)
     except (KeyboardInterrupt, Exception) as error:
-        print(f"{name}: {last_line(error)}", file=sys.stderr)
-        return 1
+        return _print_end(name, error)
     return 0
+
+
+def _print_end(name: str, error: BaseException) -> int:
+    """Says in one line why the command ends; returns its status."""
+    is_said = isinstance(error, UsageError | TooLittleKeptError)
+    print(f"{name}: {on_one_line(str(error)) if is_said else last_line(error)}", file=sys.stderr)
+    return 2 if isinstance(error, UsageError) else 1
 
 
 def last_line(error: BaseException) -> str:

@@ -7,44 +7,29 @@ import sys
 
 from alignset.signals import run_main
 
-# What each does, and the module whose `main` does it. A module is imported where it is
+# The module of alignset whose `main` does it, and what it does. A module is imported where it is
 # asked for: Beam takes a second, and torch three.
 COMMANDS = {
-    "demo": ("alignset.demo.__main__", "the whole story on a small web of its own, in minutes"),
-    "curate": (
-        "alignset.beam_runner",
-        "image URLs with alt-texts in, filtered WebDataset shards out",
-    ),
+    "demo": ("demo.__main__", "the whole story on a small web of its own, in minutes"),
+    "curate": ("beam_runner", "image URLs with alt-texts in, filtered WebDataset shards out"),
     "look": (
-        "alignset.pipeline.look.__main__",
+        "pipeline.look.__main__",
         "show some kept or dropped pairs of a dataset: a page and a table",
     ),
-    "ablate": ("alignset.ablate.__main__", "train on variants of the rules: which of them help"),
+    "ablate": ("ablate.__main__", "train on variants of the rules: which of them help"),
     "report": (
-        "alignset.pipeline.report.__main__",
+        "pipeline.report.__main__",
         "write report.html of a dataset, or compare two datasets",
     ),
-    "takedown": (
-        "alignset.pipeline.takedown.__main__",
-        "take listed pairs out of a finished dataset",
-    ),
-    "deduplicate": (
-        "alignset.pipeline.deduplicate.__main__",
-        "keep each image of a finished dataset once",
-    ),
-    "publish": (
-        "alignset.pipeline.publish",
-        "copy what may be published of a finished dataset to a folder",
-    ),
-    "train": ("alignset.train.__main__", "train an ALIGN model on shards"),
-    "classify": ("alignset.train.classify.__main__", "fine-tune an image tower on labelled images"),
-    "evaluate": ("alignset.train.evaluate.__main__", "measure what a model is worth"),
-    "embed": ("alignset.train.search.embed", "write the embeddings of images as Parquet or npy"),
-    "export": ("alignset.train.export", "write a model's towers as ONNX, TorchScript, safetensors"),
-    "search": (
-        "alignset.train.search.__main__",
-        "find images by text and by image, on a page too",
-    ),
+    "takedown": ("pipeline.takedown.__main__", "take listed pairs out of a finished dataset"),
+    "deduplicate": ("pipeline.deduplicate.__main__", "keep each image of a finished dataset once"),
+    "publish": ("pipeline.publish", "copy what may be published of a finished dataset to a folder"),
+    "train": ("train.__main__", "train an ALIGN model on shards"),
+    "classify": ("train.classify.__main__", "fine-tune an image tower on labelled images"),
+    "evaluate": ("train.evaluate.__main__", "measure what a model is worth"),
+    "embed": ("train.search.embed", "write the embeddings of images as Parquet or npy"),
+    "export": ("train.export", "write a model's towers as ONNX, TorchScript, safetensors"),
+    "search": ("train.search.__main__", "find images by text and by image, on a page too"),
 }
 # For bash. The flags of a command are asked for once a shell.
 COMPLETION = """\
@@ -115,7 +100,9 @@ def main() -> int:
             return 2
     # The module is imported within, so that a package that it lacks is one line.
     return run_main(
-        lambda words, called: importlib.import_module(COMMANDS[name][0]).main(words, called),
+        lambda words, called: importlib.import_module(f"alignset.{COMMANDS[name][0]}").main(
+            words, called
+        ),
         f"alignset {name}",
         arguments,
     )

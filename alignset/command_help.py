@@ -45,23 +45,17 @@ class _Help(argparse.Action):
     ) -> None:
         if values == "all":
             parser.print_help(sys.stdout)
-        else:
-            print(_short_help(parser, self._first, self._defaults))
+            parser.exit()
+        lines = [parser.format_usage().strip(), "", (parser.description or "").strip(), ""]
+        for title, flags in self._first.items():
+            lines.append(f"{title}:")
+            for flag, meaning in flags.items():
+                default = self._defaults.get(flag)
+                default_text = "" if default in (None, "", False) else f" ({default})"
+                lines.append(f"  --{flag:<17} {meaning}{default_text}")
+        lines += ["", "--help=all shows all flags.", parser.epilog or ""]
+        print("\n".join(lines).rstrip())
         parser.exit()
-
-
-def _short_help(
-    parser: argparse.ArgumentParser, first: First, defaults: Mapping[str, object]
-) -> str:
-    lines = [parser.format_usage().strip(), "", (parser.description or "").strip(), ""]
-    for title, flags in first.items():
-        lines.append(f"{title}:")
-        for flag, meaning in flags.items():
-            default = defaults.get(flag)
-            default_text = "" if default in (None, "", False) else f" ({default})"
-            lines.append(f"  --{flag:<17} {meaning}{default_text}")
-    lines += ["", "--help=all shows all flags.", parser.epilog or ""]
-    return "\n".join(lines).rstrip()
 
 
 def boolean(text: str) -> bool:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import os
 import sys
 from collections.abc import Iterable, Mapping
 from numbers import Real
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from alignset.pipeline.command_line import plain_reason, was_interrupted
 from alignset.pipeline.errors import FailedRunError, TooLittleKeptError, UsageError
-from alignset.pipeline.options import GROUPS, make_command, read_flags
+from alignset.pipeline.options import make_settings, read_flags
 from alignset.pipeline.runs.beam_patches import worker_environment
+from alignset.pipeline.settings import DECLARED
 from alignset.transforms.rules.custom import IMPORTING
 from alignset.transforms.rules.rule import Limit
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 Path = str | os.PathLike[str]
 Value = Path | float | bool | Limit | Iterable[Path | Limit] | Mapping[str, Path] | None
 
-_SETTINGS = {field.name: field for kind in GROUPS.values() for field in dataclasses.fields(kind)}
 # A run sets variables of boto3, and patches of Beam, for its whole process.
 _ONE_AT_A_TIME = Lock()
 
@@ -56,27 +55,24 @@ def curate(**flags: Value) -> Dataset:
 
 def _run(words: list[str]) -> str:
     """Runs the command; returns the folder that it wrote."""
-    command = make_command(read_flags(words, "alignset.curate"))
-    _check_ends_here(command.beam.get_all_options())
+    settings = make_settings(read_flags(words, "alignset.curate"))
+    options = settings.beam.get_all_options()
+    for name in ("dry_run", "template_location"):
+        if options.get(name):
+            raise UsageError(f"{name} makes no dataset: pass --{name} to `alignset curate`")
     from alignset.pipeline.run import run  # with Beam, which takes a second
     from alignset.pipeline.runs.worker_logs import plain_logs
 
     try:
         with plain_logs():
-            run(command, show=lambda text: None)  # what is returned has it
+            run(settings, show=lambda text: None)  # what is returned has it
     except (UsageError, TooLittleKeptError):
         raise
     except Exception as error:
         if was_interrupted(error):
             raise KeyboardInterrupt("stopped; the same call resumes it") from error
         raise FailedRunError(f"{plain_reason(error)} (the same call tries again)") from error
-    return command.job.output
-
-
-def _check_ends_here(options: Mapping[str, Any]) -> None:
-    for name in ("dry_run", "template_location"):
-        if options.get(name):
-            raise UsageError(f"{name} makes no dataset: pass --{name} to `alignset curate`")
+    return settings.output
 
 
 def command_words(flags: Mapping[str, Value]) -> list[str]:
@@ -92,7 +88,7 @@ def command_words(flags: Mapping[str, Value]) -> list[str]:
 
 def _words(name: str, value: Value) -> list[str]:
     """The words of one flag; none where it is as good as not given."""
-    setting = _SETTINGS.get(name)
+    setting = DECLARED.get(name)
     if value is None:
         return []
     if isinstance(value, bool):
@@ -109,15 +105,11 @@ def _words(name: str, value: Value) -> list[str]:
         return [f"--{name}={_text(name, value)}"]
     if setting is None:  # Beam takes a word for each
         return [f"--{name}={item}" for item in items]
-    return [f"--{name}={','.join(_one_item(name, item) for item in items)}"]
-
-
-def _one_item(name: str, item: str) -> str:
     if name == "input":
-        return item.replace(",", "\\,")
-    if "," in item:
-        raise UsageError(f"{name}: {item!r} has a comma, which separates items")
-    return item
+        items = [item.replace(",", "\\,") for item in items]
+    elif with_comma := [item for item in items if "," in item]:
+        raise UsageError(f"{name}: {with_comma[0]!r} has a comma, which separates items")
+    return [f"--{name}={','.join(items)}"]
 
 
 def _text(name: str, value: object) -> str:
@@ -153,11 +145,11 @@ def _describe() -> None:
     kind = inspect.Parameter.KEYWORD_ONLY
     parameters = [
         inspect.Parameter(name, kind, default=setting.default, annotation=setting.type)
-        for name, setting in _SETTINGS.items()
+        for name, setting in DECLARED.items()
     ]
     beam = inspect.Parameter("beam_options", inspect.Parameter.VAR_KEYWORD)
     curate.__signature__ = inspect.Signature([*parameters, beam])  # type: ignore[attr-defined]
-    lines = [f"  {name}: {setting.metadata['help']}" for name, setting in _SETTINGS.items()]
+    lines = [f"  {name}: {setting.metadata['help']}" for name, setting in DECLARED.items()]
     curate.__doc__ = "\n".join([inspect.cleandoc(curate.__doc__ or ""), "", "Args:", *lines])
 
 

@@ -16,7 +16,6 @@ import apache_beam as beam
 import pyarrow as pa
 
 from alignset.curation import Path, Value, command_words
-from alignset.pipeline.command import Command, of_images
 from alignset.pipeline.curate import Places, judge_texts, plan_shards
 from alignset.pipeline.curate_images import evaluation_index, write_shards
 from alignset.pipeline.errors import UsageError
@@ -24,39 +23,17 @@ from alignset.pipeline.inputs.find_blocklists import find_blocklists
 from alignset.pipeline.inputs.find_evaluation import find_evaluation
 from alignset.pipeline.inputs.find_inputs import find_vocabulary
 from alignset.pipeline.inputs.whole_input import find_unsafe_model
-from alignset.pipeline.options import make_command, read_flags
-from alignset.pipeline.rules import Rules
+from alignset.pipeline.options import make_settings, read_flags
 from alignset.pipeline.runs.engine import everywhere
 from alignset.pipeline.runs.work_folder import WorkFolder
+from alignset.pipeline.settings import DECLARED, Settings
 from alignset.transforms.columns.batches import BatchCoder
 from alignset.transforms.decontamination.compare_images import CompareImages
-from alignset.transforms.decontamination.overlap_settings import OverlapSettings
-from alignset.transforms.fetching.fetch_settings import FetchSettings
-from alignset.transforms.images.resize_settings import ResizeSettings
-from alignset.transforms.rules.catalogue import KEEP_MOST_SIMILAR
-from alignset.transforms.rules.columns import COLUMN_FLAGS
+from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.storage.blocks import BUCKET, Blocks, unpack
 from alignset.transforms.storage.files import is_local, match
 from alignset.transforms.storage.stores import remove_remote
 from alignset.transforms.workers.counts import Counts
-
-
-def _names(settings: type) -> set[str]:
-    return {setting.name for setting in dataclasses.fields(settings)}
-
-
-_BLOCKING = {"blocklist", "forget_blocked"}
-# What needs the columns of an input, or a whole dataset.
-_OF_RUNS = {*COLUMN_FLAGS, KEEP_MOST_SIMILAR}
-_OF_TEXTS = (_names(Rules) - {*of_images()} - _OF_RUNS) | {"vocabulary", *_BLOCKING}
-_OF_COPIES = {"min_evaluation_distance"}
-_OF_IMAGES = (
-    ((_names(Rules) & {*of_images()}) - _OF_RUNS)
-    | {"unsafe_model", "thumbnails", "samples_per_shard", "holdout", "eval_images", *_BLOCKING}
-    | (_names(OverlapSettings) - {"decontaminate_only", "score_only"})
-    | _names(FetchSettings)
-    | _names(ResizeSettings)
-)
 
 
 class FilterTexts(beam.PTransform):
@@ -79,24 +56,23 @@ class FilterTexts(beam.PTransform):
 
     def __init__(self, output: Path, *, buckets: int = 64, **flags: Value) -> None:
         super().__init__()
-        self._command = _command("FilterTexts", _OF_TEXTS, flags, output, text_only=True)
+        self._settings = _settings_of("FilterTexts", _taking(TEXTS), flags, output, text_only=True)
         self._buckets = buckets
-        self._vocabulary = find_vocabulary(
-            self._command.job.vocabulary, self._command.rules.language
-        )
-        self._places = _places(self._command, "rejected")
+        self._vocabulary = find_vocabulary(self._settings.vocabulary, self._settings.language)
+        self._places = _places(self._settings, "rejected")
 
     def expand(self, pairs: beam.PCollection) -> dict[str, beam.PCollection]:
-        job = dataclasses.replace(self._command.job, text_only=False)
-        command = dataclasses.replace(self._command, job=job)
+        settings = dataclasses.replace(self._settings, text_only=False)
         places = _begin(self._places)
         batches = _number_batches(pairs | "Checked" >> beam.Map(_checked_pairs))
         spread_batches = batches | "SpreadBatches" >> beam.Reshuffle()
         outputs, _, _ = judge_texts(
-            batches, spread_batches, _only, command, places, self._buckets, self._vocabulary
+            batches, spread_batches, _only, settings, places, self._buckets, self._vocabulary
         )
         outputs["counts"] | "Ended" >> _RemoveWork(places.work.path)
-        unpack_each = beam.MapTuple(_unpack_block).with_output_types(pa.RecordBatch)
+        unpack_each = beam.MapTuple(lambda _, block: unpack(block)).with_output_types(
+            pa.RecordBatch
+        )
         return {"kept": outputs["kept"] | "Unpack" >> unpack_each, "counts": outputs["counts"]}
 
 
@@ -117,23 +93,21 @@ class FetchImages(beam.PTransform):
 
     def __init__(self, output: Path, **flags: Value) -> None:
         super().__init__()
-        self._command = _command("FetchImages", _OF_IMAGES, flags, output)
-        job, rules = self._command.job, self._command.rules
-        self._evaluation = find_evaluation(job.eval_images, self._command.overlap.eval_index)
-        self._unsafe_model = find_unsafe_model(job, rules)
-        self._places = _places(self._command, "shards")
+        self._settings = _settings_of("FetchImages", _taking(IMAGES), flags, output)
+        self._evaluation = find_evaluation(self._settings.eval_images, self._settings.eval_index)
+        self._unsafe_model = find_unsafe_model(self._settings)
+        self._places = _places(self._settings, "shards")
 
     def expand(self, pairs: beam.PCollection) -> beam.PCollection:
         pipeline = pairs.pipeline
-        command = dataclasses.replace(self._command, beam=pipeline.options)
-        places = _begin(self._places)
+        settings, places = self._settings, _begin(self._places)
         batches = pairs | "Checked" >> beam.FlatMap(_bucket).with_output_types(BUCKET)
         counts = batches | "Count" >> beam.MapTuple(lambda _, rows: Counts(kept=len(rows)))
         outputs = {"kept": batches, "counts": counts}
-        shards, _ = plan_shards(pipeline, outputs, command.job, places)
+        shards, _ = plan_shards(pipeline, outputs, settings, places)
         numbers = shards | "Numbers" >> beam.FlatMap(sorted)
         evaluation = self._evaluation.on_workers(everywhere)
-        stats, _ = write_shards(numbers, evaluation, command, places, self._unsafe_model)
+        stats, _ = write_shards(numbers, evaluation, settings, places, self._unsafe_model)
         stats | "Ended" >> _RemoveWork(places.work.path)
         return stats
 
@@ -155,43 +129,54 @@ class FindCopies(beam.PTransform):
     def __init__(self, eval_images: Mapping[str, Path], eval_index: Path, **flags: Value) -> None:
         super().__init__()
         eval_flags = {"eval_images": eval_images, "eval_index": eval_index}
-        self._command = _command("FindCopies", _OF_COPIES, flags, eval_index, **eval_flags)
-        self._evaluation = find_evaluation(
-            self._command.job.eval_images, self._command.overlap.eval_index
+        self._settings = _settings_of(
+            "FindCopies",
+            _taking(IMAGES, "eval_images") - {*eval_flags},
+            flags,
+            eval_index,
+            **eval_flags,
         )
+        self._evaluation = find_evaluation(self._settings.eval_images, self._settings.eval_index)
 
     def expand(self, images: beam.PCollection) -> beam.PCollection:
-        places = _begin(_places(self._command))
+        places = _begin(_places(self._settings))
         evaluation = self._evaluation.on_workers(everywhere)
-        index = evaluation_index(images.pipeline, evaluation, self._command, places)
+        index = evaluation_index(images.pipeline, evaluation, self._settings, places)
         index["sets"] | "Ended" >> _RemoveWork(places.work.path)
-        return images | CompareImages(index["place"], self._command.rules.min_evaluation_distance)
+        return images | CompareImages(index["place"], self._settings.min_evaluation_distance)
 
 
-def _command(
+def _taking(step: str, need: str = "") -> set[str]:
+    """The settings of a step; only those that have a need, where one is given."""
+    taken = {name: of.metadata for name, of in DECLARED.items() if step in of.metadata["step"]}
+    return {name for name, of in taken.items() if not need or need in of["needs"]}
+
+
+def _settings_of(
     step: str,
     names: Collection[str],
     flags: Mapping[str, Value],
     output: Path,
     **fixed_flags: Value,
-) -> Command:
-    """The command that a step is a part of, checked."""
+) -> Settings:
+    """The settings of a step, checked."""
     for name in flags.keys() - names:
         near = difflib.get_close_matches(name, names, 1)
         hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(sorted(names))}"
         raise UsageError(f"{step} takes no {name!r}; {hint}")
     words = command_words({"input": "a PCollection", "output": output, **fixed_flags, **flags})
-    return make_command(read_flags(words, step))
+    return make_settings(read_flags(words, step))
 
 
-def _places(command: Command, folder: str = "") -> Places:
-    out = everywhere(command.job.output.rstrip("/"))
+def _places(settings: Settings, folder: str = "") -> Places:
+    out = everywhere(settings.output.rstrip("/"))
     if folder and match(f"{out}/{folder}"):
         raise UsageError(f"{out}/{folder} is not empty; pass another output")
     work = WorkFolder(f"{out}/_temporary/{uuid.uuid4().hex[:12]}")
-    rules = command.rules
     blocklists = find_blocklists(
-        command.job.blocklist, rules.min_blocked_phash_distance, rules.min_blocked_pdq_distance
+        settings.blocklist,
+        settings.min_blocked_phash_distance,
+        settings.min_blocked_pdq_distance,
     )
     return Places(out, work, Blocks(), blocklists)
 
@@ -253,10 +238,6 @@ def _number(item: tuple[str, pa.RecordBatch], order: list[str]) -> tuple[int, pa
 
 def _only(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     yield batch
-
-
-def _unpack_block(_: int, block: pa.RecordBatch) -> pa.RecordBatch:
-    return unpack(block)
 
 
 def _bucket(batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:

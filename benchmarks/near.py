@@ -28,6 +28,7 @@ from PIL import Image, ImageOps
 from results import print_results, print_table
 
 from alignset.pipeline.runs.engine import Engine
+from alignset.transforms.arrivals.image_looks import LOOK, look_columns, looks_of, planes_of
 from alignset.transforms.columns.rejects import key_column
 from alignset.transforms.duplicates.contents import CopyRules
 from alignset.transforms.duplicates.find_copies import FindCopies, bucket_count
@@ -35,7 +36,6 @@ from alignset.transforms.duplicates.near_groups import GRAPHIC_TONE, NODE, cell_
 from alignset.transforms.images.displayed_picture import displayed_picture
 from alignset.transforms.images.examine import Image as Looked
 from alignset.transforms.images.examine import examine
-from alignset.transforms.shards.descriptors import LOOK, look_columns, looks_of, planes_of
 from alignset.transforms.storage.blocks import Blocks
 from benchmarks.overlap.alterations import SINGLE
 

@@ -12,8 +12,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from alignset.pipeline.options import GROUPS  # noqa: E402
 from alignset.pipeline.other_flags import IMG2DATASET  # noqa: E402
+from alignset.pipeline.settings import GROUPS  # noqa: E402
+from alignset.settings import declared_fields  # noqa: E402
 from alignset.train.classify.settings import PRESETS as CLASSIFY_PRESETS  # noqa: E402
 from alignset.train.classify.settings import ClassifySettings  # noqa: E402
 from alignset.train.peer_flags import OPEN_CLIP  # noqa: E402
@@ -76,7 +77,7 @@ the same names.
 
 def rows(kind: type) -> Iterator[str]:
     """Yields a line of the table for each field of a settings dataclass."""
-    for field in own_first(kind) if kind in TINY else dataclasses.fields(kind):
+    for field in own_first(kind) if kind in TINY else declared_fields(kind):
         meaning = field.metadata["help"].replace("|", "\\|")
         values = " | ".join(shown(value) for value in defaults(kind, field))
         yield f"| `--{field.name}` | {values} | {meaning} |"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from alignset.pipeline.command import Command
 from alignset.pipeline.curate import Places
+from alignset.pipeline.settings import Settings
 from alignset.pipeline.shown_texts import core_time
 from alignset.transforms.duplicates.contents import CopyRules
 from alignset.transforms.duplicates.find_copies import FindCopies, bucket_count
@@ -13,9 +13,9 @@ from alignset.transforms.duplicates.near_groups import cell_count
 DESCRIBED_S, LOOKED_AT_S = 0.001, 0.002
 
 
-def descriptors_folder(command: Command, places: Places) -> str:
+def descriptors_folder(settings: Settings, places: Places) -> str:
     """Where training images are described while they come; "" where nothing asks for it."""
-    cleans = command.job.holdout and command.job.holdout_copies == "drop"
+    cleans = settings.holdout and settings.holdout_copies == "drop"
     return f"{places.work.path}/descriptors" if cleans else ""
 
 

@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 
-from alignset.pipeline.command import Command
 from alignset.pipeline.inputs.readers import read_split
-from alignset.pipeline.inputs.splits import Split
-from alignset.pipeline.job import Job
+from alignset.pipeline.inputs.splits import InputFile, Split
 from alignset.pipeline.runs.engine import everywhere
 from alignset.pipeline.runs.work_folder import PageSummary, TextSummary, WorkFolder
+from alignset.pipeline.settings import Settings
 from alignset.transforms.blocklists.blocklists import NO_LISTS, Blocklists
 from alignset.transforms.corpus.concepts import (
     CONCEPTS,
@@ -46,6 +45,9 @@ from alignset.transforms.workers.counts import add_counts
 from alignset.transforms.workers.packages import CheckWorker, deciding
 from alignset.transforms.workers.summaries import WriteSummary
 
+BYTES_PER_BUCKET = 1 << 27  # of input; a bucket then holds about 2 million pairs, 72 MB, at most
+MAX_BUCKETS = 4096  # more of them, and at 10 billion pairs blocks hold fewer than 32 rows
+
 
 @dataclass(frozen=True)
 class Places:
@@ -66,13 +68,13 @@ class Places:
 
 
 def parse_pages(
-    pipeline: beam.Pipeline, parts: Sequence[PageFiles], command: Command, places: Places
+    pipeline: beam.Pipeline, parts: Sequence[PageFiles], settings: Settings, places: Places
 ) -> None:
     """Web pages to pairs, each page once; what was counted is left beside them."""
     from alignset.transforms.pages.parse_pages import ParsePages  # needs the extra pages
 
-    skip_broken = command.job.on_broken_input == "skip"
-    parse = ParsePages(places.work.pages, skip_broken, command.fetch)
+    skip_broken = settings.on_broken_input == "skip"
+    parse = ParsePages(places.work.pages, skip_broken, settings)
     items = pipeline | "Parts" >> beam.Create(list(enumerate(parts)))
     groups = items | "SpreadParts" >> beam.GroupByKey() | "Part" >> beam.MapTuple(_only)
     counts = groups | "CheckParser" >> beam.ParDo(CheckWorker(deciding("pages"))) | parse
@@ -81,10 +83,23 @@ def parse_pages(
     )
 
 
+def bucket_count(files: Sequence[InputFile]) -> int:
+    """How many buckets of pairs, of URLs and of texts: a power of two, from 8 to MAX_BUCKETS.
+
+    >>> bucket_count([InputFile("a.parquet", size << 30, "parquet") for size in (1, 2)])
+    32
+
+    Few enough that blocks are worth sending, since each batch sends one to each bucket; enough that
+    what one bucket holds fits in a worker's memory (docs/scale.md).
+    """
+    count = sum(file.bytes for file in files) // BYTES_PER_BUCKET
+    return min(MAX_BUCKETS, max(8, 1 << int(count).bit_length()))
+
+
 def curate_texts(
     pipeline: beam.Pipeline,
     splits: Sequence[Split],
-    command: Command,
+    settings: Settings,
     places: Places,
     buckets: int,
     vocabulary: HashFile | None = None,
@@ -97,19 +112,18 @@ def curate_texts(
     Args:
       vocabulary: what to filter with in place of this corpus's own.
     """
-    job = command.job
-    skip_broken = job.on_broken_input == "skip"
-    read = partial(read_split, batch_rows=job.batch_rows, skip_broken=skip_broken)
+    skip_broken = settings.on_broken_input == "skip"
+    read = partial(read_split, batch_rows=settings.batch_rows, skip_broken=skip_broken)
     numbered_splits = pipeline | "Splits" >> beam.Create(list(enumerate(splits)))
     # A group of one each: what follows runs wherever there is a worker.
     spread_splits = (
         numbered_splits | "SpreadSplits" >> beam.GroupByKey() | "Split" >> beam.MapTuple(_only)
     )
-    packages = deciding(command.rules.language_rule.voter)
+    packages = deciding(settings.voter)
     spread_splits = spread_splits | "CheckReader" >> beam.ParDo(CheckWorker(packages))
 
     judge_outputs, corpus, rows_read = judge_texts(
-        numbered_splits, spread_splits, read, command, places, buckets, vocabulary
+        numbered_splits, spread_splits, read, settings, places, buckets, vocabulary
     )
     result = {"vocabulary": corpus.summary, "vocabulary_file": corpus.file}
     sums: dict[str, Any] = {
@@ -119,8 +133,8 @@ def curate_texts(
         "images_per_text": (corpus.images_per_text, add_spreads),
         "texts_per_image": (corpus.texts_per_image, add_spreads),
     }
-    if not job.text_only:  # the summary waits for the plan: where it is, the plan is whole
-        result["shards"], stored = plan_shards(pipeline, judge_outputs, job, places)
+    if not settings.text_only:  # the summary waits for the plan: where it is, the plan is whole
+        result["shards"], stored = plan_shards(pipeline, judge_outputs, settings, places)
         sums["stored"] = (stored, sum)
     pipeline | "TextSummary" >> WriteSummary(places.work.text_summary, TextSummary, result, sums)
 
@@ -129,7 +143,7 @@ def judge_texts(
     numbered_splits: beam.PCollection,
     spread_splits: beam.PCollection,
     read: ReadSplit,
-    command: Command,
+    settings: Settings,
     places: Places,
     buckets: int,
     vocabulary: HashFile | None = None,
@@ -143,17 +157,18 @@ def judge_texts(
     Returns:
       the outputs of `JudgePairs`, what the counts found, and how many rows each split has.
     """
-    rules, blocks = command.rules, places.blocks
+    blocks = places.blocks
     count_outputs = spread_splits | CountPairs(
-        read, blocks, rules.language_rule, buckets, ngrams=not vocabulary
+        read, blocks, settings, buckets, ngrams=not vocabulary
     )
     pairs = count_outputs["pairs"] | FindDistinctPairs(blocks, buckets)
-    language, counts, shares = rules.language_rule, None, None
-    if language.has_vote:
+    counts, shares = None, None
+    if settings.has_vote:
         counts = pairs["languages"] | "Languages" >> beam.CombineGlobally(sum)
-    if language.like:
-        shares = counts | "Shares" >> beam.Map(shares_like, language.like)
-    corpus = _corpus(count_outputs, pairs, command, places, buckets, vocabulary, counts)
+    if settings.like:
+        shares = counts | "Shares" >> beam.Map(shares_like, settings.like)
+    corpus = _corpus(count_outputs, pairs, settings, places, buckets, vocabulary, counts)
+    blocking = Blocking(places.blocklists.of_pairs, settings.forget_blocked)
     repeats = (count_outputs["repeated"], pairs["repeated"]) | "Repeated" >> beam.Flatten()
     judge_outputs = (
         {
@@ -164,43 +179,32 @@ def judge_texts(
         }
         | "BySplit" >> beam.CoGroupByKey()
         | "CheckJudge" >> beam.ParDo(CheckWorker())
-        | _judge_pairs(read, corpus.paths, shares, command, places)
+        | JudgePairs(
+            read=read,
+            blocks=blocks,
+            rules=settings,
+            sets=corpus.paths,
+            shares=shares,
+            out=places.out,
+            work=places.work.path,
+            plan=not settings.text_only,
+            blocking=blocking if places.blocklists.lists else None,
+        )
     )
     return judge_outputs, corpus, count_outputs["read"]
 
 
-def _judge_pairs(
-    read: ReadSplit,
-    sets: beam.PCollection,
-    shares: beam.PCollection | None,
-    command: Command,
-    places: Places,
-) -> JudgePairs:
-    blocking = Blocking(places.blocklists.of_pairs, command.job.forget_blocked)
-    return JudgePairs(
-        read=read,
-        blocks=places.blocks,
-        rules=command.run_rules,
-        sets=sets,
-        shares=shares,
-        out=places.out,
-        work=places.work.path,
-        plan=not command.job.text_only,
-        blocking=blocking if places.blocklists.lists else None,
-    )
-
-
 def plan_shards(
-    pipeline: beam.Pipeline, outputs: Any, job: Job, places: Places
+    pipeline: beam.Pipeline, outputs: Any, settings: Settings, places: Places
 ) -> tuple[beam.PCollection, beam.PCollection]:
     """The shards that the kept pairs are planned into, a singleton, and counts that add up to
     `stored`; both as in `TextSummary`."""
     view = beam.pvalue.AsIter(outputs["counts"])
     count = beam.Map(lambda _, counts: add_counts(counts).kept, view)
     kept_count = pipeline | "Once" >> beam.Create([None]) | "Kept" >> count
-    plan = partial(PlanShards, places.work.plan, job.samples_per_shard, blocks=places.blocks)
-    if job.holdout:
-        sides = outputs["kept"] | HoldOut(job.holdout, kept_count, places.blocks)
+    plan = partial(PlanShards, places.work.plan, settings.samples_per_shard, blocks=places.blocks)
+    if settings.holdout:
+        sides = outputs["kept"] | HoldOut(settings.holdout, kept_count, places.blocks)
         plans = [
             sides["held"] | "PlanHeld" >> plan(kept_count=sides["held_rows"], first=HOLDOUT),
             sides["left"] | "PlanLeft" >> plan(kept_count=sides["left_rows"]),
@@ -231,16 +235,15 @@ class CorpusOutputs(NamedTuple):
 def _corpus(
     count_outputs: Any,
     pairs: Any,
-    command: Command,
+    settings: Settings,
     places: Places,
     buckets: int,
     vocabulary: HashFile | None,
     counts: beam.PCollection | None,
 ) -> CorpusOutputs:
-    rules, pipeline = command.rules, pairs["partners"].pipeline
-    language = rules.language_rule
+    pipeline = pairs["partners"].pipeline
     frequent = pairs["partners"] | FindFrequent(
-        buckets, rules.max_images_per_text, rules.max_texts_per_image
+        buckets, settings.max_images_per_text, settings.max_texts_per_image
     )
     sets = {"frequent_texts": frequent["texts"], "crowded_images": frequent["images"]}
     if vocabulary:
@@ -254,31 +257,30 @@ def _corpus(
     else:
         texts = counts and counts | beam.Map(texts_by_language)
         outputs = count_outputs["ngrams"] | BuildVocabulary(
-            rules.vocabulary_size, places.blocks, texts
+            settings.vocabulary_size, places.blocks, texts
         )
         sets["vocabulary"], summary = outputs["members"], outputs["summary"]
         large = () if places.blocks.folder else ("vocabulary",)
         files = pipeline | WriteHashSets(places.work.path, sets, large)
         file = files | "Described" >> beam.Map(lambda files: files["vocabulary"])
-    paths = files | "Paths" >> beam.Map(_paths, beam.pvalue.AsSingleton(summary))
+
+    def paths_of(files: dict[str, HashFile], summary: VocabularySummary) -> dict[str, str]:
+        """The files to judge with. Where nothing was cut off, no n-gram is rare."""
+        paths = {name: file.path for name, file in files.items()}
+        return paths if summary.cut_off_count != 0 else paths | {"vocabulary": ""}
+
+    paths = files | "Paths" >> beam.Map(paths_of, beam.pvalue.AsSingleton(summary))
     if removed := places.removed_before:
         paths = paths | "AddRemoved" >> beam.Map(lambda of: of | {"removed_before": removed})
-    if limit := rules.max_pairs_per_concept:
-        concept_list = listed_concepts(rules.concepts, language) if rules.concepts else None
+    if limit := settings.max_pairs_per_concept:
+        concept_list = listed_concepts(settings.concepts, settings) if settings.concepts else None
         name = CONCEPTS if concept_list is None else LISTED_CONCEPTS
         write = WriteConcepts(places.work.path, places.blocks, limit, concept_list)
         concepts = beam.pvalue.AsSingleton(outputs["counted"] | write)
         paths = paths | "AddConcepts" >> beam.Map(lambda of, path: of | {name: path}, concepts)
-    spreads = frequent["text_spread"], frequent["image_spread"]
-    return CorpusOutputs(paths, summary, file, *spreads)
+    return CorpusOutputs(paths, summary, file, frequent["text_spread"], frequent["image_spread"])
 
 
 def _only(split_id: int, splits: Iterable[Split]) -> tuple[int, Split]:
     (split,) = splits
     return split_id, split
-
-
-def _paths(files: dict[str, HashFile], summary: VocabularySummary) -> dict[str, str]:
-    """The files to judge with. Where nothing was cut off, no n-gram is rare."""
-    paths = {name: file.path for name, file in files.items()}
-    return paths if summary.cut_off_count != 0 else paths | {"vocabulary": ""}

@@ -8,10 +8,10 @@ from functools import partial
 
 import apache_beam as beam
 
-from alignset.pipeline.command import Command
 from alignset.pipeline.copies import descriptors_folder, find_copies
 from alignset.pipeline.curate import Places
 from alignset.pipeline.inputs.find_evaluation import Evaluation, index_folder
+from alignset.pipeline.inputs.whole_input import Input
 from alignset.pipeline.progress import ImageProgress, say
 from alignset.pipeline.runs.engine import (
     Engine,
@@ -21,7 +21,9 @@ from alignset.pipeline.runs.engine import (
     runner_of,
 )
 from alignset.pipeline.runs.work_folder import ImageSummary
+from alignset.pipeline.settings import Settings
 from alignset.pipeline.shown_texts import core_time, counted
+from alignset.transforms.arrivals.shard_settings import ShardSettings
 from alignset.transforms.decontamination.evaluation_files import parts_of
 from alignset.transforms.decontamination.evaluation_index import sets_of
 from alignset.transforms.decontamination.index_evaluation_images import (
@@ -33,7 +35,6 @@ from alignset.transforms.fetching.fetcher import forget_hosts
 from alignset.transforms.safety.classifier import open_classifier
 from alignset.transforms.safety.model_files import UnsafeModel
 from alignset.transforms.shards.shard_progress import shards_there
-from alignset.transforms.shards.shard_settings import ShardSettings
 from alignset.transforms.shards.shard_stats import add_copies
 from alignset.transforms.shards.write_shards import ShardDoFn, ShardWriter
 from alignset.transforms.workers.attempts import end_killed
@@ -48,34 +49,32 @@ MIN_RAM = "4GB"  # of a worker: two to four processes of half a GB, and 0.1 GB e
 def curate_images(
     pipeline: beam.Pipeline,
     shards: list[int],
-    evaluation: Evaluation,
-    command: Command,
+    source: Input,
+    settings: Settings,
     places: Places,
     earlier: Sequence[int] = (),
-    unsafe_model: UnsafeModel | None = None,
 ) -> None:
     """The image stage: fetch, measure, judge and write, one shard at a time.
 
     Args:
       shards: the numbers of those to write. earlier: of others of the dataset, which hold
         something.
-      unsafe_model: what scores the images, as workers find it; None where nothing does.
     """
     numbers = pipeline | "Shards" >> beam.Create(shards)
-    stats, index = write_shards(numbers, evaluation, command, places, unsafe_model)
+    stats, index = write_shards(numbers, source.evaluation, settings, places, source.unsafe_model)
     holding = stats | "Holding" >> beam.FlatMap(
         lambda shard: [shard.number] if shard.successes else []
     )
     connections = stats | "Connections" >> beam.Map(lambda shard: shard.connections or 0)
     limits = stats | "Limits" >> beam.Map(lambda s: {s.limited_by: 1} if s.limited_by else {})
-    job, pairs = command.job, (len(shards) + len(earlier)) * command.job.samples_per_shard
+    pairs = (len(shards) + len(earlier)) * settings.samples_per_shard
     rules = CopyRules(
-        command.rules.max_texts_per_image,
-        once=job.duplicates != "keep",
-        near=job.duplicates == "near",
-        clean_holdout=job.holdout_copies == "drop",
+        settings.max_texts_per_image,
+        once=settings.duplicates != "keep",
+        near=settings.duplicates == "near",
+        clean_holdout=settings.holdout_copies == "drop",
     )
-    find = find_copies(rules, places, pairs, descriptors_folder(command, places))
+    find = find_copies(rules, places, pairs, descriptors_folder(settings, places))
     copies = (
         (holding, pipeline | "Earlier" >> beam.Create(earlier))
         | "AllHolding" >> beam.Flatten()
@@ -96,7 +95,7 @@ def curate_images(
 def write_shards(
     numbers: beam.PCollection,
     evaluation: Evaluation,
-    command: Command,
+    settings: Settings,
     places: Places,
     unsafe_model: UnsafeModel | None,
 ) -> tuple[beam.PCollection, dict[str, beam.PCollection]]:
@@ -105,27 +104,31 @@ def write_shards(
     Returns:
       their `ShardStats`, and the singletons `place` and `sets` of the evaluation images.
     """
-    index = evaluation_index(numbers.pipeline, evaluation, command, places)
-    looks = command.job.duplicates == "near"
-    settings = ShardSettings(
-        command.run_rules,
-        command.fetch,
-        command.resize,
+    index = evaluation_index(numbers.pipeline, evaluation, settings, places)
+    looks = settings.duplicates == "near"
+    shard_settings = ShardSettings(
+        settings,
+        settings,
+        settings,
         unsafe_model,
         places.blocklists,
-        command.job.forget_blocked,
-        command.job.thumbnails,
-        "" if looks else descriptors_folder(command, places),
+        settings.forget_blocked,
+        settings.thumbnails,
+        "" if looks else descriptors_folder(settings, places),
         looks,
     )
-    writer = ShardWriter(places.work.plan, places.work.attempts, places.out, settings)
+    writer = ShardWriter(places.work.plan, places.work.attempts, places.out, shard_settings)
     views = [beam.pvalue.AsSingleton(index["place"])]
-    if gives_out_at_start(command.beam):  # who has written its own then takes over others'
+    if gives_out_at_start(
+        numbers.pipeline.options
+    ):  # who has written its own then takes over others'
         views.append(beam.pvalue.AsList(numbers))
     write = beam.ParDo(ShardDoFn(writer), *views)
-    if runner_of(command.beam) == "dataflowrunner":  # elsewhere it only makes workers of a kind
+    if (
+        runner_of(numbers.pipeline.options) == "dataflowrunner"
+    ):  # elsewhere it only makes workers of a kind
         write = write.with_resource_hints(min_ram=MIN_RAM)
-    packages = deciding("exact_resize" if command.resize.exact_resize else "")
+    packages = deciding("exact_resize" if settings.exact_resize else "")
     stats = (
         numbers
         | "SpreadShards" >> beam.Reshuffle()
@@ -192,12 +195,12 @@ def _end_killed(attempts: str) -> None:
 
 
 def evaluation_index(
-    pipeline: beam.Pipeline, evaluation: Evaluation, command: Command, places: Places
+    pipeline: beam.Pipeline, evaluation: Evaluation, settings: Settings, places: Places
 ) -> dict[str, beam.PCollection]:
     """Singletons: the place of the index of evaluation images, or "", and its sets."""
     if evaluation.files:
         parts = pipeline | "EvaluationFiles" >> beam.Create(parts_of(evaluation.files))
-        folder = everywhere(command.overlap.eval_index.rstrip("/") or index_folder(places.out))
+        folder = everywhere(settings.eval_index.rstrip("/") or index_folder(places.out))
         return parts | IndexEvaluationImages(folder, places.work.path)
     place = pipeline | "EvaluationIndex" >> beam.Create([evaluation.index])
     return {"place": place, "sets": place | "Sets" >> beam.Map(sets_of)}

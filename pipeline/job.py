@@ -1,15 +1,16 @@
 """Input and output of a command. Its flags are derived from these fields."""
 
-import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
+from alignset.settings import Allowed, Checked, between, matching, one_of, setting
 from alignset.transforms.fetching.fetch_settings import FETCH_DETAILS
-from alignset.transforms.opt_outs.opt_out_settings import setting
 from alignset.transforms.pages.page_files import PAGE_FORMATS
 from alignset.transforms.rules import given
 from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
+from alignset.transforms.rules.rule import IMAGES, TEXTS
 
 FORMATS = ("auto", "parquet", "csv", "tsv", "jsonl", "webdataset", *PAGE_FORMATS)
 
@@ -34,33 +35,46 @@ def undoable_reasons(catalogue: Catalogue = PRODUCT) -> tuple[str, ...]:
     return tuple(reason for reason in catalogue.reasons if reason not in _FINAL)
 
 
+# Documents have what these name, and what they tell, in a place of its own.
+_named = partial(setting, decides=False)
+_told = partial(setting, allowed=matching(r"[^\x00-\x1f\x7f]*", "one line"), decides=False)
+
+
 @dataclass(frozen=True)
-class Job:
+class Job(Checked):
     """Input and output."""
 
-    input: str = setting(
+    input: str = _named(
         "",
         "files, globs or folders, comma-separated (required); a backslash stands before a comma "
         "of a name",
+        brief="files, globs or folders, comma-separated (required)",
     )
-    output: str = setting("", "a folder for the dataset (required)")
-    input_format: str = setting("auto", ", ".join(FORMATS))
+    output: str = _named(
+        "", "a folder for the dataset (required)", brief="a folder for the dataset (required)"
+    )
+    input_format: str = setting("auto", ", ".join(FORMATS), allowed=one_of(FORMATS))
     url_column: str = setting("", "found by its usual names if not given")
     text_column: str = setting("", "found by its usual names if not given")
     columns: str = setting(
         "",
         "NAME,... or all: columns of the input to copy to every output file (docs/columns.md); all "
         "with --decontaminate_only and --score_only",
+        several=True,
     )
-    rules: str = setting("", "FILE.py or FILE.py:FLAG,...: rules of your own (docs/rules.md)")
+    rules: str = _named("", "FILE.py or FILE.py:FLAG,...: rules of your own (docs/rules.md)")
     score_model: str = setting(
         "",
         "a model that scores the similarity of image and text (column similarity): a run, an "
         "ALIGN, CLIP or SigLIP, or open_clip:NAME@WEIGHTS",
+        needs=IMAGES,
     )
     base_url: str = setting(
         "",
         "URL at which a folder of html is served, such as https://docs.example/",
+        allowed=matching(
+            "(?s)(https?://[^/].*)?", "an absolute http(s) URL, such as https://docs.example/"
+        ),
     )
     also_rejected: str = setting(
         "",
@@ -68,89 +82,102 @@ class Job:
         "(too_few_words,rare_token), or all",
     )
     text_only: bool = setting(False, "stop after the text rules; kept pairs go to pairs/")
-    eval_images: str = setting(
-        "", "NAME=PATH,...: folders, shards or Parquet of images to keep out"
+    eval_images: str = _named(
+        "",
+        "NAME=PATH,...: folders, shards or Parquet of images to keep out",
+        brief="NAME=PATH,...: images to keep out of the dataset",
+        step=IMAGES,
     )
-    blocklist: str = setting(
+    blocklist: str = _named(
         "",
         "FILE,... or NAME=FILE,...: hosts, domains, URLs, words, and hashes of files and images "
         "that must not be in the dataset, or image:PATH, images (docs/politeness.md)",
+        step="texts images",
+        needs="",
     )
     forget_blocked: bool = setting(
-        False, "write neither URL nor text of blocked pairs to rejected/"
+        False,
+        "write neither URL nor text of blocked pairs to rejected/",
+        step="texts images",
+        needs="blocklist",
     )
-    unsafe_model: str = setting(
+    unsafe_model: str = _named(
         OPENNSFW,
         "classifier of unsafe (NSFW) images: opennsfw, or FILE.onnx with FILE.json beside it; "
         "empty scores none",
+        step=IMAGES,
+        needs="images scores",
     )
-    vocabulary: str = setting(
+    vocabulary: str = _named(
         "",
         "a vocabulary.u64, or the output of an earlier run with one, to use in place of the "
         "input's own",
+        step=TEXTS,
     )
     retry_failed: str = setting(
         "",
         "fetch failed images of a finished run again and add them to its dataset: all but "
         "http_404 and http_410, or only these details (dns,timeout), or all",
+        brief="fetch again what a finished run could not",
+        decides=False,
         alone="true",
         metavar="DETAILS",
     )
     on_broken_input: str = setting(
         "skip",
         "skip input files that are broken where others remain, or fail",
+        allowed=one_of(("skip", "fail")),
     )
-    samples_per_shard: int = setting(10_000, "pairs in a shard, about")
+    samples_per_shard: int = setting(
+        10_000, "pairs in a shard, about", allowed=between(1), step=IMAGES
+    )
     holdout: float = setting(
         0.0,
         "this share of the images, by the hash of their URL, goes to holdout/ and not to "
         "shards/; 1 or more: about so many pairs",
+        brief="this share of the images goes to holdout/, to validate on",
+        allowed=Allowed(
+            "a share below 1, such as 0.01, or a number of pairs",
+            lambda share: 0 <= share < 1 or (share >= 1 and share % 1 == 0),
+        ),
+        step=IMAGES,
     )
     holdout_copies: str = setting(
         "drop",
         "drop held-out pairs whose image is in shards/ too, or keep them (docs/duplicates.md)",
+        allowed=one_of(("drop", "keep")),
+        needs="images holdout",
     )
     duplicates: str = setting(
         "keep",
         "keep duplicate images; exact: keep one of images with equal bytes, with all alt-texts; "
         "near: also one of near-duplicate photographs (docs/duplicates.md)",
+        allowed=one_of(("keep", "exact", "near")),
+        needs=IMAGES,
     )
-    title: str = setting("", "the dataset's name on its card")
-    description: str = setting("", "a paragraph for the card")
-    license: str = setting("", "the dataset's licence on its card, such as cc-by-4.0")
-    quiet: bool = setting(False, "print only warnings, errors and, at the end, the funnel")
+    title: str = _told("", "the dataset's name on its card")
+    description: str = _told("", "a paragraph for the card")
+    license: str = _told("", "the dataset's licence on its card, such as cc-by-4.0")
+    quiet: bool = setting(
+        False, "print only warnings, errors and, at the end, the funnel", decides=False
+    )
     thumbnails: int = setting(
         16,
         "dropped images of each rule that a shard keeps small for the report; 0 keeps none",
+        allowed=between(0, MOST_THUMBNAILS, f"from 0, which stores none, to {MOST_THUMBNAILS}"),
+        step=IMAGES,
     )
-    batch_rows: int = setting(131_072, "rows measured at once")
+    batch_rows: int = setting(131_072, "rows measured at once", allowed=between(1), decides=False)
 
     @property
     def inputs(self) -> list[str]:
         """The files, globs and folders."""
         return split_inputs(self.input)
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         for name in ("input", "output"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is required: pass --{name}=PATH")
-        for name, choices in (
-            ("input_format", FORMATS),
-            ("on_broken_input", ("skip", "fail")),
-            ("holdout_copies", ("drop", "keep")),
-            ("duplicates", ("keep", "exact", "near")),
-        ):
-            if (value := getattr(self, name)) not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
-        for name in ABOUT:
-            if re.search(r"[\x00-\x1f\x7f]", getattr(self, name)):
-                raise ValueError(f"{name} must be one line; got {getattr(self, name)!r}")
-        if self.base_url and not re.match("https?://[^/]", self.base_url):
-            raise ValueError(
-                f"base_url must be an absolute http(s) URL, such as https://docs.example/; "
-                f"got {self.base_url!r}"
-            )
-        self._check_numbers()
         for detail in self.retry_failed.split(",") if self.retry_failed else ():
             if detail not in FETCH_DETAILS and self.retry_failed not in ("true", "all"):
                 raise ValueError(
@@ -182,18 +209,3 @@ class Job:
             return tuple(names)
         # What was blocked is read again only where that is asked for by its name.
         return tuple(r for r in reasons if r != given.BLOCKED or r in names)
-
-    def _check_numbers(self) -> None:
-        for name in ("samples_per_shard", "batch_rows"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be >= 1; got {getattr(self, name)}")
-        if not 0 <= self.thumbnails <= MOST_THUMBNAILS:
-            raise ValueError(
-                f"thumbnails must be from 0, which stores none, to {MOST_THUMBNAILS}; "
-                f"got {self.thumbnails}"
-            )
-        if not (0 <= self.holdout < 1 or (1 <= self.holdout < math.inf and self.holdout % 1 == 0)):
-            raise ValueError(
-                f"holdout must be a share below 1, such as 0.01, or a number of pairs; "
-                f"got {self.holdout}"
-            )

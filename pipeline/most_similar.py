@@ -20,6 +20,7 @@ from alignset.pipeline.progress import say
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.columns.hashing import UInt64s
 from alignset.transforms.columns.records import key_hashes
+from alignset.transforms.columns.rejects import keys_of
 from alignset.transforms.rules.catalogue import SIMILARITY
 from alignset.transforms.rules.given import LESS_SIMILAR
 from alignset.transforms.rules.verdicts import numbers_of
@@ -30,7 +31,6 @@ from alignset.transforms.shards.leaving_pairs import (
     read_leaving,
     write_leaving,
 )
-from alignset.transforms.shards.listed_pairs import keys_of
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.storage.documents import write_document
 from alignset.transforms.storage.files import exists

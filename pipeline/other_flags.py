@@ -66,14 +66,6 @@ OTHERS = {
 }
 
 
-def _hint(unknown: str, names: list[str]) -> str:
-    """A hint for an unknown flag."""
-    if here := (IMG2DATASET | OTHERS).get(unknown):
-        return f"here pass {here}"
-    near = difflib.get_close_matches(unknown, names, 1)
-    return f"did you mean --{near[0]}?" if near else "see --help"
-
-
 def beam_options(rest: list[str], ours: Iterable[str]) -> PipelineOptions:
     """Beam's options, from the words of a command line that are not flags of ours.
 
@@ -111,8 +103,11 @@ def beam_options(rest: list[str], ours: Iterable[str]) -> PipelineOptions:
             "--input=FILES and --output=FOLDER"
         )
     if unknown:
-        names = ["help", *ours, *known_flags]
-        raise UsageError(f"unknown flag {unknown[0]!r}; {_hint(unknown[0], names)}")
+        near = difflib.get_close_matches(unknown[0], ["help", *ours, *known_flags], 1)
+        hint = f"did you mean --{near[0]}?" if near else "see --help"
+        if here := (IMG2DATASET | OTHERS).get(unknown[0]):
+            hint = f"here pass {here}"
+        raise UsageError(f"unknown flag {unknown[0]!r}; {hint}")
     runner = options.view_as(StandardOptions).runner
     try:
         if runner:

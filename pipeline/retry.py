@@ -15,7 +15,6 @@ from functools import partial
 import apache_beam as beam
 from msgspec import UNSET
 
-from alignset.pipeline.command import Command
 from alignset.pipeline.curate import Places
 from alignset.pipeline.datasets.numbers import count_pairs, in_threads
 from alignset.pipeline.datasets.set_files import read_set
@@ -26,6 +25,7 @@ from alignset.pipeline.runs.documents import Manifest, Retry
 from alignset.pipeline.runs.engine import is_dry_run
 from alignset.pipeline.runs.run_folder import RunFolder
 from alignset.pipeline.runs.work_folder import Change, ImageSummary, TextSummary
+from alignset.pipeline.settings import Settings
 from alignset.transforms.fetching.fetch_settings import GONE
 from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.shards.failed_fetches import forget_failed, read_failed
@@ -38,10 +38,10 @@ from alignset.transforms.workers.counts import Counts
 from alignset.transforms.workers.summaries import WriteSummary
 
 
-def check_retry(command: Command) -> None:
+def check_retry(settings: Settings) -> None:
     """Raises UsageError where --retry_failed is to be run by what only makes a job's graph."""
-    template = command.beam.get_all_options().get("template_location")
-    if command.job.retry_failed and (template or is_dry_run(command.beam)):
+    template = settings.beam.get_all_options().get("template_location")
+    if settings.retry_failed and (template or is_dry_run(settings.beam)):
         raise UsageError(
             "--retry_failed looks at what one job has done before it makes the next: "
             "pass it to the command itself, without a template or --dry_run"
@@ -84,11 +84,11 @@ def details_of(change: Change) -> list[str]:
     return change.manifest.retries[-1].details
 
 
-def plan_retry(pipeline: beam.Pipeline, change: Change, command: Command, places: Places) -> None:
+def plan_retry(pipeline: beam.Pipeline, change: Change, settings: Settings, places: Places) -> None:
     """The text stage of a retry: rows of `rejected/` to plans of shards. Held-out pairs stay held
     out."""
     out, details, blocks = places.out, details_of(change), places.blocks
-    carried = [field.name for field in command.carried]
+    carried = [field.name for field in settings.carried]
 
     def read(shard: int) -> Iterator[Bucket]:
         for block in blocks.pack([*read_failed(shard, out, details, carried)]):
@@ -104,7 +104,7 @@ def plan_retry(pipeline: beam.Pipeline, change: Change, command: Command, places
         rows = pairs | f"Rows {name}" >> beam.MapTuple(lambda _, block: len(unpack(block)))
         counts.append(rows | f"Count {name}" >> beam.CombineGlobally(sum))
         plan = PlanShards(
-            *(places.work.plan, command.job.samples_per_shard, counts[-1], blocks),
+            *(places.work.plan, settings.samples_per_shard, counts[-1], blocks),
             first=max(of_kind, default=first_shard - 1) + 1,
         )
         plans.append((pairs | f"Plan {name}" >> plan).shards)

@@ -1,21 +1,24 @@
-"""The rules of users: files that a command names, with their flags behind the product's."""
+"""What a user brings to the rules: files of her own, and names of columns of the input."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import make_dataclass
+from functools import cache
+from typing import NamedTuple
 
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.rules import Rules, flag_of, names_of_ours
+from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.rules.catalogue import (
     KEEP_MOST_SIMILAR,
     LIKE,
+    PRODUCT,
     TAKEDOWN_STEPS,
+    Catalogue,
     catalogue_of,
-    with_flags,
+    make_catalogue,
 )
-from alignset.transforms.rules.columns import MIN, VERIFIED
+from alignset.transforms.rules.columns import MIN, REQUIRED, VERIFIED
 from alignset.transforms.rules.concepts import MAX_PAIRS_PER_CONCEPT
 from alignset.transforms.rules.custom import (
     RuleFile,
@@ -25,12 +28,28 @@ from alignset.transforms.rules.custom import (
     read_rule_files,
 )
 from alignset.transforms.rules.given import RULE_FAILED
+from alignset.transforms.rules.rule import Limit
+from alignset.transforms.rules.rule_settings import hash_column
 
 SCORE_MODEL = "--score_model="  # how the name begins of the file that this flag stands for
 
 
-def rules_with(paths: str, score_model: str, flags: Iterable[str]) -> type[Rules]:
-    """The rules of the product and of users: in files, and on similarities by a model.
+class RulesOfUsers(NamedTuple):
+    """The rules of users: their files, and the catalogue with them."""
+
+    files: tuple[RuleFile, ...] = ()
+    catalogue: Catalogue = PRODUCT
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        return self.catalogue.custom
+
+
+NO_RULES = RulesOfUsers()
+
+
+def rules_of_users(paths: str, score_model: str, flags: Iterable[str]) -> RulesOfUsers:
+    """The rules of users in files, and on similarities by a model.
 
     Args:
       flags: the names of all flags without these.
@@ -39,18 +58,14 @@ def rules_with(paths: str, score_model: str, flags: Iterable[str]) -> type[Rules
       UsageError: a file cannot be imported, a name in it is taken, or there is no such model.
     """
     if not paths and not score_model:
-        return Rules
+        return NO_RULES
     try:
         files = read_rule_files(paths) if paths else ()
         files += (similarity_file(score_model),) if score_model else ()
         check_names(limits_in(files), _names_of_product(flags))
-        catalogue = catalogue_of(files, {})
+        return RulesOfUsers(files, catalogue_of(files, {}))
     except RuleFileError as error:
         raise UsageError(f"--rules: {error}") from error
-    own = [flag_of(limit.name, limit.default, limit.help) for limit in catalogue.custom]
-    space = {"files": files, "of_files": catalogue}
-    rules = make_dataclass("Rules", own, bases=(Rules,), frozen=True, namespace=space)
-    return rules
 
 
 def model_name(model: str) -> str:
@@ -76,11 +91,13 @@ def similarity_file(model: str) -> RuleFile:
         raise UsageError(f"--score_model: {error}") from error
 
 
-# What rules read beside columns: `Rows` has a name once.
+# What rules read beside columns, and columns of shards under way: each name stands once.
 INTERNAL_ROWS = frozenset(
     (
         *("text", "pixels", "word_count", "text_hash", "url_hash", "foreign", "corpus"),
         *("has_ngram_outside", "is_beyond_concepts", "own_language_score", "shorter", "longer"),
+        *("image", "file", "planes", "nearest", "response", "digest", "input_hash", "is_stored"),
+        "failed_rule",
     )
 )
 
@@ -91,7 +108,7 @@ def _names_of_product(flags: Iterable[str]) -> dict[str, set[str]]:
 
     # With all that flags add; only the reasons of columns are not known yet.
     flags_of_parts = {LIKE: "en", MAX_PAIRS_PER_CONCEPT.name: 1, KEEP_MOST_SIMILAR: 0.5}
-    product = with_flags((), {**flags_of_parts, VERIFIED: "md5=", f"{MIN}=": 0.0})
+    product = make_catalogue((), {**flags_of_parts, VERIFIED: "md5=", f"{MIN}=": 0.0})
     reasons = {*product.reasons, RULE_FAILED}
     rule_flags = {rule.name for rule in product.rules}
     return {
@@ -102,3 +119,36 @@ def _names_of_product(flags: Iterable[str]) -> dict[str, set[str]]:
         "column": {*names_of_ours(), *INTERNAL_ROWS, *reasons, *rule_flags}
         | {measure.column for measure in product.measures.values()},
     }
+
+
+INPUT = "input_"  # before the name of an input column where its own is one of ours
+
+
+@cache
+def names_of_ours() -> frozenset[str]:
+    """The columns that files of ours have in every run, of languages, and of how images look."""
+    from alignset.transforms.columns.rejects import REJECTED  # with Arrow
+    from alignset.transforms.shards.shard_files import LOOK_SCHEMA, SHARD_SCHEMA
+
+    return frozenset({*REJECTED.names, *SHARD_SCHEMA.names, *LOOK_SCHEMA.names, *LANGUAGE_COLUMNS})
+
+
+def carried(flag: str, text: str) -> str:
+    """A flag of columns with the names by which they are carried.
+
+    >>> carried("min_column", "score=0.5,width=3")
+    'score=0.5,input_width=3'
+
+    Raises:
+      ValueError: it is --verify_hash, and names no hash function or no column.
+    """
+    if flag == VERIFIED:
+        return "=".join((hash_column(text)[0], _carried_name(hash_column(text)[1])))
+    items = [
+        item.rpartition("=") if flag != REQUIRED else (item, "", "") for item in text.split(",")
+    ]
+    return ",".join(f"{_carried_name(name)}{equals}{value}" for name, equals, value in items)
+
+
+def _carried_name(column: str) -> str:
+    return INPUT + column if column in names_of_ours() else column

@@ -13,10 +13,9 @@ from pathlib import Path
 
 import apache_beam as beam
 
-from alignset.pipeline.command import Command
 from alignset.pipeline.command_line import was_interrupted
 from alignset.pipeline.copies import describing_cost, descriptors_folder
-from alignset.pipeline.curate import Places, curate_texts, parse_pages
+from alignset.pipeline.curate import Places, bucket_count, curate_texts, parse_pages
 from alignset.pipeline.curate_images import curate_images, run_images, similarity_cost
 from alignset.pipeline.datasets.forget_history import forget_listed
 from alignset.pipeline.datasets.history import carry_history
@@ -26,7 +25,7 @@ from alignset.pipeline.documents.run_manifest import manifest_of_run
 from alignset.pipeline.errors import TooLittleKeptError, UsageError
 from alignset.pipeline.inputs.earlier_sets import TAKEN_DOWN_KEYS, folders_of_sets, shared_about
 from alignset.pipeline.inputs.find_evaluation import check_index_folder, index_folder
-from alignset.pipeline.inputs.splits import InputFile, Split
+from alignset.pipeline.inputs.splits import Split
 from alignset.pipeline.inputs.whole_input import Input
 from alignset.pipeline.most_similar import rank_pairs
 from alignset.pipeline.progress import be_quiet, say, verb_of
@@ -43,6 +42,7 @@ from alignset.pipeline.runs.engine import Engine, check_engine, everywhere, is_d
 from alignset.pipeline.runs.run_folder import RunFolder, describe_run
 from alignset.pipeline.runs.stores import check_stores
 from alignset.pipeline.runs.work_folder import TextSummary, WorkFolder
+from alignset.pipeline.settings import Settings
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.columns.kernels import WERE_COMPILED
 from alignset.transforms.fetching.fetch_settings import GONE
@@ -55,11 +55,8 @@ from alignset.transforms.storage.files import carry_file, exists, is_local, writ
 from alignset.transforms.workers.attempts import end_killed
 from alignset.transforms.workers.threads import stop_work
 
-BYTES_PER_BUCKET = 1 << 27  # of input; a bucket then holds about 2 million pairs, 72 MB, at most
-MAX_BUCKETS = 4096  # more of them, and at 10 billion pairs blocks hold fewer than 32 rows
 
-
-def run(command: Command, show: Callable[[str], object]) -> None:
+def run(settings: Settings, show: Callable[[str], object]) -> None:
     """Runs a command to its end; an interrupted run resumes where it stopped.
 
     Args:
@@ -69,25 +66,24 @@ def run(command: Command, show: Callable[[str], object]) -> None:
       UsageError: the command cannot be run as it was given.
       TooLittleKeptError: it has ended, and nothing or almost nothing was kept.
     """
-    job = command.job
-    be_quiet(job.quiet)
-    check_retry(command)
-    check_stores(command)
-    check_engine(command.beam)
-    source = Input.find(job, command.rules, command.overlap)
+    be_quiet(settings.quiet)
+    check_retry(settings)
+    check_stores(settings)
+    check_engine(settings.beam)
+    source = Input.find(settings)
     for out in folders_of_sets(source.files):  # whose pairs may be about to leave
         WorkFolder(f"{out}/_temporary").refuse_stopped(out)
-    command = replace(command, carried=source.carried)
-    if weak := weak_points(command.rules.language, command.rules.language_rule.languages):
+    settings = replace(settings, carried=source.carried)
+    if weak := weak_points(settings.language, settings.languages):
         say(f"--language: {weak}; see docs/languages.md")
     if source.evaluation.files:
-        check_index_folder(command.overlap.eval_index or index_folder(job.output.rstrip("/")))
-    _tell_of_sets(command, source)
-    if is_dry_run(command.beam):
-        _translate(command, source)
+        check_index_folder(settings.eval_index or index_folder(settings.output.rstrip("/")))
+    _tell_of_sets(settings, source)
+    if is_dry_run(settings.beam):
+        _translate(settings, source)
         return
-    folder = RunFolder(job.output, describe_run(command, source), retry=job.retry_failed)
-    if folder.is_finished and not job.retry_failed:
+    folder = RunFolder(settings.output, describe_run(settings, source), retry=settings.retry_failed)
+    if folder.is_finished and not settings.retry_failed:
         folder.clean_finished()
         complete(folder.out)
         say(f"{folder.out} is finished: nothing to do (manifest.json describes it)")
@@ -95,7 +91,7 @@ def run(command: Command, show: Callable[[str], object]) -> None:
             _judge(folder, read_document(f"{folder.out}/funnel.json", Funnel))
         return
     try:
-        funnel = Run(command, folder, source.on_workers(everywhere)).finish()
+        funnel = Run(settings, folder, source.on_workers(everywhere)).finish()
     except DocumentError as error:
         raise UsageError(
             f"{error}: another version of alignset may have begun this run; resume with that "
@@ -107,23 +103,21 @@ def run(command: Command, show: Callable[[str], object]) -> None:
         _judge(folder, funnel, now=True)
 
 
-def _tell_of_sets(command: Command, source: Input) -> None:
+def _tell_of_sets(settings: Settings, source: Input) -> None:
     """Tells what is taken over of the datasets of the input, and what is not."""
     for earlier in source.sets:
-        if earlier.holdout and not command.job.holdout:
+        if earlier.holdout and not settings.holdout:
             say(
                 f"{earlier.folder} holds out pairs, which are not read: --holdout reads them too; "
                 "without it, other input may bring them into training"
             )
-    overlap = command.overlap
     foreign = any(of.format == "webdataset" and not of.of_set for of in source.splits)
-    if foreign and (overlap.decontaminate_only or overlap.score_only):
+    if foreign and (settings.decontaminate_only or settings.score_only):
         say(
             "samples get keys of alignset's own; --columns=all,input_key carries the old ones, "
             "where the input has them"
         )
-    given = {**vars(command.job), "contact": command.fetch.contact}
-    if kept := [name for name in shared_about(source.sets) if not given[name]]:
+    if kept := [name for name in shared_about(source.sets) if not getattr(settings, name)]:
         say(f"the card has the {', '.join(kept)} of the input's dataset; a flag gives another")
 
 
@@ -150,20 +144,17 @@ class Run:
       source: what it reads, as workers find it.
     """
 
-    def __init__(self, command: Command, folder: RunFolder, source: Input) -> None:
-        self.command, self.folder, self.source = command, folder, source
-        self.engine = Engine(command.beam, folder.start)
-        blocks = Blocks(
-            tempfile.mkdtemp(prefix="blocks-", dir=folder.work.scratch)
-            if self.engine.in_process
-            else None
+    def __init__(self, settings: Settings, folder: RunFolder, source: Input) -> None:
+        self.settings, self.folder, self.source = settings, folder, source
+        self.engine, work = Engine(settings.beam, folder.start), folder.work
+        scratch = self.engine.in_process and tempfile.mkdtemp(prefix="blocks-", dir=work.scratch)
+        blocklists, path = source.blocklists.moved(work.blocklists), ""
+        if len(source.removed_before):
+            path, keys = work.removed_before, source.removed_before.astype("<u8").tobytes()
+            write_atomically(path, lambda sink: sink.write(keys))
+        self.places = Places(
+            everywhere(folder.out), work, Blocks(scratch or None), blocklists, path
         )
-        blocklists = source.blocklists.moved(folder.work.blocklists)
-        removed = source.removed_before.astype("<u8").tobytes()
-        path = folder.work.removed_before if removed else ""
-        if removed:
-            write_atomically(path, lambda sink: sink.write(removed))
-        self.places = Places(everywhere(folder.out), folder.work, blocks, blocklists, path)
 
     def finish(self) -> Funnel | None:
         """Does what is left to do; None where a job was only handed over."""
@@ -173,10 +164,10 @@ class Run:
                 say("compiling kernels for this machine: about 30 s, once")
             for job in self.engine.cancel(folder.earlier):
                 say(f"{job}, left running by an earlier start of this command, is cancelled")
-            if self.command.job.retry_failed:
+            if self.settings.retry_failed:
                 with _timing("retry"):
                     return self._retried()
-            return self._close(self._manifest()) if self._curate_all() else None
+            return self._curated()
         except BaseException as error:
             if was_interrupted(error):  # no attempt has died of its images
                 stop_work()
@@ -191,37 +182,36 @@ class Run:
             if self.places.blocks.folder:
                 shutil.rmtree(self.places.blocks.folder, ignore_errors=True)
 
-    def _curate_all(self) -> bool:
-        """Runs the stages that are not done yet; False where a job was only handed over."""
-        text = self.folder.work.find_text()
+    def _curated(self) -> Funnel | None:
+        """Runs the stages that are not done yet, and writes all documents."""
+        folder, work = self.folder, self.folder.work
+        text = work.find_text()
         if text is None:
             if not self._pages_parsed():
-                return False
+                return None
             text = self._texts_curated()
             if text is None:
-                return self._handed_over("text stage's")
+                self._handed_over("text stage's")
+                return None
         holding = sum(bool(file.bytes or file.fault) for file in self.source.files)
         refuse_if_all_broken(text.broken, holding)
-        self.folder.check_lock()
-        if self.command.job.text_only:
-            return True
-        images_done = bool(self.folder.work.find_images()) or self._images_curated(text)
-        return images_done and self._copies_left()
-
-    def _manifest(self) -> Manifest:
-        """The manifest of the stages that have ended; brings files beside the shards."""
-        folder, source = self.folder, self.source
         folder.check_lock()
-        if exists(folder.work.removed_before):  # what is made of this dataset leaves them out too
-            carry_file(folder.work.removed_before, f"{folder.out}/{TAKEN_DOWN_KEYS}")
-        text = folder.work.find_text()
-        assert text is not None, "the text stage has ended"
-        renumber_shards(folder.out, folder.work.path)
-        carry_history(folder.out, source.sets)
+        if not self.settings.text_only:
+            if not work.find_images() and not self._images_curated(text):
+                self._handed_over("image stage's")
+                return None
+            if not self._copies_left():
+                self._handed_over("rewriting")
+                return None
+            folder.check_lock()
+        if exists(work.removed_before):  # what is made of this dataset leaves them out too
+            carry_file(work.removed_before, f"{folder.out}/{TAKEN_DOWN_KEYS}")
+        renumber_shards(folder.out, work.path)
+        carry_history(folder.out, self.source.sets)
         self._forget_listed()
-        return manifest_of_run(folder, text, folder.work.find_images())
+        return self._close(manifest_of_run(folder, text, work.find_images()))
 
-    def _retried(self) -> Funnel:
+    def _retried(self) -> Funnel | None:
         """Tries again what could not be fetched; returns the funnel that there then is."""
         folder, places = self.folder, self.places
         self._forget_listed()
@@ -232,13 +222,15 @@ class Run:
             return read_document(f"{folder.out}/funnel.json", Funnel)
         if not folder.work.find_text():
             with self.engine.pipeline("plan") as pipeline:
-                plan_retry(pipeline, change, self.command, places)
+                plan_retry(pipeline, change, self.settings, places)
         text = folder.work.find_text()
         assert text is not None, "it is planned"
         if not folder.work.find_images():
-            if descriptors_folder(self.command, places):
+            if descriptors_folder(self.settings, places):
                 say(describing_cost(change.manifest.pairs))
-            self._images_curated(text, change.manifest.holding)
+            if not self._images_curated(text, change.manifest.holding):
+                self._handed_over("image stage's")
+                return None
         folder.check_lock()
         if not exists(places.work.renumbered):  # or shards have other numbers by now
             forget_retried(change, places)
@@ -260,54 +252,21 @@ class Run:
         return funnel
 
     def _forget_listed(self) -> None:
-        if self.command.job.forget_blocked:
+        if self.settings.forget_blocked:
             forget_listed(self.folder.out, self.places.blocklists)
-
-    def _images_curated(self, text: TextSummary, earlier: Sequence[int] = ()) -> bool:
-        """Runs the image stage.
-
-        Args:
-          earlier: the numbers of finished shards that hold something, where a retry adds others.
-        """
-        places, model = self.places, self.source.unsafe_model
-
-        def build(pipeline: beam.Pipeline) -> None:
-            shards, how = sorted(text.shards), (self.command, places, earlier, model)
-            curate_images(pipeline, shards, self.source.evaluation, *how)
-
-        if scored_by := self.command.job.score_model:
-            say(similarity_cost(scored_by, sum(text.shards.values())))
-        formats = {file.format for file in self.source.files}
-        verb = "fetch again" if self.folder.retry else verb_of(formats)
-        if text.stored and (rest := sum(text.shards.values()) - text.stored):
-            stored = counted(text.stored, "pair")
-            say(f"{stored} with an image in the input, {counted(rest, 'pair')} to fetch")
-        run_images(self.engine, places, text.shards, model, build, verb=verb)
-        images = self.folder.work.find_images()
-        if images and images.evaluation_index and not self.command.overlap.eval_index:
-            folder = images.evaluation_index.rpartition("/")[0]
-            say(f"--eval_index={folder} uses the index of evaluation images in other runs too")
-        return bool(images) or self._handed_over("image stage's")
-
-    def _copies_left(self) -> bool:
-        """Takes out what leaves for its copies, or since others are more similar."""
-        places = self.places
-        if (share := self.command.rules.keep_most_similar) < 1:
-            holding = [number for number, holds in shards_there(places.out).items() if holds]
-            rank_pairs(sorted(holding), places, share)
-        done = rewrite(places.out, places.work, self.engine)
-        return done or self._handed_over("rewriting")
 
     def _pages_parsed(self) -> bool:
         """Parses the pages, if there are any and they are not parsed yet."""
-        parts = self.source.pages
-        if not parts or self.folder.work.find_pages():
+        parts, work = self.source.pages, self.places.work
+        if not parts or work.find_pages():
             return True
         files = counted(len(self.source.files), "file")
         say(f"parsing the pages of {files} in {counted(len(parts), 'part')}")
         with _timing("pages"), self.engine.pipeline("pages") as pipeline:
-            parse_pages(pipeline, parts, self.command, self.places)
-        return bool(self.folder.work.find_pages()) or self._handed_over("pages'")
+            parse_pages(pipeline, parts, self.settings, self.places)
+        if not work.find_pages():
+            self._handed_over("pages'")
+        return bool(work.find_pages())
 
     def _texts_curated(self) -> TextSummary | None:
         source = self.source.with_parsed_pages(self.places.work.pages)
@@ -316,20 +275,53 @@ class Run:
         with _timing("text stage"), self.engine.pipeline("texts") as pipeline:
             buckets = bucket_count(source.files)
             curate_texts(
-                pipeline, source.splits, self.command, self.places, buckets, source.vocabulary
+                pipeline, source.splits, self.settings, self.places, buckets, source.vocabulary
             )
         self._remove_blocks()
         return self.folder.work.find_text()
 
-    def _handed_over(self, whose: str) -> bool:
+    def _images_curated(self, text: TextSummary, earlier: Sequence[int] = ()) -> bool:
+        """Runs the image stage; returns whether it has ended.
+
+        Args:
+          earlier: the numbers of finished shards that hold something, where a retry adds others.
+        """
+        places, source = self.places, self.source
+
+        def build(pipeline: beam.Pipeline) -> None:
+            curate_images(pipeline, sorted(text.shards), source, self.settings, places, earlier)
+
+        pairs = sum(text.shards.values())
+        if scored_by := self.settings.score_model:
+            say(similarity_cost(scored_by, pairs))
+        formats = {file.format for file in source.files}
+        verb = "fetch again" if self.folder.retry else verb_of(formats)
+        if text.stored and (rest := pairs - text.stored):
+            stored = counted(text.stored, "pair")
+            say(f"{stored} with an image in the input, {counted(rest, 'pair')} to fetch")
+        run_images(self.engine, places, text.shards, source.unsafe_model, build, verb=verb)
+        images = self.folder.work.find_images()
+        if images and images.evaluation_index and not self.settings.eval_index:
+            folder = images.evaluation_index.rpartition("/")[0]
+            say(f"--eval_index={folder} uses the index of evaluation images in other runs too")
+        return bool(images)
+
+    def _copies_left(self) -> bool:
+        """Takes out what leaves for its copies, or since others are more similar."""
+        places = self.places
+        if (share := self.settings.keep_most_similar) < 1:
+            holding = [number for number, holds in shards_there(places.out).items() if holds]
+            rank_pairs(sorted(holding), places, share)
+        return rewrite(places.out, places.work, self.engine)
+
+    def _handed_over(self, whose: str) -> None:
         """A flex template's launcher only leaves the job's graph, which is started after it."""
-        if not self.command.beam.get_all_options().get("template_location"):
+        if not self.settings.beam.get_all_options().get("template_location"):
             out, end = self.folder.out, f"the {whose} job ended without its summary"
             if is_local(out):
                 end += f" in {out}: --output must be a folder that all workers share, or in a store"
             raise RuntimeError(end)
         say(f"the {whose} job begins; when it has ended, start the same command again")
-        return False
 
     def _remove_blocks(self) -> None:
         """In threads, since Linux lets go of a GB of its cache in 0.3 s; what cannot go stays."""
@@ -338,37 +330,26 @@ class Run:
                 list(pool.map(Path.unlink, Path(folder).iterdir()))
 
 
-def _translate(command: Command, source: Input) -> None:
+def _translate(settings: Settings, source: Input) -> None:
     """Makes and checks the graphs of all jobs; starts and writes nothing."""
-    out = command.job.output.rstrip("/")
+    out = settings.output.rstrip("/")
     places = Places(out, WorkFolder(f"{out}/_temporary"), Blocks(), source.blocklists)
-    engine = Engine(command.beam, "dry")
-    splits, graphs = [*source.splits], 1
+    engine, graphs = Engine(settings.beam, "dry"), 1
     if source.pages:
         with engine.pipeline("pages") as pipeline:
-            parse_pages(pipeline, source.pages, command, places)
+            parse_pages(pipeline, source.pages, settings, places)
         # What they will be parsed to, one split a part at least.
-        splits += [Split(part.files[0][0], "pages") for part in source.pages]
+        parsed = [Split(part.files[0][0], "pages") for part in source.pages]
+        source = replace(source, splits=[*source.splits, *parsed])
         graphs += 1
     with engine.pipeline("texts") as pipeline:
         buckets = bucket_count(source.files)
-        curate_texts(pipeline, splits, command, places, buckets, source.vocabulary)
-    if not command.job.text_only:
+        curate_texts(pipeline, source.splits, settings, places, buckets, source.vocabulary)
+    if not settings.text_only:
         with engine.pipeline("images") as pipeline:
-            model = source.unsafe_model
-            curate_images(pipeline, [0], source.evaluation, command, places, unsafe_model=model)
+            curate_images(pipeline, [0], source, settings, places)
         graphs += 1
-    say(f"dry run: {graphs} graphs were made, of {len(splits)} splits; nothing was started")
-
-
-def bucket_count(files: Sequence[InputFile]) -> int:
-    """How many buckets of pairs, of URLs and of texts: a power of two, from 8 to MAX_BUCKETS.
-
-    Few enough that blocks are worth sending, since each batch sends one to each bucket; enough that
-    what one bucket holds fits in a worker's memory (docs/scale.md).
-    """
-    count = sum(file.bytes for file in files) // BYTES_PER_BUCKET
-    return min(MAX_BUCKETS, max(8, 1 << int(count).bit_length()))
+    say(f"dry run: {graphs} graphs were made, of {len(source.splits)} splits; nothing was started")
 
 
 @contextmanager

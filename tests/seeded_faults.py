@@ -34,7 +34,7 @@ from tests.support.root import ROOT, tracked
 FAULTS = ROOT / "tests" / "seeded_faults.toml"
 # Imported once and then forked: 10 s of CPU for each run of pytest. None of ours, which change.
 HEAVY = ("apache_beam", "hypothesis", "pandas", "pyarrow.parquet", "torch", "transformers")
-KERNELS = ("@kernel", "njit", "@allocating_kernel", "@summing_kernel")
+KERNELS = ("@kernel", "njit", "@allocating_kernel")
 LONG_S = 300  # a test that hangs has noticed the fault
 
 

@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -22,7 +20,7 @@ import alignset.train.classify.settings
 import alignset.train.settings
 from alignset.__main__ import COMMANDS, main
 from alignset.command_help import First
-from alignset.pipeline.options import FIRST, GROUPS
+from alignset.pipeline.settings import DECLARED, GROUPS
 from alignset.train.__main__ import FIRST as FIRST_OF_TRAINING
 from alignset.train.classify.__main__ import FIRST as FIRST_OF_CLASSIFYING
 from alignset.transforms.fetching.fetch_settings import FetchSettings
@@ -30,26 +28,13 @@ from tests.support.command import Ended, digests
 from tests.support.forks import start
 from tests.support.golden import TEXTS
 from tests.support.root import ROOT
-from tests.support.small_sets import put_funnel, put_shard
 
 FROM_ANYWHERE = {**os.environ, "PYTHONPATH": str(ROOT)}
-LONG_S = 120  # for what takes some seconds and, where it does not end, takes for ever
 FORMS = {
-    "demo": ("-m", "alignset.demo"),
-    "curate": ("beam_runner.py",),
-    "look": ("-m", "alignset.pipeline.look"),
-    "report": ("-m", "alignset.pipeline.report"),
-    "ablate": ("-m", "alignset.ablate"),
-    "takedown": ("-m", "alignset.pipeline.takedown"),
-    "deduplicate": ("-m", "alignset.pipeline.deduplicate"),
-    "publish": ("-m", "alignset.pipeline.publish"),
-    "train": ("-m", "alignset.train"),
-    "classify": ("-m", "alignset.train.classify"),
-    "evaluate": ("-m", "alignset.train.evaluate"),
-    "embed": ("-m", "alignset.train.search.embed"),
-    "export": ("-m", "alignset.train.export"),
-    "search": ("-m", "alignset.train.search"),
-}
+    name: ("-m", f"alignset.{module.removesuffix('.__main__')}")
+    for name, (module, _) in COMMANDS.items()
+} | {"curate": ("beam_runner.py",)}
+LONG_S = 120  # for what takes some seconds and, where it does not end, takes for ever
 
 
 class Installed(NamedTuple):
@@ -177,44 +162,6 @@ def test_a_user_may_have_modules_of_the_same_names(installed: Installed, foreign
             assert "usage: python -m alignset.train " in ended.out
 
 
-def test_in_a_clone_the_folders_run_too():
-    one, other = python("-m", "train", "--help"), python("-m", "alignset.train", "--help")
-    assert one == other
-    assert one.status == 0
-
-
-def test_looking_is_the_same_from_another_folder(installed: Installed, tmp_path: Path):
-    put_shard(str(tmp_path / "set"), 0, 5)
-    put_funnel(str(tmp_path / "set"), 5, {}, {})
-    flags = (str(tmp_path / "set"), "--n=3")
-    one = run(installed.command, "look", *flags, cwd=tmp_path, env=installed.environment)
-    other = python("-m", "alignset.pipeline.look", *flags, f"--output={tmp_path}/b.html")
-    assert (one.status, one.out) == (0, other.out), one.err
-    assert (tmp_path / "look.html").read_bytes() == (tmp_path / "b.html").read_bytes()
-
-
-@pytest.mark.slow
-def test_a_signal_ends_it_in_one_line(installed: Installed, tmp_path: Path):
-    (tmp_path / "a.csv").write_text("url,caption\nhttp://a.org/b,a dog\n")
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        silent.settimeout(LONG_S)
-        engine = ("--runner=PortableRunner", f"--job_endpoint=127.0.0.1:{silent.getsockname()[1]}")
-        process = subprocess.Popen(
-            [installed.command, "curate", "--input=a.csv", "--output=set", *engine],
-            cwd=tmp_path,
-            env=installed.environment,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        connections = [silent.accept()[0] for _ in range(2)]  # one to see whether it is there
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=LONG_S)
-        for connection in connections:
-            connection.close()
-    said = "alignset curate: stopped; "  # what follows depends on where the signal found it
-    assert (process.returncode, err.splitlines()[-1][: len(said)]) == (1, said), err
-
-
 @pytest.mark.parametrize("flags", [(), ("--help",), ("-h",)])
 def test_alone_it_lists_the_commands(flags: tuple[str, ...]):
     ended = python("-m", "alignset", *flags)
@@ -278,7 +225,7 @@ def test_help_is_one_screen_and_that_of_the_other_form(name: str):
 @pytest.mark.parametrize(
     ("name", "first", "titles"),
     [
-        ("curate", FIRST, GROUPS),
+        ("curate", {"": {n: "" for n, of in DECLARED.items() if of.metadata["brief"]}}, GROUPS),
         ("train", FIRST_OF_TRAINING, alignset.train.settings.GROUPS.values()),
         ("classify", FIRST_OF_CLASSIFYING, alignset.train.classify.settings.GROUPS.values()),
     ],
@@ -344,9 +291,3 @@ def test_bash_completes_commands_and_flags(tmp_path: Path, words: list[str], exp
     ended = run("bash", "-c", script, cwd=tmp_path, env=FROM_ANYWHERE | {"PATH": path})
     assert (ended.status, ended.err) == (0, "")
     assert ended.out.split() == expected
-
-
-def test_whoever_has_read_enough_makes_no_trouble():
-    script = f"{sys.executable} -m alignset --completion | true; echo ${{PIPESTATUS[0]}}"
-    ended = run("bash", "-c", script)
-    assert ended == (0, "0\n", "")

@@ -9,19 +9,15 @@ import tarfile
 from collections import Counter
 from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from alignset import beam_runner
 from alignset.pipeline.runs.beam_patches import quick_imports
-from alignset.transforms.columns.rejects import REJECTED
-from tests.support.command import DOCUMENTS, ROOT, digests, fates, manifest, run, run_fork, succeed
+from tests.support.command import DOCUMENTS, ROOT, digests, fates, manifest, run, run_fork
 from tests.support.golden import TEXTS
 from tests.support.golden_run import Golden
-from tests.support.languages_by_eldc import language_score
-from tests.support.rules import STEP_OF
 
 
 def test_every_pair_meets_its_fate(golden: Golden):
@@ -38,25 +34,6 @@ def test_a_run_leaves_the_contracts_files_and_no_other(golden: Golden):
     texts = {"rejected/text-00000.parquet"}
     images = {f"rejected/images-{name}.parquet" for name in shards}
     assert digests(golden.output).keys() == parts | texts | images | DOCUMENTS
-
-
-def test_rejected_rows_have_keys_and_steps(golden: Golden):
-    for path in golden.output.glob("rejected/*.parquet"):
-        table = pq.read_table(path)
-        assert table.schema.equals(REJECTED)
-        for row in table.to_pylist():
-            assert row["step"] == STEP_OF[row["reason"]]
-            assert len(row["key"]) == 16
-            assert int(row["key"], 16) >= 0
-
-
-def test_a_text_in_another_language_has_its_score_in_rejected(golden: Golden):
-    files = f"'{golden.output}/rejected/*.parquet'"
-    texts = duckdb.sql(f"SELECT caption, reason, language_score FROM {files}").fetchall()
-    scores = {text: score for text, reason, score in texts if reason == "wrong_language"}
-    assert scores == {text: language_score(text.casefold(), "en")[0] for text in scores}
-    assert len(scores) == 2
-    assert {score for _, reason, score in texts if reason != "wrong_language"} == {None}
 
 
 def test_the_manifest_describes_the_run(golden: Golden):
@@ -119,14 +96,6 @@ def test_the_only_shard_that_is_truncated_is_named(tmp_path: Path, golden: Golde
         last = ended.err.splitlines()[-1]
         assert f"{tmp_path}/cut.tar to its end: it is cut off at byte {size}" in last
         assert last.endswith("; replace the file or give other input, with another --output")
-
-
-@pytest.mark.parametrize("size", [1, 2, 11])
-def test_small_inputs(tmp_path: Path, size: int):
-    pairs = {"url": [f"http://a.org/{n}" for n in range(size)], "caption": TEXTS[:size]}
-    pq.write_table(pa.table(pairs), tmp_path / "a.parquet")
-    succeed(tmp_path / "a.parquet", tmp_path / "set", "--text_only")
-    assert fates(tmp_path / "set").total() == size
 
 
 def python(code: str) -> list[str]:

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 import alignset
 from alignset.curation import command_words
-from alignset.pipeline.options import GROUPS, read_flags
+from alignset.pipeline.options import read_flags
+from alignset.pipeline.settings import DECLARED
 from alignset.transforms.rules.rule import Rows
 from tests.support.command import digests
 from tests.support.golden_run import Golden
@@ -85,13 +86,13 @@ def test_a_rule_stands_for_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     rules = importlib.import_module("other")
     words = command_words({"rules": [rules.LONG, "b.py"], "max_characters": 3})
     assert words == [f"--rules={tmp_path}/own_rules.py:max_characters,b.py", "--max_characters=3"]
-    (own,) = read_flags([words[0].partition(",")[0]]).rules.of_files.custom
+    (own,) = read_flags([words[0].partition(",")[0]]).of_users.limits
     assert own.name == "max_characters"
     assert own.dropped(Rows(characters=np.array([3.0, 5.0])), {own.name: 3}).tolist() == [
         *(True, False)  # as `Reversed` has it
     ]
     both = command_words({"rules": [rules.LONG, rules.SHORT]})
-    assert {rule.name for rule in read_flags(both).rules.of_files.custom} == {
+    assert {rule.name for rule in read_flags(both).of_users.limits} == {
         *("max_characters", "min_characters")
     }
     unknown = f"--rules={tmp_path}/own_rules.py:max_words"
@@ -150,10 +151,9 @@ def test_a_wrong_argument_raises(flags: dict[str, Any], said: str, tmp_path: Pat
 def test_help_names_each_flag() -> None:
     names = inspect.signature(alignset.curate).parameters
     text = inspect.getdoc(alignset.curate)
-    for kind in GROUPS.values():
-        for name in inspect.signature(kind).parameters:
-            assert name in names
-            assert f"\n  {name}: " in text
+    for name in DECLARED:
+        assert name in names
+        assert f"\n  {name}: " in text
 
 
 def arguments(run: Golden, output: Path) -> dict[str, Any]:
@@ -201,13 +201,6 @@ def texts(run: Golden, output: Path) -> dict[str, Any]:
     return {"input": run.pairs, "output": output, "quiet": True, "vocabulary_size": 1000}
 
 
-def test_it_runs_where_a_loop_runs(plain: Golden, tmp_path: Path) -> None:
-    async def call() -> int:
-        return len(alignset.curate(text_only=True, **texts(plain, tmp_path / "a")))
-
-    assert asyncio.run(call()) > 0
-
-
 def test_a_failed_run_raises_its_reason_and_resumes(
     plain: Golden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture
 ) -> None:
@@ -225,47 +218,11 @@ def test_a_failed_run_raises_its_reason_and_resumes(
     assert len(alignset.curate(**given)) > 0
 
 
-def test_an_interrupted_run_is_an_interrupt(
-    plain: Golden, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("alignset.transforms.corpus.judge_pairs.parquet_file", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        alignset.curate(text_only=True, **texts(plain, tmp_path / "a"))
-
-
 def test_too_little_kept_raises_and_the_dataset_is_there(plain: Golden, tmp_path: Path) -> None:
     given = texts(plain, tmp_path / "a") | {"text_only": True, "min_words": 30, "max_words": 40}
     with pytest.raises(alignset.TooLittleKeptError, match="the rule's flag is --min_words"):
         alignset.curate(**given)
     assert alignset.Dataset(tmp_path / "a").kept().num_rows == 0
-
-
-RULE = """
-from alignset.rules import Limit, Measure, Stage
-
-MAX_LETTERS_A = Limit(
-    name="max_letters_a", default=9, help="a", range=(0, 9), allows="from 0 to 9", keeps="<=",
-    words="As, at most", reason="too_many_as", step="letters", means="too many letters a",
-    stage=Stage.TEXT, opened=9,
-    measure=Measure(axis="as", label="As", short="as", edges=[1, 2, 3], whole=True,
-                    of=lambda rows: [text.count("a") for text in rows["text"]]),
-)
-"""
-
-
-def test_rules_of_a_file_hold_for_one_call(plain: Golden, tmp_path: Path) -> None:
-    (tmp_path / "own.py").write_text(RULE)
-    own = {"rules": [tmp_path / "own.py"], "max_letters_a": 4}
-    with_rule = alignset.curate(text_only=True, **texts(plain, tmp_path / "a"), **own)
-    without = alignset.curate(text_only=True, **texts(plain, tmp_path / "b"))
-    counts = [text.count("a") for text in without.kept()["caption"].to_pylist()]
-    assert with_rule.dropped["too_many_as"] == sum(n > 4 for n in counts) > 0
-    assert "too_many_as" not in without.dropped
-    with pytest.raises(alignset.UsageError, match="unknown flag 'max_letters_a'"):
-        alignset.curate(text_only=True, **texts(plain, tmp_path / "c"), max_letters_a=4)
 
 
 def test_importing_is_light_and_lazy() -> None:

@@ -45,12 +45,6 @@ def test_each_extra_has_its_modules_and_its_file() -> None:
             assert named(extras[extra]) <= named(extras[all_of_curate])
 
 
-def test_what_is_imported_without_being_a_dependency_comes_with_beam() -> None:
-    for package, name in (("apache-beam", "zstandard"), ("apache-beam", "requests")):
-        assert name in named(importlib.metadata.requires(package) or [])
-    assert "certifi" in named(importlib.metadata.requires("requests") or [])
-
-
 def test_a_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert missing_extra("languages", "x") == ""
     assert not is_installed("no_such_package.of_it")

@@ -4,17 +4,17 @@ them: raw, a random part, all rules, all but one each, DataComp's, COYO's.
 """
 
 import argparse
-import dataclasses
 import re
 import shlex
 from collections.abc import Sequence
 from typing import Any
 
 from alignset.ablate.pool import ALL, RANDOM, Flags, Variant
-from alignset.pipeline.command import Command
 from alignset.pipeline.command_line import CommandParser
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.options import SEVERAL, GivenFlags, make_command, read_flags
+from alignset.pipeline.options import GivenFlags, make_settings, read_flags
+from alignset.pipeline.settings import DECLARED, Settings
+from alignset.settings import declared_fields
 from alignset.train.__main__ import parse_flags
 from alignset.train.errors import SettingsError, TrainingError
 from alignset.train.evaluate.sets.captioned import find_captioned
@@ -23,6 +23,7 @@ from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.rules.catalogue import PRODUCT
 from alignset.transforms.rules.columns import VERIFIED
 from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
+from alignset.transforms.rules.rule_settings import RuleSettings
 from alignset.transforms.rules.unsafe import MAX_UNSAFE_SCORE
 
 # Every variant's dataset is read once and removed, and the pool has the scores.
@@ -48,7 +49,7 @@ _OFF = {"duplicates": "keep", "keep_most_similar": 1.0, "like": ""}
 _WITH = {"language": ("min_language_score", "words_per_language", "like", "language_detector")}
 _RESIZES = "the trainer resizes, and rules judge the size of the images as they came"
 _REFUSED = {
-    **{field.name: _RESIZES for field in dataclasses.fields(ResizeSettings)},
+    **{field.name: _RESIZES for field in declared_fields(ResizeSettings)},
     "holdout": "--eval names what is evaluated on",
     "score_only": "the pool is measured so in any case",
     "decontaminate_only": "the pool has no copies of evaluation images in any case",
@@ -121,14 +122,14 @@ def read_plan(argv: Sequence[str], name: str) -> argparse.Namespace:
     given_flags = read_flags([f"--input={plan.input}", f"--output={pool}", *words], name)
     images = [given_flags.ours.get("eval_images"), *map("=".join, plan.eval.items())]
     given_flags.ours["eval_images"] = ",".join(filter(None, images))
-    command = make_command(given_flags)
-    for limit in command.rules.catalogue.custom:
+    settings = make_settings(given_flags)
+    for limit in settings.catalogue.custom:
         if limit.opened is None:
             raise UsageError(
                 f"--rules: the rule {limit.name} has no `opened`, the threshold that drops "
                 "nothing: give it one, or the pool lacks what it drops"
             )
-    variants = _variants(given_flags, command)
+    variants = _variants(given_flags, settings)
     known = sorted(variant.name for variant in variants)
     chosen = plan.variants.split(",") if plan.variants else known
     if unknown := {*chosen}.difference(known):
@@ -144,39 +145,44 @@ def read_plan(argv: Sequence[str], name: str) -> argparse.Namespace:
                 raise SettingsError(f"{data} has no image with a caption")
     except (SettingsError, TrainingError) as error:
         raise UsageError(f"{about}: {error}") from error
-    plan.pool_flags, plan.beam = _pool_flags(given_flags, command), given_flags.others
+    plan.pool_flags, plan.beam = _pool_flags(given_flags, settings), given_flags.others
     plan.same = {"input": plan.input, "eval": plan.eval, "curate": sorted(words)}
     plan.same["train"] = plan.train
     return plan
 
 
-def _pool_flags(given_flags: GivenFlags, command: Command) -> Flags:
+def _pool_flags(given_flags: GivenFlags, settings: Settings) -> Flags:
     """Flags of the one run that fetches, with every rule off and everything measured. Only that run
     can compare files with the input's hashes."""
-    of_variants = {field.name for field in dataclasses.fields(given_flags.rules)} - {VERIFIED}
-    of_variants.add("duplicates")
+    of_variants = (_rule_flags(given_flags) - {VERIFIED}) | {"duplicates"}
     flags = {name: of for name, of in given_flags.ours.items() if name not in of_variants}
     flags |= {"score_only": True, "opt_outs": "reject"}
-    flags[MIN_EVALUATION_DISTANCE.name] = command.rules.min_evaluation_distance
-    if MAX_UNSAFE_SCORE.is_off(command.rules.max_unsafe_score):
+    flags[MIN_EVALUATION_DISTANCE.name] = settings.min_evaluation_distance
+    if MAX_UNSAFE_SCORE.is_off(settings.max_unsafe_score):
         flags["unsafe_model"] = ""
-    columns = [flags.get("columns", ""), *command.rules.judged_columns]
+    columns = [flags.get("columns", ""), *settings.judged_columns]
     if any(columns):
         flags["columns"] = ",".join(dict.fromkeys(filter(None, columns)))
     return flags
 
 
-def _variants(given_flags: GivenFlags, command: Command) -> list[Variant]:
-    rules, limit = command.rules, command.rules.max_unsafe_score
-    names = {field.name for field in dataclasses.fields(given_flags.rules)}
+def _rule_flags(given_flags: GivenFlags) -> set[str]:
+    of_users = {rule.name for rule in given_flags.of_users.limits}
+    return {of.name for of in declared_fields(RuleSettings)} | of_users
+
+
+def _variants(given_flags: GivenFlags, settings: Settings) -> list[Variant]:
+    limit = settings.max_unsafe_score
+    names = _rule_flags(given_flags)
     names |= {"rules", "duplicates", "batch_rows"}
     names -= {MIN_EVALUATION_DISTANCE.name, VERIFIED}
     flags = {name: value for name, value in given_flags.ours.items() if name in names}
     # Each rule that is on, or part of one; its flag; and the flag's value without it.
-    opened = {n: v for n, v in rules.catalogue.opened.items() if n in names}
-    without = [(n, n, value) for n, value in opened.items() if getattr(rules, n) != value]
+    opened = {n: v for n, v in settings.catalogue.opened.items() if n in names}
+    given = vars(settings) | settings.numbers
+    without = [(n, n, value) for n, value in opened.items() if given[n] != value]
     without += [(n, n, off) for n, off in _OFF.items() if flags.get(n, off) != off]
-    for name in (name for name in SEVERAL if name in flags):
+    for name in (n for n, of in DECLARED.items() if of.metadata.get("several") and n in flags):
         parts = str(flags[name]).split(",")
         for part in parts:
             rest = ",".join(other for other in parts if other != part)
@@ -188,7 +194,7 @@ def _variants(given_flags: GivenFlags, command: Command) -> list[Variant]:
         Variant(ALL, "all rules", *of_all),
     ]
     for rule, name, value in without:
-        others = {of: given for of, given in flags.items() if of not in _WITH.get(name, ())}
+        others = {of: text for of, text in flags.items() if of not in _WITH.get(name, ())}
         most = 1.0 if name == MAX_UNSAFE_SCORE.name else limit
         of = "without-" + "=".join(rule.split("=")[:2])
         variants.append(

@@ -15,7 +15,6 @@ from alignset.pipeline.datasets.numbers import PairCounts, count_pairs, in_threa
 from alignset.pipeline.datasets.page_numbers import Judging, Numbers, read_numbers
 from alignset.pipeline.datasets.set_files import SetFiles, find_own_set, find_set
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.rules import Rules
 from alignset.pipeline.runs.documents import Funnel, Manifest, RunDescription, Step
 from alignset.pipeline.runs.work_folder import TextSummary, WorkFolder
 from alignset.pipeline.shown_texts import counted
@@ -23,6 +22,7 @@ from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
 from alignset.transforms.rules.columns import verified_column
 from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.rules.rule import IMAGES, TEXTS
+from alignset.transforms.rules.rule_settings import RuleSettings
 from alignset.transforms.shards.shard_stats import ShardStats
 from alignset.transforms.storage.broken_files import BrokenInputError
 from alignset.transforms.storage.documents import DocumentError, find_document, readable_document
@@ -189,7 +189,9 @@ def describe_rules(out: str) -> Facts:
         facts.catalogue = run.catalogue
         facts.language = str(run.rules.get("language", ""))
         facts.text_only = bool(run.job.get("text_only"))
-        names = {rule.name for rule in facts.catalogue.rules} | Rules.__dataclass_fields__.keys()
+        names = {
+            rule.name for rule in facts.catalogue.rules
+        } | RuleSettings.__dataclass_fields__.keys()
         for name, value in run.rules.items():
             if name in names and isinstance(value, int | float) and abs(value) <= 1e15:
                 facts.rules[name] = float(value)

@@ -16,11 +16,11 @@ from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.earlier_sets import OF_SETS
 from alignset.pipeline.runs.documents import Manifest
 from alignset.transforms.blocklists.blocklists import Blocklists
+from alignset.transforms.columns.rejects import keys_of
 from alignset.transforms.rules.given import TAKEN_DOWN
 from alignset.transforms.shards.leaving_pairs import leaving_of, may_be_taken
 from alignset.transforms.shards.listed_pairs import (
     LISTED,
-    keys_of,
     listed_in_shard,
     listed_rejects,
     listed_texts,

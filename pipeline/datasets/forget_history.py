@@ -7,9 +7,8 @@ import pyarrow.compute as pc
 
 from alignset.pipeline.datasets.history import FOLDER
 from alignset.transforms.blocklists.blocklists import Blocklists
-from alignset.transforms.columns.rejects import without_contents
+from alignset.transforms.columns.rejects import keys_of, without_contents
 from alignset.transforms.rules.given import BLOCKED
-from alignset.transforms.shards.listed_pairs import keys_of
 from alignset.transforms.storage.files import match
 from alignset.transforms.storage.parquet_files import batches_of, schema_of, write_batches
 

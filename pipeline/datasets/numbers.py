@@ -354,9 +354,9 @@ def compare_near(out: str, counts: PairCounts) -> NearDuplicates:
     """How many images have the perceptual hash of another, and how many of a few such pairs show
     one image: an equal hash is not a proof. Reads their images from the tars."""
     # Which decode images, for this alone.
+    from alignset.transforms.arrivals.image_looks import plane_of
     from alignset.transforms.decontamination.copy_index import plane_distance
     from alignset.transforms.images.examine import Image, examine
-    from alignset.transforms.shards.descriptors import plane_of
 
     files, places = find_own_set(out) or SetFiles(out, [], []), defaultdict[str, list[str]](list)
     for path, key in sorted({place for _, _, two in counts.near_groups for place in two}):

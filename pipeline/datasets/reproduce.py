@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from alignset.pipeline.job import Job
 from alignset.pipeline.rule_files import SCORE_MODEL
-from alignset.pipeline.rules import REPORTED, Rules
 from alignset.pipeline.runs.documents import Manifest, NamedList, RunDescription
-from alignset.transforms.fetching.fetch_settings import FetchSettings
-from alignset.transforms.images.resize_settings import ResizeSettings
+from alignset.pipeline.settings import DOCUMENTED, REPORTED
+from alignset.settings import declared_fields
 from alignset.transforms.rules.columns import REQUIRED
 
-_SETTINGS = (Job, Rules, ResizeSettings, FetchSettings)
 _LINE = 90  # characters; a longer command has a line for each flag
 _USUAL_MODEL = "open-nsfw.onnx"  # of `--unsafe_model=opennsfw`
 
@@ -69,7 +65,7 @@ def flags_of(run: RunDescription) -> dict[str, Any]:
         values.pop("min_evaluation_distance", None)
     if flag_name:
         values = {name: of for name, of in values.items() if name not in run.catalogue.opened}
-    defaults = {setting.name: setting.default for of in _SETTINGS for setting in fields(of)}
+    defaults = {of.name: of.default for kind in DOCUMENTED.values() for of in declared_fields(kind)}
     rule_files = run.rule_files or []
     defaults |= {str(rule["name"]): rule["default"] for of in rule_files for rule in of.rules}
     flags = {n: values[n] for n, usual in defaults.items() if values.get(n, usual) != usual}

@@ -21,11 +21,12 @@ from alignset.pipeline.inputs.readers import tar_samples
 from alignset.pipeline.inputs.splits import CarriedColumn, Split
 from alignset.pipeline.inputs.text_files import DELIMITERS, HEAD, dialect, text_blocks
 from alignset.pipeline.job import Job
-from alignset.pipeline.rules import INPUT, Rules, names_of_ours
+from alignset.pipeline.rule_files import INPUT, names_of_ours
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.columns.carried import plain_type
 from alignset.transforms.rules.catalogue import KEEP_MOST_SIMILAR, SIMILARITY
 from alignset.transforms.rules.columns import MAX, MIN, verified_column
+from alignset.transforms.rules.rule_settings import RuleSettings
 from alignset.transforms.storage.files import exists, open_to_read
 from alignset.transforms.storage.tar_members import BrokenTar
 
@@ -42,7 +43,7 @@ Types = Mapping[str, pa.DataType]
 
 def find_columns(
     job: Job,
-    rules: Rules,
+    rules: RuleSettings,
     splits: Sequence[Split],
     sets: Sequence[EarlierSet],
     *,
@@ -59,7 +60,7 @@ def find_columns(
     Raises:
       UsageError: a column is nowhere, has a name of ours, or has types that do not fit.
     """
-    our_names = frozenset(rules.run_rules.columns) | names_of_ours()
+    our_names = frozenset(rules.computed_columns) | names_of_ours()
     given_names = [*filter(None, job.columns.split(","))]
     names = [*given_names, *rules.judged_columns]
     names += (name for earlier in sets for name in earlier.columns if not given_names)
@@ -189,7 +190,9 @@ def _field(
     return pa.field(name, pa.string() if pa.types.is_null(common) else common)
 
 
-def _check_numbers(rules: Rules, fields: Iterable[pa.Field], our_names: frozenset[str]) -> None:
+def _check_numbers(
+    rules: RuleSettings, fields: Iterable[pa.Field], our_names: frozenset[str]
+) -> None:
     """Raises UsageError where a rule compares a column without numbers, or a hash is not a text."""
     kinds = {field.name: field.type for field in fields}
     comparisons = [name.partition("=")[::2] for name in rules.numbers]

@@ -34,11 +34,11 @@ from alignset.pipeline.inputs.text_files import (
     read_json_lines,
     read_table,
 )
+from alignset.transforms.arrivals.stored_images import SPARSE_OR_LINK
 from alignset.transforms.columns.carried import CARRIED, MOST_DECODING_BYTES, decoding_bytes
 from alignset.transforms.columns.pair_columns import UNREADABLE
 from alignset.transforms.images.file_formats import IMAGE_EXTENSIONS
 from alignset.transforms.pages.page_files import SAID
-from alignset.transforms.shards.image_places import SPARSE_OR_LINK
 from alignset.transforms.storage.broken_files import BrokenFile, BrokenInputError, broken_file
 from alignset.transforms.storage.files import is_local, open_to_read
 from alignset.transforms.storage.tar_members import BrokenTar, tar_members

@@ -31,12 +31,11 @@ from alignset.pipeline.inputs.find_inputs import (
 )
 from alignset.pipeline.inputs.splits import InputFile, Split, row_group_splits
 from alignset.pipeline.job import OPENNSFW, Job
-from alignset.pipeline.rules import Rules
+from alignset.pipeline.settings import Settings
 from alignset.transforms.blocklists.blocklists import NO_LISTS, Blocklists
 from alignset.transforms.columns.hashing import UInt64s
 from alignset.transforms.columns.pair_columns import PAGE_URL
 from alignset.transforms.corpus.corpus_documents import HashFile
-from alignset.transforms.decontamination.overlap_settings import OverlapSettings
 from alignset.transforms.pages.page_files import PAGE_FORMATS, PageFiles, parsed_path
 from alignset.transforms.rules.unsafe import MAX_UNSAFE_SCORE
 from alignset.transforms.safety.classifier import open_classifier
@@ -73,29 +72,30 @@ class Input:
     removed_before: UInt64s = field(default_factory=lambda: np.zeros(0, np.uint64), compare=False)
 
     @classmethod
-    def find(cls, job: Job, rules: Rules, overlap: OverlapSettings) -> Input:
+    def find(cls, settings: Settings) -> Input:
         """The input that the command names.
 
         Raises:
           UsageError: something is not there, or is not what it should be.
         """
-        files = find_files(job, rules.catalogue)
-        splits = find_splits(job, files)
+        files = find_files(settings, settings.catalogue)
+        splits = find_splits(settings, files)
         files, sets = mark_broken(files, splits), earlier_sets(files)
         splits = mark_splits_of_sets(splits, sets)
-        splits, carried_fields = find_columns(
-            job, rules, splits, sets, keeps_all=overlap.decontaminate_only or overlap.score_only
-        )
+        keeps_all = settings.decontaminate_only or settings.score_only
+        splits, carried_fields = find_columns(settings, settings, splits, sets, keeps_all=keeps_all)
         return cls(
             files,
             splits,
-            find_pages(job, files),
-            find_evaluation(job.eval_images, overlap.eval_index),
-            find_vocabulary(job.vocabulary, rules.language),
+            find_pages(settings, files),
+            find_evaluation(settings.eval_images, settings.eval_index),
+            find_vocabulary(settings.vocabulary, settings.language),
             sets,
-            find_unsafe_model(job, rules, score_only=overlap.score_only),
+            find_unsafe_model(settings),
             find_blocklists(
-                job.blocklist, rules.min_blocked_phash_distance, rules.min_blocked_pdq_distance
+                settings.blocklist,
+                settings.min_blocked_phash_distance,
+                settings.min_blocked_pdq_distance,
             ),
             carried_fields,
             removed_before(files),
@@ -169,23 +169,21 @@ def _page_url(job: Job, path: str) -> str:
     return urljoin(job.base_url, quote(os.fsencode(name)))  # a name may be no UTF-8
 
 
-def find_unsafe_model(job: Job, rules: Rules, *, score_only: bool = False) -> UnsafeModel | None:
+def find_unsafe_model(settings: Settings) -> UnsafeModel | None:
     """The model to score images with, None where none is to be scored.
-
-    Args:
-      score_only: whether images are scored though none is to be dropped for it.
 
     Raises:
       UsageError: it is not there, or no model that can be used.
     """
-    is_off = MAX_UNSAFE_SCORE.is_off(rules.max_unsafe_score) and not score_only
-    if job.text_only or not job.unsafe_model or is_off:
+    most = settings.max_unsafe_score
+    is_off = MAX_UNSAFE_SCORE.is_off(most) and not settings.score_only
+    if settings.text_only or not settings.unsafe_model or is_off:
         return None
     try:
-        if job.unsafe_model == OPENNSFW:
+        if settings.unsafe_model == OPENNSFW:
             open_nsfw_path()
-            return usual_model(rules.max_unsafe_score)
-        model = describe_model(job.unsafe_model)
+            return usual_model(most)
+        model = describe_model(settings.unsafe_model)
         open_classifier(model)
         return model
     except ModelError as error:

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from hashlib import sha256
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,12 +22,12 @@ from alignset.pipeline.datasets.set_files import SetFiles, find_set
 from alignset.pipeline.datasets.stored_images import shown_picture
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.report.render import render
-from alignset.pipeline.rules import Rules
 from alignset.pipeline.runs.work_folder import WorkFolder
 from alignset.pipeline.shown_texts import counted, printable, text_table
 from alignset.transforms.decontamination.evaluation_files import find_images, set_folders
 from alignset.transforms.decontamination.overlap_settings import EvaluationFile
 from alignset.transforms.rules.given import DUPLICATE_IMAGE, DUPLICATE_OF_TRAINING
+from alignset.transforms.rules.rule_settings import RuleSettings
 from alignset.transforms.storage.files import write_atomically
 from alignset.transforms.storage.parquet_files import batches_of
 
@@ -121,7 +122,7 @@ def find_pairs(
 
 
 def find_listed(
-    files: SetFiles, blocklist: str, distances: dict[str, int], count: int
+    files: SetFiles, blocklist: str, distances: dict[str, Any], count: int
 ) -> tuple[list[Pair], str, list[EvaluationFile]]:
     """Pairs on the lists, as copies of the listed images that they show; a sentence on them; and
     the files of all listed images."""
@@ -131,7 +132,7 @@ def find_listed(
     from alignset.transforms.columns.rejects import key_column
     from alignset.transforms.shards.listed_pairs import listed_image, listed_in_shard, listed_texts
 
-    replace(Rules(), **distances)  # checks them
+    replace(RuleSettings(), **distances)  # checks them
     lists = find_blocklists(blocklist, *distances.values())
     images = [EvaluationFile(of.name, path) for of in lists.lists for path in of.files]
     folders = set_folders([(of.name, of.path) for of in images])

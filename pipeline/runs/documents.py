@@ -15,8 +15,8 @@ from alignset.transforms.corpus.corpus_documents import HashFile, VocabularySumm
 from alignset.transforms.corpus.count_spread import CountSpread
 from alignset.transforms.decontamination.overlap_settings import EvaluationFile, EvaluationSet
 from alignset.transforms.pages.page_counts import PageCounts
-from alignset.transforms.rules.catalogue import Catalogue, with_flags
-from alignset.transforms.rules.custom import from_description
+from alignset.transforms.rules.catalogue import Catalogue, make_catalogue
+from alignset.transforms.rules.custom import read_description
 from alignset.transforms.safety.model_files import UnsafeModel
 from alignset.transforms.shards.shard_places import HOLDOUT
 from alignset.transforms.shards.shard_stats import FailingHost, NearDuplicates, SharedContents
@@ -93,10 +93,10 @@ class RunDescription:
     def catalogue(self) -> Catalogue:
         """The product's rules and the user rules in this manifest; the latter cannot measure."""
         try:
-            own = [from_description(rule) for of in self.rule_files or [] for rule in of.rules]
+            own = [read_description(rule) for of in self.rule_files or [] for rule in of.rules]
         except (KeyError, TypeError, ValueError, AttributeError):  # a manifest may be anybody's
             own = []
-        return with_flags(tuple(own), self.rules)
+        return make_catalogue(tuple(own), self.rules)
 
 
 @dataclass(frozen=True)

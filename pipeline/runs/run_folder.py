@@ -6,7 +6,6 @@ import dataclasses
 import re
 import shutil
 import uuid
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,74 +13,50 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from alignset.pipeline.command import Command
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.earlier_sets import shared_about
 from alignset.pipeline.inputs.whole_input import Input
 from alignset.pipeline.job import ABOUT
 from alignset.pipeline.rule_files import model_name
-from alignset.pipeline.runs.documents import (
-    LAYOUT,
-    Manifest,
-    NamedList,
-    NamedRules,
-    RunDescription,
-    Settings,
-)
+from alignset.pipeline.runs.documents import LAYOUT, Manifest, NamedList, NamedRules, RunDescription
+from alignset.pipeline.runs.documents import Settings as Flags
 from alignset.pipeline.runs.engine import everywhere
 from alignset.pipeline.runs.run_lock import Lock, take_lock
 from alignset.pipeline.runs.work_folder import Change, WorkFolder
+from alignset.pipeline.settings import Settings, deciding_settings
 from alignset.transforms.blocklists.blocklists import Blocklists
 from alignset.transforms.columns.carried import type_name
 from alignset.transforms.decontamination.overlap_settings import INDEX_SETTINGS
-from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
-from alignset.transforms.rules.catalogue import of_columns
-from alignset.transforms.rules.columns import COLUMN_FLAGS
-from alignset.transforms.rules.custom import RuleFile, described, limits_in
+from alignset.transforms.rules.catalogue import column_numbers
+from alignset.transforms.rules.custom import describe_limit, limits_in
 from alignset.transforms.safety.model_files import open_nsfw_path
 from alignset.transforms.storage.documents import DocumentError, read_document, write_document
 from alignset.transforms.storage.files import exists, is_local, match, shown_path
-
-# What of fetching decides whether a URL can be had at all.
-FETCH_RULES = (
-    *("allow_private_addresses", "max_image_bytes", "max_redirects", "user_agent"),
-    *(setting.name for setting in dataclasses.fields(OptOutSettings)),
-)
-# What of the job the description has elsewhere, or what changes nothing of the output.
-NOT_DECIDING = (
-    *("input", "output", "batch_rows", "eval_images", "vocabulary", "retry_failed"),
-    *("unsafe_model", "blocklist", "rules", "quiet", *ABOUT),
-)
-
 
 # The version in the default user agent decides nothing of a finished dataset.
 _OWN_AGENT = re.compile(r"(?<=^alignset)/[0-9.]+(?= \()")
 
 
-def describe_run(command: Command, source: Input) -> RunDescription:
+def describe_run(settings: Settings, source: Input) -> RunDescription:
     """All that decides what the output is; how fast it is fetched and in what batches does not."""
-    job = dataclasses.asdict(command.job)
-    for name in (*NOT_DECIDING, *(() if job["columns"] else ("columns",))):
-        del job[name]
-    job["score_model"] = model_name(job["score_model"])
-    own = dataclasses.asdict(command.rules)
-    rules = {name: of for name, of in own.items() if name not in COLUMN_FLAGS}
-    rules |= of_columns(command.rules.numbers)
-    if not rules["language_detector"]:  # nor has a run of an earlier version one
+    groups = deciding_settings(settings)
+    job, rules, fetch = groups["job"], groups["rules"], groups["fetch"]
+    if not settings.columns:
+        del job["columns"]
+    job["score_model"] = model_name(settings.score_model)
+    rules |= {**settings.of_users, **dict(column_numbers(settings.numbers))}
+    if not settings.language_detector:  # nor has a run of an earlier version one
         del rules["language_detector"]
     if source.vocabulary:
         del rules["vocabulary_size"]
-    rules["concepts"] = rules["concepts"].rpartition("/")[2]  # with its digest
+    rules["concepts"] = settings.concepts.rpartition("/")[2]  # with its digest
     before = shared_about(source.sets)  # hosts are told of a contact that is given alone
-    contact = command.fetch.contact or before.pop("contact", "")
+    if contact := settings.contact or before.pop("contact", ""):
+        fetch["contact"] = contact
     model, evaluation = source.unsafe_model, source.evaluation
     index = {"index": Path(evaluation.index).name} if evaluation.index else {}
     return RunDescription(
-        job=job,
-        rules=rules,
-        resize=dataclasses.asdict(command.resize),
-        fetch={name: getattr(command.fetch, name) for name in FETCH_RULES}
-        | ({"contact": contact} if contact else {}),
+        **groups,
         input=[file.for_documents() for file in source.files],
         evaluation=[
             dataclasses.replace(file, path=shown_path(file.path)) for file in evaluation.files
@@ -92,29 +67,23 @@ def describe_run(command: Command, source: Input) -> RunDescription:
         if model
         else UNSET,
         blocklists=named_lists(source.blocklists),
-        rule_files=_named_rules(command.rules.files),
-        columns={field.name: type_name(field.type) for field in command.carried} or UNSET,
+        rule_files=[
+            NamedRules(
+                file.name,
+                file.sha256,
+                [describe_limit(limit) for limit in limits_in([file])],
+                sorted(file.flags) or UNSET,
+            )
+            for file in settings.files
+        ]
+        or UNSET,
+        columns={field.name: type_name(field.type) for field in settings.carried} or UNSET,
         about={
-            name: value
-            for name in ABOUT
-            if (value := getattr(command.job, name) or before.get(name))
+            name: value for name in ABOUT if (value := getattr(settings, name) or before.get(name))
         }
         or UNSET,
         layout=LAYOUT,
     )
-
-
-def _named_rules(files: Sequence[RuleFile]) -> list[NamedRules] | UnsetType:
-    entries = [
-        NamedRules(
-            file.name,
-            file.sha256,
-            [described(limit) for limit in limits_in([file])],
-            sorted(file.flags) or UNSET,
-        )
-        for file in files
-    ]
-    return entries or UNSET
 
 
 def named_lists(blocklists: Blocklists) -> list[NamedList] | UnsetType:
@@ -182,7 +151,14 @@ class RunFolder:
         description, manifest = self.work.description, f"{self.out}/manifest.json"
         is_finished = exists(manifest)
         if is_finished or exists(description):
-            there = msgspec.to_builtins(_read_description(manifest if is_finished else description))
+            path = manifest if is_finished else description
+            try:
+                there = msgspec.to_builtins(read_document(path, RunDescription))
+            except DocumentError as error:
+                raise UsageError(
+                    f"{path} is not a file of ours, or of another version of alignset; pass "
+                    "another --output"
+                ) from error
             here = msgspec.to_builtins(self.description)
             layouts = [run.pop("layout", "") for run in (there, here)]
             if not is_finished and layouts[0] != layouts[1]:
@@ -248,7 +224,7 @@ class RunFolder:
                 self.clean()
 
 
-def _deciding(fetch: Settings) -> Settings:
+def _deciding(fetch: Flags) -> Flags:
     """The settings of fetching that decide what is fetched. The contact and the version in the user
     agent only tell hosts who asks."""
     agent = _OWN_AGENT.sub("", str(fetch.get("user_agent", "")))
@@ -269,13 +245,3 @@ def _way_out(there: dict[str, Any], here: dict[str, Any], is_finished: bool) -> 
             f"also needs --also_rejected); or {anew}"
         )
     return anew
-
-
-def _read_description(path: str) -> RunDescription:
-    try:
-        return read_document(path, RunDescription)
-    except DocumentError as error:
-        raise UsageError(
-            f"{path} is not a file of ours, or of another version of alignset; pass another "
-            "--output"
-        ) from error

@@ -7,9 +7,9 @@ import os
 from apache_beam.options.pipeline_options import S3Options
 
 from alignset.extras import EXTRAS, how_to_install, is_installed
-from alignset.pipeline.command import Command
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.engine import is_dry_run, runner_of
+from alignset.pipeline.settings import Settings
 from alignset.transforms.storage.stores import STORES, client, scheme
 
 # The modules that such paths need, and what installs them.
@@ -29,13 +29,13 @@ _VARIABLES = {
 }
 
 
-def check_stores(command: Command) -> None:
+def check_stores(settings: Settings) -> None:
     """Puts Beam's flags for S3 where boto3 finds them; checks places, packages and credentials.
 
     Raises:
       UsageError: something is missing, or a place cannot be reached; says what to do.
     """
-    job, flags = command.job, command.beam.view_as(S3Options)
+    flags = settings.beam.view_as(S3Options)
     if flags.s3_access_key_id:
         os.environ.pop("AWS_SESSION_TOKEN", None)  # another key's
     given = {variable: getattr(flags, flag) for flag, variable in _VARIABLES.items()}
@@ -44,12 +44,16 @@ def check_stores(command: Command) -> None:
     if flags.s3_disable_ssl or flags.s3_api_version:
         raise UsageError("--s3_disable_ssl, --s3_api_version: no effect; pass --s3_endpoint_url")
 
-    named = {"input": job.inputs, "output": [job.output], "vocabulary": [job.vocabulary]}
-    named["eval_images"] = [exam.partition("=")[2] for exam in job.eval_images.split(",")]
+    named = {
+        "input": settings.inputs,
+        "output": [settings.output],
+        "vocabulary": [settings.vocabulary],
+    }
+    named["eval_images"] = [exam.partition("=")[2] for exam in settings.eval_images.split(",")]
     paths = [(flag, path) for flag, of_flag in named.items() for path in of_flag if path]
-    is_dry = is_dry_run(command.beam)
+    is_dry = is_dry_run(settings.beam)
     for flag, path in paths:
-        if runner_of(command.beam) == "dataflowrunner" and not is_dry and not scheme(path):
+        if runner_of(settings.beam) == "dataflowrunner" and not is_dry and not scheme(path):
             raise UsageError(
                 f"Dataflow's workers do not see {flag} {path!r} of this machine; pass gs://…"
             )

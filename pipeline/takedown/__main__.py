@@ -6,7 +6,6 @@ They are taken_down in rejected/, for good. Killed, the same command resumes.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import logging
 import shlex
 import sys
@@ -71,7 +70,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
         from alignset.pipeline.datasets.set_files import no_set
         from alignset.pipeline.datasets.steps_set import manifest_of_steps, read_any_set
         from alignset.pipeline.inputs.find_blocklists import find_blocklists
-        from alignset.pipeline.rules import Rules
+        from alignset.transforms.rules.rule_settings import RuleSettings
         from alignset.transforms.storage.files import exists
 
         if not flags.dry_run:
@@ -80,7 +79,7 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     distances = flags.min_blocked_phash_distance, flags.min_blocked_pdq_distance
     fields = ("min_blocked_phash_distance", "min_blocked_pdq_distance")
     try:
-        dataclasses.replace(Rules(), **dict(zip(fields, distances, strict=True)))  # checks them
+        RuleSettings(**dict(zip(fields, distances, strict=True)))  # checks them
         lists = find_blocklists(flags.blocklist, *distances)
         if not lists.lists:
             raise UsageError("--blocklist is empty; pass files with what is to go")

@@ -1,13 +1,13 @@
 """The shape of the project: what its modules may be called, and the pages that show it."""
 
 import ast
-import dataclasses
 import inspect
 import tomllib
 
 import pytest
 
-from alignset.pipeline.options import GROUPS
+from alignset.pipeline.settings import GROUPS
+from alignset.settings import declared_fields
 from tests.support.root import ROOT, parsed, tracked
 
 PACKAGES = ("pipeline", "transforms", "train")
@@ -39,7 +39,7 @@ def test_no_module_is_named_after_nothing() -> None:
 
 @pytest.mark.parametrize("settings", GROUPS.values(), ids=lambda kind: kind.__name__)
 def test_the_types_of_flags_can_be_read(settings: type) -> None:
-    fields = dataclasses.fields(settings)
+    fields = declared_fields(settings)
     assert fields
     assert [field.name for field in fields if not isinstance(field.type, type)] == []
     source = inspect.getsource(inspect.getmodule(settings))

@@ -3,20 +3,15 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from alignset.pipeline import curate_images as module
 from alignset.pipeline.curate import Places
-from alignset.pipeline.curate_images import DECODE_S, run_images, scoring_cost
+from alignset.pipeline.curate_images import run_images
 from alignset.pipeline.runs.engine import WorkerDiedError
 from alignset.pipeline.runs.work_folder import WorkFolder
-from alignset.transforms.safety.classifier import Classifier
-from alignset.transforms.safety.model_files import describe_model
 from alignset.transforms.storage.blocks import Blocks
 from alignset.transforms.workers.attempts import Attempt
-from tests.support.onnx_files import write_model
 
 PLANNED = {0: 10, 1: 10, 2: 10}
 
@@ -60,24 +55,3 @@ def test_it_is_run_again_while_shards_are_written(
     assert len(built) == len(written)
     named = [line.partition(" under way ")[0] for line in caplog.messages if "under way" in line]
     assert named == ["2 shards", "1 part of the evaluation images"]
-
-
-@pytest.mark.parametrize(
-    ("pairs", "shown"),
-    [
-        (1_000, "; "),  # for few, no time is measured
-        (1_001, ": about 17 core-minutes; "),
-        (3_600, ": about 1.0 core-hours; "),
-        (126_720_000, ": about 35,200 core-hours; "),
-        (0, " on a GPU; "),
-    ],
-)
-def test_the_time_in_a_unit_of_its_size(
-    pairs: int, shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Classifier, "cpu_s_an_image", lambda self: 1.0 - DECODE_S)
-    if not pairs:
-        monkeypatch.setattr(module, "open_classifier", lambda model: SimpleNamespace(on_gpu=True))
-    model = describe_model(str(write_model(tmp_path)))
-    said = f"images get NSFW scores{shown}--unsafe_model= turns it off"
-    assert scoring_cost(model, pairs) == said

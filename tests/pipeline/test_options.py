@@ -1,6 +1,5 @@
 """Flags: what is refused, in one line that says what to do; and --help."""
 
-import dataclasses
 import importlib.util
 import inspect
 import re
@@ -13,9 +12,9 @@ import pytest
 from apache_beam.options.pipeline_options import DirectOptions
 
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.options import GROUPS, parse
+from alignset.pipeline.options import parse
 from alignset.pipeline.other_flags import IMG2DATASET
-from alignset.pipeline.rules import Rules
+from alignset.pipeline.settings import DECLARED
 from tests.support.command import run_args, run_process
 
 GIVEN = ("--input=a.parquet", "--output=o")
@@ -134,6 +133,8 @@ def test_what_every_mode_needs_is_taken():
     parse([*GIVEN, "--min_words=20", "--max_words=20"])
     parse([*GIVEN, "--min_language_score=0.4"])
     parse([*GIVEN, "--language=en,en", "--min_language_score=0.4"])
+    for words in ("sha256=sha256", '["sha256","sha256"]'):  # as img2dataset has it
+        assert parse([*GIVEN, f"--verify_hash={words}"]).verified == ("sha256", "input_sha256")
 
 
 @pytest.mark.parametrize(
@@ -186,7 +187,7 @@ def test_all_of_img2datasets_flags_are_known():
     from img2dataset.main import download  # here: it imports for more than a second
 
     theirs = set(inspect.signature(download).parameters)
-    ours = {field.name for kind in GROUPS.values() for field in dataclasses.fields(kind)}
+    ours = {*DECLARED}
     assert theirs - ours == set(IMG2DATASET)
 
 
@@ -201,7 +202,7 @@ def test_input_and_output_are_required(missing: str):
 
 
 def test_flags_reach_their_settings():
-    command = parse(
+    settings = parse(
         [
             *GIVEN,
             "--language=",
@@ -214,25 +215,25 @@ def test_flags_reach_their_settings():
             "--direct_num_workers=2",
         ]
     )
-    assert command.rules == Rules(language="", min_words=2, max_image_aspect=2.5)
-    assert (command.job.input, command.job.output) == ("a.parquet", "o")
-    assert command.job.retry_failed
-    assert not command.fetch.allow_private_addresses
-    assert command.fetch.connections == 3
-    assert command.resize.resize_mode == "border"
-    assert command.beam.view_as(DirectOptions).direct_num_workers == 2
+    given = {
+        **{"input": "a.parquet", "output": "o", "retry_failed": "true"},
+        **{"language": "", "min_words": 2, "max_image_aspect": 2.5},
+        **{"allow_private_addresses": False, "connections": 3, "resize_mode": "border"},
+    }
+    usual = {name: of.default for name, of in DECLARED.items()}
+    assert {name: getattr(settings, name) for name in DECLARED} == usual | given
+    assert settings.beam.view_as(DirectOptions).direct_num_workers == 2
 
 
 def test_help_lists_every_flag_with_its_default():
     ended = run_args("--help=all")
     assert (ended.status, ended.err) == (0, "")
     shown = re.sub(r"\s+", " ", re.sub(r"-\n\s+", "-", ended.out))  # a line may break at a hyphen
-    for settings in GROUPS.values():
-        for flag in dataclasses.fields(settings):
-            text = shown.partition(f" --{flag.name} ")[2].partition(" --")[0]
-            assert text, f"--{flag.name} is not shown"
-            if flag.default not in ("", False):
-                assert f"(default: {flag.default})" in text, flag.name
+    for name, flag in DECLARED.items():
+        text = shown.partition(f" --{name} ")[2].partition(" --")[0]
+        assert text, f"--{name} is not shown"
+        if flag.default not in ("", False):
+            assert f"(default: {flag.default})" in text, name
 
 
 def test_a_wrong_flag_in_a_process_of_its_own(tmp_path: Path):

@@ -2,17 +2,15 @@
 a store that does not answer; and that it costs next to nothing."""
 
 import re
-import sys
 import tempfile
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignset.pipeline.progress import Amount, ImageProgress, be_quiet, is_redrawn, what_is_left
+from alignset.pipeline.progress import Amount, ImageProgress, be_quiet, what_is_left
 from alignset.transforms.shards.shard_stats import shard_stats
 
 SIZES = {0: 100, 1: 90, 5: 110}
@@ -127,19 +125,6 @@ def test_what_is_left_is_told_before_it_is_done(
     assert what_is_left(amount, "fetch") == expected
 
 
-def test_what_earlier_starts_have_done_is_no_speed_of_this_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    """Also where a store tells of it only later."""
-    amount, listed = amount_of(tmp_path), iter([None, [0, 1], [0, 1, 5]])
-    monkeypatch.setattr(  # which raises at first
-        "alignset.pipeline.progress.shards_there", lambda _: dict.fromkeys(next(listed), True)
-    )
-    assert (done(amount, 1.0), amount.earlier) == ((0, 0), 0)
-    assert (done(amount, 31.0), amount.earlier) == ((2, 190), 190)
-    assert (done(amount, 61.0), amount.earlier) == ((3, 300), 190)
-
-
 @given(st.lists(st.tuples(st.sampled_from([*SIZES, 9]), st.integers(-1, 150)), max_size=12))
 def test_no_pair_is_counted_twice_and_none_is_lost(events: list[tuple[int, int]]):
     """Events: a shard is whole (-1), or an attempt at it has counted so many pairs."""
@@ -156,22 +141,3 @@ def test_no_pair_is_counted_twice_and_none_is_lost(events: list[tuple[int, int]]
                 most[shard] = SIZES[shard] if shard in whole else max(most[shard], pairs)
             shown = sum(min(pairs, SIZES[shard]) for shard, pairs in most.items())
             assert done(amount, float(now)) == (len(whole), shown)
-
-
-@pytest.mark.parametrize(
-    ("shell", "is_terminal", "expected"),
-    [
-        (SimpleNamespace(kernel=object()), False, True),  # of a notebook
-        (SimpleNamespace(), False, False),  # of IPython on a terminal
-        (None, False, False),
-        (None, True, True),
-    ],
-)
-def test_a_line_is_drawn_again_on_terminals_and_in_notebooks(
-    shell: object, is_terminal: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
-):
-    ipython = SimpleNamespace(get_ipython=lambda: shell)
-    monkeypatch.setitem(sys.modules, "IPython", ipython)
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal, raising=False)
-    assert is_redrawn() is expected

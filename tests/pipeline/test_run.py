@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from alignset.pipeline.curate import BYTES_PER_BUCKET, bucket_count
 from alignset.pipeline.inputs.splits import InputFile
-from alignset.pipeline.run import BYTES_PER_BUCKET, bucket_count
 from alignset.transforms.columns.batches import bucket_order
 
 MIB, GIB = 1 << 20, 1 << 30

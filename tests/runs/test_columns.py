@@ -15,14 +15,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from alignset import curate
 from alignset.pipeline.datasets.facts import find_facts
 from alignset.pipeline.deduplicate.__main__ import main as deduplicate
 from alignset.pipeline.look.__main__ import main as look
 from alignset.pipeline.report.__main__ import main as report
 from alignset.pipeline.report.sliders import sliders
 from alignset.pipeline.takedown.__main__ import main as takedown
-from tests.support.command import digests, manifest, rejected, run, samples, succeed
+from tests.support.command import manifest, rejected, run, samples, succeed
 from tests.support.hostile_tars import tar_of
 from tests.support.picture_files import encoded, photograph
 from tests.support.small_web import SmallWeb
@@ -214,26 +213,6 @@ def test_report_and_card_know_the_rules_on_columns(
     assert why == {f"high_{score}": len(high), f"no_{score}": 2, "duplicate_pair": 1}
     assert report(["--compare", str(out), str(other), f"--output={tmp_path}/two.html"]) == 0
     assert f"high_{score}" in (tmp_path / "two.html").read_text()
-
-
-def test_python_makes_the_set_of_the_cards_command(made: Carrying, tmp_path: Path) -> None:
-    card = (made.at("set") / "README.md").read_text()
-    score = "clip_b32_similarity_score"
-    named = "--columns=all", f"--min_column={score}=0.2", "--verify_hash=sha256=input_sha256"
-    assert [flag for flag in named if flag not in card] == []
-    curate(
-        input=made.at("in"),
-        output=tmp_path / "set",
-        columns=["all"],
-        min_column={score: 0.2},
-        verify_hash='["input_sha256","sha256"]',  # as img2dataset has it
-        language="",
-        allow_private_addresses=True,
-        max_unsafe_score=1,
-        min_image_side=1,
-        retries=0,
-    )
-    assert digests(tmp_path / "set") == digests(made.at("set"))
 
 
 def test_a_finished_set_is_filtered_again_without_a_request(made: Carrying, tmp_path: Path) -> None:
@@ -489,18 +468,3 @@ def test_two_fields_of_one_name_are_refused_before_anything_is_read(tmp_path: Pa
     assert ended.status == 2
     assert "column 'twice' cannot be carried: struct<a: int64, a: int64> has two" in ended.err
     succeed(tmp_path / "in.parquet", tmp_path / "out", *flags, "--columns=all")
-
-
-def test_a_set_carries_the_same_columns_from_within_its_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    document = {"job": {"text_only": True}, "columns": {"uid": "string"}}
-    (tmp_path / "set" / "pairs").mkdir(parents=True)
-    (tmp_path / "set" / "manifest.json").write_text(json.dumps(document))
-    row = {"url": "http://h.org/1", "caption": "a boat", "uid": "1", "more": "measured"}
-    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "set" / "pairs" / "a.parquet")
-    monkeypatch.chdir(tmp_path / "set")
-    flags = ("--text_only", "--language=", "--min_words=1", "--columns=all")
-    for number, source in enumerate(("pairs/a.parquet", tmp_path / "set" / "pairs/a.parquet")):
-        run(source, tmp_path / f"out{number}", *flags)
-        assert [*manifest(tmp_path / f"out{number}")["columns"]] == ["uid"]

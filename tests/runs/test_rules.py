@@ -4,7 +4,6 @@ import json
 import math
 import os
 import re
-import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -16,9 +15,7 @@ from alignset.dataset import Dataset
 from alignset.pipeline.datasets.facts import find_facts
 from alignset.pipeline.deduplicate.__main__ import main as deduplicate
 from alignset.pipeline.report.__main__ import main as write_report
-from alignset.pipeline.report.comparison import write_comparison
 from alignset.pipeline.report.histograms import charts_of
-from alignset.pipeline.report.sliders import sliders
 from alignset.pipeline.takedown.__main__ import main as take_down
 from tests.support import golden as made
 from tests.support.command import digests, funnel, manifest, run, succeed
@@ -155,23 +152,6 @@ def test_the_manifest_names_the_files_and_the_documents_the_rules(rules: Made) -
     assert "train/mean_saturation" in columns
 
 
-def test_each_has_a_slider_and_a_chart_without_its_file(rules: Made) -> None:
-    facts = find_facts(str(rules.folder / "set"))
-    moved = {slider.rule for slider in sliders(facts)}
-    assert moved >= {"max_digit_share", "min_mean_saturation", "min_similarity"}
-    assert {"digits", "saturation", "similarity"} <= {chart.axis for chart in charts_of(facts)}
-
-
-def test_another_threshold_needs_no_fetch(rules: Made, tmp_path: Path) -> None:
-    rules.web.requests.clear()
-    before = sorted(row["similarity"] for row in rows_of(rules.folder / "set", "shards"))
-    flags = (*FLAGS, rules.rules, f"--min_similarity={before[2]}")
-    succeed(rules.folder / "set", tmp_path / "set", *flags)
-    assert rules.web.requests == []
-    after = sorted(row["similarity"] for row in rows_of(tmp_path / "set", "shards"))
-    assert after == before[2:]
-
-
 def test_a_model_that_scores_is_such_a_rule_and_a_finished_set_needs_no_fetch(
     rules: Made, tmp_path: Path
 ) -> None:
@@ -210,12 +190,6 @@ def test_a_model_that_scores_is_such_a_rule_and_a_finished_set_needs_no_fetch(
     (tmp_path / "there" / "clip").symlink_to(rules.folder / "clip")
     again = (f"--score_model={tmp_path}/there/../there/clip", f"--min_similarity={threshold}")
     assert "is finished: nothing to do" in run(rules.folder / "set", scored, *FLAGS, *again).err
-
-
-def test_texts_alone_cannot_be_scored(rules: Made, tmp_path: Path) -> None:
-    model = f"--score_model={rules.folder / 'clip'}"
-    ended = run(rules.folder / "pairs.parquet", tmp_path / "out", "--text_only", model)
-    assert "--text_only fetches none: leave it out" in ended.err
 
 
 def test_the_best_share_of_a_dataset_is_kept(rules: Made, tmp_path: Path) -> None:
@@ -371,17 +345,6 @@ def test_a_set_of_texts_has_the_column_of_a_text_rule(rules: Made, tmp_path: Pat
     assert ended.err.endswith("unknown flag 'max_digits_share'; did you mean --max_digit_share?\n")
 
 
-def test_a_takedown_keeps_the_columns(rules: Made, tmp_path: Path) -> None:
-    out = shutil.copytree(rules.folder / "set", tmp_path / "set")
-    before = rows_of(out, "shards")
-    (tmp_path / "list.txt").write_text(f"url:{before[0]['url']}\n")
-    assert take_down([str(out), f"--blocklist={tmp_path}/list.txt"]) == 0
-    assert rows_of(out, "shards") == before[1:]
-    dropped = {row["reason"]: row for row in rows_of(out, "rejected")}
-    assert dropped["taken_down"]["key"] == before[0]["key"]
-    assert dropped["too_grey"]["mean_saturation"] < 0.05
-
-
 def test_what_is_fetched_again_is_judged_by_them(rules: Made, tmp_path: Path) -> None:
     flags = (*FLAGS, f"--rules={rules.folder}/digits.py,{rules.folder}/saturation.py")
     source, out = rules.folder / "pairs.parquet", tmp_path / "set"
@@ -398,20 +361,3 @@ def test_what_is_fetched_again_is_judged_by_them(rules: Made, tmp_path: Path) ->
     assert dropped["too_grey"]["mean_saturation"] < 0.05
     assert manifest(out)["retries"][0]["kept"] == 1
     assert {chart.axis for chart in charts_of(find_facts(str(out)))} >= {"digits", "saturation"}
-
-
-def test_a_comparison_knows_the_rules_of_either_set(rules: Made, tmp_path: Path) -> None:
-    """Both measure something else as `share`; reports of both, one after the other, too."""
-    (tmp_path / "other.py").write_text(
-        DIGITS.replace("digit", "vowel").replace("isvowel", "isalpha")
-    )
-    flags = (*FLAGS, f"--rules={tmp_path}/other.py", "--max_vowel_share=0.5")
-    succeed(rules.folder / "pairs.parquet", tmp_path / "set", *flags)
-    first, second = (find_facts(str(out)) for out in (rules.folder / "set", tmp_path / "set"))
-    assert {"digits", "saturation", "similarity"} <= {chart.axis for chart in charts_of(first)}
-    assert "vowels" in {chart.axis for chart in charts_of(second)}
-    assert "digits" not in {chart.axis for chart in charts_of(second)}
-    path = write_comparison(str(first.out), str(second.out), str(tmp_path / "compare.html"))
-    page = Path(path).read_text()
-    for reason in ("too_many_digits", "too_many_vowels"):
-        assert reason in page

@@ -250,7 +250,7 @@ def curate(folder: Path, rows: Rows, numbers: Numbers, way: Way) -> list[Found]:
     command = parse([f"--input={folder / 'in'}", f"--output={folder / 'out'}", *flags])
     blocks = Blocks(str(folder / "blocks") if way.by_reference else None)
     places = Places(str(folder / "out"), WorkFolder(str(folder / "work")), blocks)
-    splits = find_splits(command.job, find_files(command.job))
+    splits = find_splits(command, find_files(command))
     run_in_beam(lambda pipeline: curate_texts(pipeline, splits, command, places, way.buckets))
     kept = folder.glob("out/pairs/*.parquet" if way.text_only else "work/plan/*.parquet")
     judged = [

@@ -181,11 +181,11 @@ def test_models_that_cannot_be_used_end_the_command_before_a_fetch(tmp_path: Pat
         flag = f"--unsafe_model={tmp_path / name}.onnx"
         command = parse(["--input=a.parquet", "--output=set", flag])
         with pytest.raises(UsageError, match=said):
-            find_unsafe_model(command.job, command.rules)
+            find_unsafe_model(command)
     for name in ("nsfw", "opennsfw-quick"):
         command = parse(["--input=a.parquet", "--output=set", f"--unsafe_model={name}"])
         with pytest.raises(UsageError, match="must be opennsfw or a file"):
-            find_unsafe_model(command.job, command.rules)
+            find_unsafe_model(command)
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,7 @@ class DescribedSets:
 
 def main(command: str, *words: str) -> int:
     """A command of the project in this process."""
-    return importlib.import_module(COMMANDS[command][0]).main(list(words))
+    return importlib.import_module(f"alignset.{COMMANDS[command][0]}").main(list(words))
 
 
 def _photo(number: int) -> bytes:

@@ -17,7 +17,8 @@ from alignset.transforms.pairs.language_votes import (
     MOST_UP,
     MOST_UP_AGAINST_FREQUENT,
 )
-from alignset.transforms.rules.language_codes import PART_OF, UNDETERMINED, LanguageRule
+from alignset.transforms.rules.language_codes import PART_OF, UNDETERMINED
+from alignset.transforms.rules.rule_settings import RuleSettings
 
 eldc.init()
 _MODEL = eldc.instance()
@@ -87,10 +88,10 @@ def voted(identity: str) -> str:
     return name if count > 1 else UNDETERMINED
 
 
-def mistaken_for(identity: str, rule: LanguageRule) -> Mistaken | None:
+def mistaken_for(identity: str, rule: RuleSettings) -> Mistaken | None:
     """The language that a text is taken for if it is not a wanted one; None if it is."""
     if rule.has_vote:
         language = voted(identity)
         return None if language in rule.languages else Mistaken(language, None)
     score, rival = language_score(identity, "en")
-    return Mistaken(rival, score) if rule.languages and score < rule.min_score else None
+    return Mistaken(rival, score) if rule.languages and score < rule.min_language_score else None

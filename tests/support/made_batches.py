@@ -2,7 +2,6 @@
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import apache_beam as beam
@@ -15,16 +14,15 @@ from alignset.demo import text_rules
 from alignset.pipeline.runs.beam_patches import beam_patches
 from alignset.transforms.pairs.measure_pairs import NGrams, Pairs
 from alignset.transforms.pairs.texts import Texts
-from alignset.transforms.rules.language_codes import NUMBERED, LanguageRule, wanted_languages
+from alignset.transforms.rules.rule_settings import RuleSettings
 from alignset.transforms.storage.blocks import unpack
 
 Rows = Sequence[tuple[str | bytes | None, str | bytes | None]]
 
 
-def language_rule(language: str, detector: str = "") -> LanguageRule:
-    """A rule with the default thresholds."""
-    rule = LanguageRule(wanted_languages(language), 0.5, detector=detector)
-    return replace(rule, words=((3, 20),) * len(NUMBERED)) if rule.has_vote else rule
+def language_rule(language: str, detector: str = "") -> RuleSettings:
+    """The rules of a language, with the default thresholds."""
+    return RuleSettings(language=language, language_detector=detector)
 
 
 def raw(value: str | bytes | None) -> bytes | None:

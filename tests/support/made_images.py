@@ -1,38 +1,60 @@
-"""The images of a shard, made from files."""
+"""The images of a shard, made from files, and their pairs."""
 
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+
+from alignset.transforms.arrivals.images import Images
+from alignset.transforms.arrivals.shard_settings import ShardSettings
+from alignset.transforms.arrivals.sharing import shared_images
+from alignset.transforms.decontamination.evaluation_index import EvaluationIndex
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.examine import Image, Unusable, examine
 from alignset.transforms.images.resize_settings import ResizeSettings
-from alignset.transforms.rules.catalogue import RunRules
-from alignset.transforms.shards.shard_images import ShardImages
-from alignset.transforms.shards.shard_settings import ShardSettings
+from alignset.transforms.rules.rule_settings import RuleSettings
+from alignset.transforms.shards.build_shard import listed, with_images
 
 
-def empty_images(folder: Path, size: int, rules: RunRules, **settings: Any) -> ShardImages:
+def shard_settings(rules: RuleSettings, **settings: Any) -> ShardSettings:
     how = {"fetch": FetchSettings(), "resize": ResizeSettings(), **settings}
-    return ShardImages(size, ShardSettings(rules, **how), folder)
+    return ShardSettings(rules, **how)
 
 
 def images_of(
     folder: Path,
     bodies: Iterable[bytes],
-    rules: RunRules,
     looks: list[Image | Unusable] | None = None,
-    **settings: Any,
-) -> ShardImages:
+    measured: Iterable[str] = (),
+) -> Images:
     """Files that have all come, and are put aside where they are images."""
     bodies = list(bodies)
-    images = empty_images(folder, len(bodies), rules, **settings)
+    images = Images(len(bodies), folder, measured)
     for row, (body, look) in enumerate(zip(bodies, looks or map(examine, bodies), strict=True)):
-        images.sha256[row] = hashlib.sha256(body).hexdigest()
+        images.note(row, sha256=hashlib.sha256(body).hexdigest())
         if isinstance(look, Unusable):
             images.drop(row, look.reason, look.detail)
             continue
-        images.sizes[row] = look.width, look.height
+        images.note(row, original_width=look.width, original_height=look.height)
         images.put(row, body, look)
     return images
+
+
+def pairs_of(
+    images: Images,
+    settings: ShardSettings,
+    evaluation: EvaluationIndex | None = None,
+    **columns: Any,
+) -> pa.Table:
+    """The pairs of images that came, one of each, before rules judge them."""
+    count = len(images)
+    pairs = {
+        "key": pa.array(range(count), pa.uint64()),
+        "url": [f"http://a.example/{row}" for row in range(count)],
+        "caption": ["a text"] * count,
+    }
+    table = listed(pa.table(pairs | columns), settings)
+    return with_images(table, images, shared_images(table, np.ones(count, np.bool_)), evaluation)

@@ -2,7 +2,7 @@
 dropped pairs of chance, and a few tars."""
 
 import tarfile
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alignset.pipeline.rules import Rules
 from alignset.pipeline.runs.documents import RunDescription
 from alignset.pipeline.runs.work_folder import WorkFolder
+from alignset.pipeline.settings import Settings, deciding_settings
 from alignset.transforms.columns.rejects import REJECTED, key_column
 from alignset.transforms.rules.catalogue import PRODUCT, limits
 from alignset.transforms.rules.rule import Rows
@@ -38,7 +38,8 @@ def put_run(folder: Path, **parts: Any) -> None:
     Args:
       parts: of its description that are others.
     """
-    rules = asdict(Rules(**RULES.numbers))
+    settings = Settings(input="in", output="out", **RULES.numbers)
+    rules = deciding_settings(settings)["rules"]
     job = {"text_only": False, "holdout": 0.0}
     run = replace(RunDescription(job, rules, {}, {}, [], [], None), **parts)
     write_document(WorkFolder(f"{folder}/_temporary").description, run)

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from alignset.transforms.rules.catalogue import PRODUCT, RunRules
+from alignset.transforms.rules.catalogue import PRODUCT
 from alignset.transforms.rules.rule import Limit, Rows
+from alignset.transforms.rules.rule_settings import RuleSettings
 
 _DIVISOR = 1 << 20  # a power of two, so that a quotient is exact
 
@@ -34,10 +35,9 @@ def rows_of(limit: Limit, values: Sequence[float]) -> Rows:
     return Rows({_column(measure.of): column})
 
 
-def run_rules(**numbers: float) -> RunRules:
-    """The rules with these thresholds, and else their usual ones; a distance of 1."""
-    usual = {rule.name: rule.default for rule in PRODUCT.rules}
-    return RunRules(usual | numbers)
+def run_rules(**numbers: float) -> RuleSettings:
+    """The rules with these thresholds, and else their usual ones, on texts in any language."""
+    return RuleSettings(**{"language": "", **numbers})
 
 
 STEPS = PRODUCT.text_steps | PRODUCT.image_steps

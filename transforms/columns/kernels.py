@@ -84,10 +84,3 @@ allocating_kernel = njit(nogil=True, cache=True)
 # For kernels that allocate nothing: they need not count the references to their arrays. numba's
 # counts are atomic and stood in the innermost loops: a walk of 26 ms became one of 19.
 kernel = njit(nogil=True, cache=True, _nrt=False)  # type: ignore[call-overload]
-# For kernels that add up floats: in any order, so that they are vectorised. The last bits of a sum
-# then depend on the processor, as those of a product of matrices do.
-# Division by zero gives inf or NaN and raises nothing: a test for it would keep loops from being
-# vectorised.
-summing_kernel = njit(
-    nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"}
-)

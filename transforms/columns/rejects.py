@@ -43,6 +43,12 @@ def key_column(keys: npt.NDArray[np.uint64]) -> pa.StringArray:
     return pa.StringArray.from_buffers(len(keys), pa.py_buffer(ends), pa.py_buffer(digits))
 
 
+def keys_of(column: pa.ChunkedArray | pa.Array) -> npt.NDArray[np.uint64]:
+    """uint64[n] of keys or perceptual hashes that are written as 16 hex digits; 0 of a null."""
+    digits = pc.fill_null(column, "0" * 16).to_pylist()
+    return np.frombuffer(bytes.fromhex("".join(digits)), ">u8").astype(np.uint64)
+
+
 def with_columns(schema: pa.Schema, columns: Iterable[str | pa.Field]) -> pa.Schema:
     """A schema with further columns behind its own: of the types of their fields; columns that are
     only named have numbers, except languages."""
@@ -52,6 +58,12 @@ def with_columns(schema: pa.Schema, columns: Iterable[str | pa.Field]) -> pa.Sch
             column = pa.field(column, kind)
         schema = schema.append(column)
     return schema
+
+
+def with_values(table: pa.Table, columns: Mapping[str, pa.Array | pa.ChunkedArray]) -> pa.Table:
+    """A table with some columns, in place of those that have their names."""
+    there = dict(zip(table.column_names, table.columns, strict=True))
+    return pa.table(there | dict(columns)).combine_chunks()
 
 
 def pages_of(rows: pa.RecordBatch) -> pa.StringArray:

@@ -25,7 +25,8 @@ from alignset.transforms.columns.records import key_hashes
 from alignset.transforms.corpus.language_ngrams import UInt8s, hash_with_language
 from alignset.transforms.pairs.measure_pairs import NGrams, Pairs
 from alignset.transforms.pairs.texts import measure_texts
-from alignset.transforms.rules.language_codes import NUMBERED, LanguageRule
+from alignset.transforms.rules.language_codes import NUMBERED
+from alignset.transforms.rules.rule_settings import RuleSettings
 from alignset.transforms.storage.blocks import BUCKET, Blocks, Bucket, unpack
 from alignset.transforms.storage.files import local_copy, write_atomically
 
@@ -70,7 +71,7 @@ def named_file(path: str) -> str:
     return _name_with_digest(path, data)
 
 
-def listed_concepts(name: str, language: LanguageRule) -> UInt64s:
+def listed_concepts(name: str, language: RuleSettings) -> UInt64s:
     """The n-grams of a file, as `named_file` names it, in each wanted language: ascending.
 
     Raises:

@@ -27,7 +27,7 @@ from alignset.transforms.corpus.language_ngrams import FITS, hash_with_language,
 from alignset.transforms.corpus.remembered import remembered
 from alignset.transforms.pairs.language_votes import found_languages
 from alignset.transforms.pairs.measure_pairs import NGrams, Pairs, measure
-from alignset.transforms.rules.language_codes import LanguageRule
+from alignset.transforms.rules.rule_settings import RuleSettings
 from alignset.transforms.storage.blocks import BUCKET, Blocks, unpacked
 from alignset.transforms.workers.threaded_dofn import ThreadedDoFn
 from alignset.transforms.workers.threads import in_threads
@@ -49,7 +49,7 @@ class Counted(NamedTuple):
 
 
 def count_batch(
-    batch: pa.RecordBatch, *, first_row: int, language: LanguageRule, ngrams: bool = True
+    batch: pa.RecordBatch, *, first_row: int, language: RuleSettings, ngrams: bool = True
 ) -> Counted:
     """Measures a batch for the corpus-wide counts.
 
@@ -74,7 +74,7 @@ def count_batch(
         own *= language_numbers(answers.languages)
         numbers = np.zeros(len(usable), np.uint8)
         numbers[rows] = own
-        least, most = np.array(((0, 0), *language.words))[own].T
+        least, most = np.array(((0, 0), *language.word_limits))[own].T
         words = pairs.word_count[rows]
         own |= ((own > 0) & (words >= least) & (words <= most)).astype(np.uint8) * FITS
     columns = {
@@ -166,7 +166,7 @@ def distinct_pairs(pairs: pa.RecordBatch) -> tuple[Bools, pa.RecordBatch]:
 
 class _Count(ThreadedDoFn):
     def __init__(
-        self, read: ReadSplit, blocks: Blocks, language: LanguageRule, buckets: int, ngrams: bool
+        self, read: ReadSplit, blocks: Blocks, language: RuleSettings, buckets: int, ngrams: bool
     ) -> None:
         self.read, self.blocks = read, blocks
         self.language, self.buckets, self.ngrams = language, buckets, ngrams
@@ -238,7 +238,7 @@ class CountPairs(beam.PTransform):
 
     read: ReadSplit
     blocks: Blocks
-    language: LanguageRule
+    language: RuleSettings
     buckets: int = 8
     ngrams: bool = True
 

@@ -30,10 +30,11 @@ from alignset.transforms.pairs.measure_pairs import NGrams, Pairs, measure
 from alignset.transforms.pairs.text_kernels import ngram_count
 from alignset.transforms.pairs.texts import measure_texts
 from alignset.transforms.rules import given
-from alignset.transforms.rules.catalogue import RunRules, step_of
+from alignset.transforms.rules.catalogue import step_of
 from alignset.transforms.rules.custom import computed
 from alignset.transforms.rules.language import MIN_LANGUAGE_SCORE
 from alignset.transforms.rules.rule import Rows, Stage
+from alignset.transforms.rules.rule_settings import RuleSettings
 from alignset.transforms.rules.verdicts import column_rows, faults, first_of, further_of
 from alignset.transforms.rules.words import MAX_WORDS, MIN_WORDS
 
@@ -157,7 +158,7 @@ class JudgeBatch:
 
     def __init__(
         self,
-        rules: RunRules,
+        rules: RuleSettings,
         corpus: CorpusSets,
         repeats: npt.NDArray[np.uint32],
         languages: pa.RecordBatch,
@@ -180,14 +181,14 @@ class JudgeBatch:
         foreign, of_language = self._languages(first, len(batch))
         list_details = self._list_details(pairs)
         on_list = list_details.is_valid().to_numpy(zero_copy_only=False)
-        has_vote = self.rules.language.has_vote
+        has_vote = self.rules.has_vote
         numbers = language_numbers(of_language["language"]) if has_vote else None
         rows = text_rows(pairs, self.corpus, repeats, foreign, on_list, numbers)
         rows |= self._of_languages(numbers, pairs.key)
         carried_values = carried_columns(batch, self.rules.carried)
-        rows |= column_rows(self.rules.texts, carried_values)
+        rows |= column_rows(self.rules.catalogue.texts, carried_values)
         failed_rule = self._ask_custom(rows, pairs)
-        verdicts = faults(self.rules.texts, rows, self.rules.numbers)
+        verdicts = faults(self.rules.catalogue.texts, rows, self.rules.numbers)
         why = first_of(verdicts)
         failed_rule = pc.if_else(pc.equal(why, given.RULE_FAILED), failed_rule, None)
         list_details = pc.if_else(pc.equal(why, given.BLOCKED), list_details, None)
@@ -208,7 +209,7 @@ class JudgeBatch:
         also_reasons = further_of(verdicts, pairs.usable() | on_list)
         measures = {"also_reasons": also_reasons, "language_score": score, **own, **carried_values}
         rejects = rejected_rows(
-            pair_rows, why, detail, step_of(self.rules.texts), measures, self.schema
+            pair_rows, why, detail, step_of(self.rules.catalogue.texts), measures, self.schema
         )
         # Whatever else they were dropped for, such as an opt-out of their page.
         forgotten = rows[given.REMOVED_BEFORE]
@@ -223,8 +224,8 @@ class JudgeBatch:
         columns: dict[str, Any] = {}
         if numbers is None:
             return columns
-        words = self.rules.language.words
-        if self.rules.language.has_own_words:
+        words = self.rules.word_limits
+        if self.rules.words_per_language:
             own = np.array((words[0], *words))[numbers]  # the first is of no language
             columns |= {MIN_WORDS.name: own[:, 0], MAX_WORDS.name: own[:, 1]}
         if self.shares is not None:
@@ -264,13 +265,13 @@ class JudgeBatch:
         rows = self.languages["row"].to_numpy()
         low, high = np.searchsorted(rows, [first, first + size])
         foreign = np.zeros(size, np.bool_)
-        if low == high and not self.rules.language.has_vote:
+        if low == high and not self.rules.has_vote:
             return foreign, self.languages.slice(0, 0)
         here = rows[low:high].astype(np.int64) - first
         place, nothing = np.zeros(size, np.int64), np.ones(size, np.bool_)
         place[here], nothing[here] = np.arange(low, high), False
         of_language = self.languages.take(pa.array(place, mask=nothing))
-        foreign[here] = self.rules.language.is_foreign(self.languages["language"][low:high])
+        foreign[here] = self.rules.is_foreign(self.languages["language"][low:high])
         return foreign, of_language
 
 

@@ -24,10 +24,10 @@ from alignset.transforms.corpus.concepts import CONCEPTS, LISTED_CONCEPTS, open_
 from alignset.transforms.corpus.count_pairs import ReadSplit
 from alignset.transforms.corpus.hash_sets import HashSet
 from alignset.transforms.corpus.judge_batch import Blocking, CorpusSets, JudgeBatch
-from alignset.transforms.rules.catalogue import RunRules
 from alignset.transforms.rules.concepts import MAX_PAIRS_PER_CONCEPT
 from alignset.transforms.rules.given import BROKEN_INPUT
 from alignset.transforms.rules.rule import Stage
+from alignset.transforms.rules.rule_settings import RuleSettings
 from alignset.transforms.storage.blocks import (
     BUCKET,
     Blocks,
@@ -130,14 +130,14 @@ class _Judge(ThreadedDoFn):
     def _keep(self, split_id: int, batches: Iterator[pa.RecordBatch]) -> Iterator[Bucket]:
         if self.plan:
             while group := list(islice(batches, BATCHES_PER_BLOCKS)):
-                names = [n for n in group[0].schema.names if n not in self.rules.columns]
+                names = [n for n in group[0].schema.names if n not in self.rules.computed_columns]
                 group = [batch.select(names) for batch in group if len(batch)]
                 for block in self.blocks.pack(group):
                     yield split_id, block
             return
         path = f"{self.out}/pairs/{split_id:05d}.parquet"
         of_texts = {limit.measure.column for limit in self.rules.computing(Stage.TEXT)}
-        others = {*self.rules.columns} - of_texts
+        others = {*self.rules.computed_columns} - of_texts
         names = [name for name in self.rules.measured_columns if name not in others]
         schema = with_columns(PAIRS, [*names, *self.rules.carried])
         with parquet_file(path, schema, self.scratch) as file:
@@ -177,7 +177,7 @@ def _by_row(blocks: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
     return pa.record_batch([column.combine_chunks() for column in table.columns], schema=FOUND)
 
 
-def _open_sets(paths: Mapping[str, str], rules: RunRules) -> CorpusSets:
+def _open_sets(paths: Mapping[str, str], rules: RuleSettings) -> CorpusSets:
     """The files that `JudgePairs.sets` names."""
     sets = {name: _open_set(path) for name, path in paths.items() if not name.startswith(CONCEPTS)}
     corpus = CorpusSets(**sets)  # type: ignore[arg-type]
@@ -215,7 +215,7 @@ class JudgePairs(beam.PTransform):
 
     read: ReadSplit
     blocks: Blocks
-    rules: RunRules
+    rules: RuleSettings
     sets: beam.PCollection
     out: str
     work: str

@@ -1,7 +1,9 @@
 """How images are compared with evaluation images, and what a run's documents say of these."""
 
 # No `from __future__ import annotations` here: options.py reads the fields' types.
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from alignset.settings import Checked, setting
 
 DESCRIPTOR_SHA256 = "928782ff7bc9c61ce76e9a0fd41892d16360998e95e599b79fa830ea7e5ad98a"
 # What decides an index of the same images, and what is found in it: the numbers of another network
@@ -28,31 +30,32 @@ class EvaluationSet:
 
 
 @dataclass(frozen=True)
-class OverlapSettings:
+class OverlapSettings(Checked):
     """How images near an evaluation image are handled. Flags are named after these fields."""
 
-    decontaminate_only: bool = field(
-        default=False,
-        metadata={
-            "help": "drop copies of evaluation images and nothing else: each other rule is off, "
-            "unless its flag is given"
-        },
+    decontaminate_only: bool = setting(
+        False,
+        "drop copies of evaluation images and nothing else: each other rule is off, "
+        "unless its flag is given",
+        needs="images eval_images",
+        decides=False,
     )
-    score_only: bool = field(
-        default=False,
-        metadata={
-            "help": "add NSFW scores, hashes and distances to evaluation images, and drop none "
-            "that is a pair with an image: each rule is off, unless its flag is given"
-        },
+    score_only: bool = setting(
+        False,
+        "add NSFW scores, hashes and distances to evaluation images, and drop none "
+        "that is a pair with an image: each rule is off, unless its flag is given",
+        needs="images",
+        decides=False,
     )
-    eval_index: str = field(
-        default="",
-        metadata={
-            "help": "a folder for the index of evaluation images, which later runs use too "
-            "(default: OUT.eval_index); without --eval_images, an index to use as it is"
-        },
+    eval_index: str = setting(
+        "",
+        "a folder for the index of evaluation images, which later runs use too "
+        "(default: OUT.eval_index); without --eval_images, an index to use as it is",
+        step="images",
+        needs="images eval_images",
+        decides=False,
     )
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         if self.decontaminate_only and self.score_only:
             raise ValueError("decontaminate_only drops what score_only keeps: pass one of them")

@@ -13,10 +13,10 @@ import pyarrow as pa
 
 from alignset.transforms.columns.batches import batch_of, bucket_order
 from alignset.transforms.columns.hashing import Bools, UInt64s
+from alignset.transforms.columns.rejects import keys_of
 from alignset.transforms.pairs.texts import measure_texts
 from alignset.transforms.pairs.urls import url_hashes
 from alignset.transforms.rules.popularity import MAX_TEXTS_PER_IMAGE
-from alignset.transforms.shards.listed_pairs import keys_of
 
 Ints = npt.NDArray[np.int64]
 # What is read of a sidecar.

@@ -12,8 +12,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from alignset.transforms.arrivals.image_looks import looks_in, looks_of
 from alignset.transforms.columns.batches import bucket_order
 from alignset.transforms.columns.hashing import UInt64s
+from alignset.transforms.columns.rejects import keys_of
 from alignset.transforms.duplicates.contents import (
     BETTER,
     bucketed,
@@ -40,8 +42,7 @@ from alignset.transforms.duplicates.near_groups import (
     settle,
     staying,
 )
-from alignset.transforms.shards.descriptors import has_looks, looks_in, looks_of, stored_planes
-from alignset.transforms.shards.listed_pairs import keys_of
+from alignset.transforms.shards.descriptors import has_looks, planes_in
 from alignset.transforms.shards.shard_files import LOOK_SCHEMA
 from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
 from alignset.transforms.shards.shard_stats import Copies
@@ -125,7 +126,7 @@ def nodes_of(places: ShardPlaces, shard: int) -> Nodes:
     order = np.lexsort((keys, lo, hi))
     at = np.sort(order[starts_of(hi[order], lo[order])])
     if not has_columns:
-        decoded_keys, planes = stored_planes(places.tar(shard), set(keys[at].tolist()))
+        decoded_keys, planes = planes_in(places.tar(shard), set(keys[at].tolist()))
         at = np.flatnonzero(np.isin(keys, decoded_keys))
         at = at[np.argsort(keys[at])]
     rows, keys = rows.take(pa.array(at)), keys[at]

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from alignset.transforms.columns.batches import batch_of
 from alignset.transforms.columns.hashing import Bools, UInt64s
-from alignset.transforms.columns.rejects import key_column
+from alignset.transforms.columns.rejects import key_column, keys_of
 from alignset.transforms.duplicates.contents import (
     BETTER,
     OF_TRAINING,
@@ -25,7 +25,6 @@ from alignset.transforms.pairs.urls import url_hashes
 from alignset.transforms.rules import given
 from alignset.transforms.rules.popularity import MAX_TEXTS_PER_IMAGE
 from alignset.transforms.shards.leaving_pairs import LEAVING
-from alignset.transforms.shards.listed_pairs import keys_of
 from alignset.transforms.shards.shard_places import HOLDOUT
 
 # Why pairs leave, by the code of a verdict.

@@ -15,11 +15,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from alignset.transforms.arrivals.image_looks import LOOK
 from alignset.transforms.columns.batches import batch_of
 from alignset.transforms.columns.hashing import Bools
 from alignset.transforms.decontamination.copy_vectors import Vectors
 from alignset.transforms.duplicates.contents import Ints, as_binary, ranks, starts_of
-from alignset.transforms.shards.descriptors import LOOK
 
 # An image: its content; `key`, the smallest of its pairs; `rank`, the smaller the better; `text`,
 # the hash of its only alt-text, or 0 where it has several; `home` in the nearest of its cells.

@@ -1,9 +1,10 @@
 """Settings of fetching, and the closed list of failures."""
 
-import math
 from dataclasses import dataclass
+from functools import partial
 
-from alignset.transforms.opt_outs.opt_out_settings import TOKEN, OptOutSettings, setting
+from alignset.settings import Allowed, above, between, setting
+from alignset.transforms.opt_outs.opt_out_settings import TOKEN, OptOutSettings
 
 NAMED_STATUSES = (400, 401, 403, 404, 405, 406, 410, 429, 451, 500, 502, 503, 504)
 FETCH_DETAILS = frozenset(
@@ -27,61 +28,88 @@ REFUSALS = frozenset({"http_403", "http_429", "challenge"})
 GONE = frozenset({"http_404", "http_410"})  # the host says that there is no such image
 
 
+# How fast, and with how many attempts; other settings decide whether a URL can be had at all.
+_how = partial(setting, step="images", decides=False)
+_COUNT, _AT_LEAST_0, _SECONDS = between(1), between(0), above(0)
+_READABLE = Allowed(
+    "of printable ASCII characters",
+    lambda text: text.isascii() and (text.isprintable() or not text),
+)
+
+
 @dataclass(frozen=True)
 class FetchSettings(OptOutSettings):
     """How to fetch, and what not to. The command's flags are derived from these fields."""
 
-    connections: int = setting(
-        4096, "fetches under way at once, a worker, at most; fewer where more is vain"
+    connections: int = _how(
+        4096,
+        "fetches under way at once, a worker, at most; fewer where more is vain",
+        brief="fetches under way at once",
+        allowed=_COUNT,
     )
-    connections_per_host: int = setting(8, "fetches under way at once from one host, at most")
-    requests_per_second_per_host: float = setting(
-        0.0, "requests to begin a second to one host, at most; 0: any"
+    connections_per_host: int = _how(
+        8, "fetches under way at once from one host, at most", allowed=_COUNT
     )
-    timeout_s: float = setting(30.0, "seconds an attempt may take, with its redirects")
-    idle_timeout_s: float = setting(
-        10.0, "seconds a response may stand still (under 100 bytes a second)"
+    requests_per_second_per_host: float = _how(
+        0.0, "requests to begin a second to one host, at most; 0: any", allowed=_AT_LEAST_0
     )
-    connect_timeout_s: float = setting(5.0, "seconds to find a host, and as many to connect to it")
-    shard_timeout_s: float = setting(
-        3600.0, "seconds the fetches of a shard may take; the rest fails as deadline"
+    timeout_s: float = _how(
+        30.0, "seconds an attempt may take, with its redirects", allowed=_SECONDS
     )
-    retries: int = setting(2, "further attempts after a 429, a 5xx or a lost connection")
-    max_retry_after_s: float = setting(
-        60.0, "seconds to wait at a host's Retry-After; a longer one ends the attempts"
+    idle_timeout_s: float = _how(
+        10.0,
+        "seconds a response may stand still (under 100 bytes a second)",
+        allowed=_SECONDS,
     )
-    max_host_failures: int = setting(
-        20, "attempts in a row without a response, after which a host is left alone; 0: never"
+    connect_timeout_s: float = _how(
+        5.0, "seconds to find a host, and as many to connect to it", allowed=_SECONDS
     )
-    max_image_bytes: int = setting(20_000_000, "bytes of an image's file, at most")
-    max_redirects: int = setting(5, "redirects to follow, at most")
+    shard_timeout_s: float = _how(
+        3600.0,
+        "seconds the fetches of a shard may take; the rest fails as deadline",
+        allowed=_SECONDS,
+    )
+    retries: int = _how(
+        2, "further attempts after a 429, a 5xx or a lost connection", allowed=_AT_LEAST_0
+    )
+    max_retry_after_s: float = _how(
+        60.0,
+        "seconds to wait at a host's Retry-After; a longer one ends the attempts",
+        allowed=_AT_LEAST_0,
+        needs="images retries",
+    )
+    max_host_failures: int = _how(
+        20,
+        "attempts in a row without a response, after which a host is left alone; 0: never",
+        allowed=_AT_LEAST_0,
+    )
+    max_image_bytes: int = setting(
+        20_000_000, "bytes of an image's file, at most", allowed=_COUNT, step="images"
+    )
+    max_redirects: int = setting(
+        5, "redirects to follow, at most", allowed=_AT_LEAST_0, step="images"
+    )
     user_agent: str = setting(
-        "alignset/0.3 (collects images with alt-texts)", "who the fetcher says that it is"
+        "alignset/0.3 (collects images with alt-texts)",
+        "who the fetcher says that it is",
+        allowed=_READABLE,
+        step="images",
     )
-    contact: str = setting(
-        "", "where a host's owner reaches you, a page or an address; in user_agent"
+    contact: str = _how(  # which the card names without images too
+        "",
+        "where a host's owner reaches you, a page or an address; in user_agent",
+        brief="where a host's owner reaches you",
+        allowed=_READABLE,
+        needs="",
     )
-    allow_private_addresses: bool = setting(False, "fetch from loopback and private addresses too")
-    proxies_from_environment: bool = setting(
+    allow_private_addresses: bool = setting(
+        False, "fetch from loopback and private addresses too", step="images"
+    )
+    proxies_from_environment: bool = _how(
         False,
         "fetch through http_proxy and https_proxy; only the proxy then sees, and must "
         "check, where a host's name leads",
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("connections", "connections_per_host", "max_image_bytes"):
-            self._check(name, getattr(self, name) >= 1, ">= 1")
-        for name in ("retries", "max_redirects", "max_host_failures"):
-            self._check(name, getattr(self, name) >= 0, ">= 0")
-        for name in ("timeout_s", "idle_timeout_s", "connect_timeout_s", "shard_timeout_s"):
-            self._check(name, 0 < getattr(self, name) < math.inf, "> 0")
-        for name in ("requests_per_second_per_host", "max_retry_after_s"):
-            self._check(name, 0 <= getattr(self, name) < math.inf, ">= 0")
-        for name in ("user_agent", "contact"):
-            value = getattr(self, name)
-            readable = value.isascii() and (value.isprintable() or not value)
-            self._check(name, readable, "of printable ASCII characters")
 
     @property
     def said_user_agent(self) -> str:

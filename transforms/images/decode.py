@@ -122,7 +122,7 @@ def parts_of(picture: PillowImage.Image, profile: bytes | None = None) -> list[b
     return [head, profile or b"", picture.tobytes()]
 
 
-def picture_of(parts: Sequence[bytes | bytearray]) -> PillowImage.Image:
+def picture_of(parts: Sequence[bytes]) -> PillowImage.Image:
     """The image of such parts, with its colour profile in `info`."""
     head, profile, samples = parts
     width, height, mode = _PICTURE.unpack(head)

@@ -1,8 +1,11 @@
 """How shards keep images, what an image becomes by that, and how that fails."""
 
 # No `from __future__ import annotations` here: options.py reads the fields' types.
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
+
+from alignset.settings import Checked, between, one_of, setting
 
 _RESIZE_MODES = ("original", "no", "border", "keep_ratio", "keep_ratio_largest", "center_crop")
 _INTERPOLATIONS = (
@@ -18,55 +21,47 @@ class EncodingError(ValueError):
     """An image could not be brought into the form in which a shard keeps it."""
 
 
+# What encodes each image anew, and what gives it another size.
+_encoding = partial(setting, step="images", needs="images encoding")
+_sizing = partial(setting, step="images", needs="images encoding sizing")
+
+
 @dataclass(frozen=True)
-class ResizeSettings:
+class ResizeSettings(Checked):
     """How shards keep images, in img2dataset's words. The command's flags derive from these."""
 
-    resize_mode: str = field(
-        default="original",
-        metadata={
-            "help": "original keeps each file as it came; no, border, keep_ratio, "
-            "keep_ratio_largest and center_crop encode it anew, as img2dataset does"
-        },
+    resize_mode: str = setting(
+        "original",
+        "original keeps each file as it came; no, border, keep_ratio, "
+        "keep_ratio_largest and center_crop encode it anew, as img2dataset does",
+        brief="how images are kept, such as keep_ratio",
+        allowed=one_of(_RESIZE_MODES),
+        step="images",
     )
-    image_size: int = field(default=256, metadata={"help": "px, a side, to resize to"})
-    encode_format: str = field(
-        default="jpg", metadata={"help": "jpg, png or webp: what resized images are encoded as"}
+    image_size: int = _sizing(
+        256, "px, a side, to resize to", brief="px, a side, to resize to", allowed=between(1)
     )
-    encode_quality: int = field(
-        default=95, metadata={"help": "quality of jpg or webp; of png the compression, 0 to 9"}
+    encode_format: str = _encoding(
+        "jpg", "jpg, png or webp: what resized images are encoded as", allowed=one_of(_QUALITIES)
     )
-    resize_only_if_bigger: bool = field(
-        default=False, metadata={"help": "leave images smaller than image_size at their size"}
+    encode_quality: int = _encoding(95, "quality of jpg or webp; of png the compression, 0 to 9")
+    resize_only_if_bigger: bool = _sizing(
+        False, "leave images smaller than image_size at their size"
     )
-    upscale_interpolation: str = field(
-        default="lanczos", metadata={"help": "how smaller images are enlarged"}
+    upscale_interpolation: str = _sizing(
+        "lanczos", "how smaller images are enlarged", allowed=one_of(_INTERPOLATIONS)
     )
-    downscale_interpolation: str = field(
-        default="area", metadata={"help": "how larger images are reduced"}
+    downscale_interpolation: str = _sizing(
+        "area", "how larger images are reduced", allowed=one_of(_INTERPOLATIONS)
     )
-    exact_resize: bool = field(
-        default=False,
-        metadata={
-            "help": "resize by img2dataset's own code, byte for byte, which takes 1.5 times as "
-            "long and needs the extra img2dataset; the default gives photographs that are 40 dB "
-            "(PSNR) or nearer"
-        },
+    exact_resize: bool = _encoding(
+        False,
+        "resize by img2dataset's own code, byte for byte, which takes 1.5 times as "
+        "long and needs the extra img2dataset; the default gives photographs that are 40 dB "
+        "(PSNR) or nearer",
     )
 
-    def __post_init__(self) -> None:
-        for name, values in (
-            ("resize_mode", _RESIZE_MODES),
-            ("encode_format", tuple(_QUALITIES)),
-            ("upscale_interpolation", _INTERPOLATIONS),
-            ("downscale_interpolation", _INTERPOLATIONS),
-        ):
-            if getattr(self, name) not in values:
-                raise ValueError(
-                    f"{name} must be one of {', '.join(values)}; got {getattr(self, name)!r}"
-                )
-        if self.image_size < 1:
-            raise ValueError(f"image_size must be >= 1; got {self.image_size}")
+    def check(self) -> None:
         qualities = _QUALITIES[self.encode_format]
         if self.encode_quality not in qualities:
             raise ValueError(

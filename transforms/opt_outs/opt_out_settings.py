@@ -1,73 +1,69 @@
 """Which opt-outs of owners are honoured, and how."""
 
 import re
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
+
+from alignset.settings import Checked, matching, one_of, setting
 
 TOKEN = "alignset"
 MODES = ("reject", "report")
-
-
-def setting(default: Any, help: str, **how: str) -> Any:
-    """A field whose flag has this default and help, and what else its parser knows of it."""
-    return field(default=default, metadata={"help": help, **how})
+_DIRECTIVES = matching(r"[A-Za-z_,\s\"'\[\]-]*", "directives, comma-separated, or empty")
+_image_setting = partial(setting, step="images")
+_page_setting = partial(setting, step="images", needs="")  # where no image is fetched too
 
 
 @dataclass(frozen=True)
-class OptOutSettings:
+class OptOutSettings(Checked):
     """Which opt-outs are honoured. The command's flags are derived from these fields."""
 
-    user_agent_token: str = setting(
-        TOKEN, "your name in robots.txt, X-Robots-Tag and the meta elements of pages"
+    user_agent_token: str = _page_setting(
+        TOKEN,
+        "your name in robots.txt, X-Robots-Tag and the meta elements of pages",
+        allowed=matching(r"[A-Za-z0-9_.-]+", "of letters, digits, '-', '_' and '.'"),
     )
-    robots_txt: bool = setting(True, "fetch only what each host's robots.txt allows")
-    disallowed_header_directives: str = setting(
+    robots_txt: bool = _image_setting(True, "fetch only what each host's robots.txt allows")
+    disallowed_header_directives: str = _image_setting(
         "noai,noimageai,noml,noindex,noimageindex",
         "an image with one of these in X-Robots-Tag is not used; empty: any is",
+        allowed=_DIRECTIVES,
     )
-    disallowed_page_directives: str = setting(
+    disallowed_page_directives: str = _page_setting(
         "noai,noimageai,noml,noimageindex",
         "no pair is taken from a page with one of these in its meta element robots or "
         "its X-Robots-Tag; empty: from any page",
+        allowed=_DIRECTIVES,
     )
-    tdm_reservation: bool = setting(
+    tdm_reservation: bool = _page_setting(
         True, "use nothing whose response or page states tdm-reservation: 1"
     )
-    tdmrep_json: bool = setting(
+    tdmrep_json: bool = _image_setting(
         False,
         "read each host's /.well-known/tdmrep.json too, and use nothing that it "
         "reserves; one more request a host",
     )
-    content_usage: str = setting(
+    content_usage: str = _page_setting(
         "train-ai,train-genai",
         "categories of Content-Usage, in responses and in robots.txt; what states n for one "
         "of these is not used; empty: any is",
+        allowed=matching(
+            r"[a-z0-9_.*-]*(,[a-z0-9_.*-]+)*", "categories, comma-separated, or empty"
+        ),
     )
-    xmp_data_mining: bool = setting(
+    xmp_data_mining: bool = _image_setting(
         True, "use no image whose XMP has a prohibiting value of plus:DataMining"
     )
-    c2pa: bool = setting(True, "use no image whose C2PA manifest does not allow training")
-    opt_outs: str = setting(
+    c2pa: bool = _image_setting(True, "use no image whose C2PA manifest does not allow training")
+    opt_outs: str = _page_setting(
         "reject",
         "reject pairs that their owner has opted out, or report them: fetch and keep them, "
         "with the kinds of opt-out in the column opted_out",
+        allowed=one_of(MODES),
     )
 
-    def __post_init__(self) -> None:
-        token = re.fullmatch(r"[A-Za-z0-9_.-]+", self.user_agent_token)
-        self._check("user_agent_token", bool(token), "of letters, digits, '-', '_' and '.'")
-        self._check("opt_outs", self.opt_outs in MODES, f"one of {', '.join(MODES)}")
-        for name in ("disallowed_header_directives", "disallowed_page_directives"):
-            plain = re.fullmatch(r"[A-Za-z_,\s\"'\[\]-]*", getattr(self, name))
-            self._check(name, bool(plain), "directives, comma-separated, or empty")
-        categories = re.fullmatch(r"[a-z0-9_.*-]*(,[a-z0-9_.*-]+)*", self.content_usage)
-        self._check("content_usage", bool(categories), "categories, comma-separated, or empty")
+    def check(self) -> None:
         if self.tdmrep_json and not self.tdm_reservation:
             raise ValueError("tdmrep_json asks for what tdm_reservation=false ignores; pass one")
-
-    def _check(self, name: str, holds: bool, must_be: str) -> None:
-        if not holds:
-            raise ValueError(f"{name} must be {must_be}; got {getattr(self, name)!r}")
 
     @property
     def rejects(self) -> bool:

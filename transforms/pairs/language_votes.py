@@ -29,8 +29,8 @@ from alignset.transforms.rules.language_codes import (
     UNDETERMINED,
     VOTE,
     VOTED,
-    LanguageRule,
 )
+from alignset.transforms.rules.rule_settings import RuleSettings
 
 # The score of a rival that eldc does not know. Without it, one English word made a Khmer text
 # English. It keeps 7% fewer texts of other languages, and all English ones.
@@ -113,7 +113,7 @@ class FoundLanguages(NamedTuple):
     votes: pa.StringArray
 
 
-def found_languages(texts: pa.StringArray, rule: LanguageRule) -> FoundLanguages:
+def found_languages(texts: pa.StringArray, rule: RuleSettings) -> FoundLanguages:
     """The languages of texts, as far as a rule asks for them.
 
     Args:
@@ -127,7 +127,7 @@ def found_languages(texts: pa.StringArray, rule: LanguageRule) -> FoundLanguages
         none = pa.array([], pa.string())
         return FoundLanguages(np.zeros(0, np.int64), none, pa.array([], pa.float64()), none)
     found_scores, rivals = language_scores(texts, ENGLISH)
-    rows = np.flatnonzero(found_scores < rule.min_score)
+    rows = np.flatnonzero(found_scores < rule.min_language_score)
     languages = pa.array([*OF_ELDC, UNDETERMINED]).take(pa.array(rivals[rows]))
     votes = pa.nulls(len(rows), pa.string())
     return FoundLanguages(rows, languages, pa.array(found_scores[rows]), votes)

@@ -9,9 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING
 
-from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.rules import (
     concepts,
     given,
@@ -23,9 +21,8 @@ from alignset.transforms.rules import (
     unsafe,
     words,
 )
-from alignset.transforms.rules.columns import OF_HASHES, VERIFIED, column_rules, verified_column
+from alignset.transforms.rules.columns import OF_HASHES, VERIFIED, column_rules
 from alignset.transforms.rules.custom import RuleFile, limits_in
-from alignset.transforms.rules.language_codes import EVERY_TEXT, LanguageRule
 from alignset.transforms.rules.rule import (
     IMAGES,
     TEXTS,
@@ -38,9 +35,6 @@ from alignset.transforms.rules.rule import (
     Rule,
     Stage,
 )
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 _TEXTS: tuple[Reason, ...] = (
     *given.OF_ROWS,
@@ -184,7 +178,7 @@ PRODUCT = Catalogue()  # without rules of users
 Settings = tuple[tuple[str, float | str], ...]
 
 
-def with_flags(custom: tuple[Limit, ...], numbers: Numbers) -> Catalogue:
+def make_catalogue(custom: tuple[Limit, ...], numbers: Numbers) -> Catalogue:
     """The catalogue with some rules of users, and what flags of a run add."""
     return Catalogue(
         custom,
@@ -203,69 +197,17 @@ def catalogue_of(files: tuple[RuleFile, ...], numbers: Numbers) -> Catalogue:
     """
     flags = {LIKE, concepts.MAX_PAIRS_PER_CONCEPT.name, KEEP_MOST_SIMILAR}
     own = tuple((name, of) for name, of in numbers.items() if name in flags)
-    return _cached_catalogue(files, own + of_columns(numbers))
+    return _cached_catalogue(files, own + column_numbers(numbers))
 
 
 @lru_cache(maxsize=64)
 def _cached_catalogue(files: tuple[RuleFile, ...], settings: Settings) -> Catalogue:
-    return with_flags(limits_in(files), dict(settings)) if files or settings else PRODUCT
+    return make_catalogue(limits_in(files), dict(settings)) if files or settings else PRODUCT
 
 
-def of_columns(numbers: Numbers) -> Settings:
+def column_numbers(numbers: Numbers) -> Settings:
     """The numbers that are of rules on columns of the input."""
     return tuple((name, of) for name, of in numbers.items() if "=" in name or name == VERIFIED)
-
-
-@dataclass(frozen=True)
-class RunRules:
-    """The reasons by which a run drops pairs, as its workers have them.
-
-    Attributes:
-      numbers: the thresholds, by flag. files: with the rules of users.
-      language: what is asked of texts' languages.
-      carried: the columns of the input that go with the pairs.
-    """
-
-    numbers: Numbers
-    files: tuple[RuleFile, ...] = ()
-    language: LanguageRule = EVERY_TEXT
-    carried: tuple[pa.Field, ...] = ()
-
-    @property
-    def catalogue(self) -> Catalogue:
-        return catalogue_of(self.files, self.numbers)
-
-    @property
-    def verified(self) -> tuple[str, str] | None:
-        """The hash function and the carried column that files are compared by, if they are."""
-        return verified_column(self.numbers)
-
-    @property
-    def texts(self) -> Sequence[Reason]:
-        return self.catalogue.texts
-
-    @property
-    def images(self) -> Sequence[Reason]:
-        return self.catalogue.images
-
-    def computing(self, stage: Stage) -> list[Limit]:
-        """Those of a stage that compute their own measure."""
-        return [limit for limit in self.catalogue.computing if limit.stage == stage]
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns that hold what such rules of all stages measured."""
-        return tuple(dict.fromkeys(limit.measure.column for limit in self.catalogue.computing))
-
-    @property
-    def measured_columns(self) -> tuple[str, ...]:
-        """The columns of measures that files of pairs have beside every run's columns."""
-        return (*(LANGUAGE_COLUMNS if self.language.has_vote else ()), *self.columns)
-
-    @property
-    def written_columns(self) -> tuple[str | pa.Field, ...]:
-        """All columns that files of pairs have beside every run's columns."""
-        return (*self.measured_columns, *self.carried)
 
 
 def step_of(entries: Sequence[Reason]) -> Mapping[str, str]:

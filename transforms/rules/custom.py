@@ -300,7 +300,7 @@ def _asked(limit: Limit, rows: Rows, size: int) -> Floats:
     return values
 
 
-def described(limit: Limit) -> dict[str, Any]:
+def describe_limit(limit: Limit) -> dict[str, Any]:
     """A rule as the manifest has it: all but its function."""
     own = {name: getattr(limit, name) for name in _DESCRIBED}
     measure = {name: getattr(limit.measure, name) for name in _OF_MEASURE}
@@ -310,7 +310,7 @@ def described(limit: Limit) -> dict[str, Any]:
     return own | more | {"measure": measure | {"edges": edges}}
 
 
-def from_description(description: Mapping[str, Any]) -> Limit:
+def read_description(description: Mapping[str, Any]) -> Limit:
     """The rule that a manifest describes, for reports: its measure is read from its column.
 
     Raises:

@@ -58,5 +58,6 @@ MIN_LANGUAGE_SCORE = _Language(
     detail="that language, or `und`",
     range=(0, 1),
     allows="from 0 to 1",
+    needs="english",
     instead="--language",
 )

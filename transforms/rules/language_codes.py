@@ -1,18 +1,12 @@
-"""Which languages can be wanted, and what is asked of a text's language. Nothing here loads a
-detector, so that flags are checked without one."""
+"""Which languages can be wanted, and what finds them. Nothing here loads a detector, so that flags
+are checked without one."""
 
 from __future__ import annotations
 
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from alignset.transforms.columns.hashing import Bools
+from typing import Any
 
 # ISO 639-1, in the order of its model. A test compares these lists with the packages.
 _OF_ELDC = (
@@ -62,56 +56,20 @@ _MEANT = {
 }
 
 
-@dataclass(frozen=True)
-class LanguageRule:
-    """Which texts are in a wanted language.
-
-    Attributes:
-      languages: of `NUMBERED`; none keeps all texts, and English alone is found without a vote.
-      min_score: English by itself is what scores as much (`language_scores`).
-      words: the least and the most words of a text, by the places of `NUMBERED`; none without a
-        vote. has_own_words: whether they differ from the flags'.
-      like: the language that no other may have more pairs than; empty for no such limit.
-      detector: of `FOUND_BY`, in place of the usual one; empty for that.
-    """
-
-    languages: tuple[str, ...]
-    min_score: float
-    words: tuple[tuple[int, int], ...] = ()
-    has_own_words: bool = False
-    like: str = ""
-    detector: str = ""
-
-    @property
-    def voter(self) -> str:
-        """Which of `FOUND_BY` finds the language of each text; empty where English alone is found
-        by its score, and where all texts are kept."""
-        if not self.languages or (self.languages == (ENGLISH,) and not self.detector):
-            return ""
-        return self.detector or VOTE
-
-    @property
-    def has_vote(self) -> bool:
-        """Whether the language of each text is found, by the vote or by another detector."""
-        return bool(self.voter)
-
-    def is_foreign(self, languages: pa.StringArray) -> Bools:
-        """Which of some languages are not wanted: bool[n]."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        is_wanted = pc.is_in(languages, value_set=pa.array(self.languages, pa.string()))
-        return ~is_wanted.to_numpy(zero_copy_only=False)
-
-
 _LIMITS = re.compile(r"([\w-]+)[:\s]\s*(\d{1,9})[-\s]\s*(\d{1,9})")
-EVERY_TEXT = LanguageRule((), 0.0)
 
 
 def voter_of(rules: Mapping[str, Any]) -> str:
-    """The detector of a run, as in `LanguageRule.voter`, by the rules in its documents."""
+    """Which of `FOUND_BY` finds the language of each text, by the flags of a run; empty where
+    English alone is found by its score, and where all texts are kept.
+
+    >>> [voter_of({"language": languages}) for languages in ("", "en", "en,de", "all")]
+    ['', '', 'vote', 'vote']
+    """
     languages, detector = wanted_languages(rules["language"]), rules.get("language_detector", "")
-    return LanguageRule(languages, 0.0, detector=detector).voter
+    if not languages or (languages == (ENGLISH,) and not detector):
+        return ""
+    return str(detector or VOTE)
 
 
 def wanted_languages(flag: str) -> tuple[str, ...]:

@@ -25,4 +25,5 @@ MIN_EVALUATION_DISTANCE = Limit(
     means="the image is too near to an evaluation image",
     range=(0, 2),
     allows="from 0 to 2",
+    needs="eval_images",
 )

@@ -83,6 +83,7 @@ class Rule(Reason):
       name: of the flag. opened: the threshold that drops nothing.
       range: of the thresholds that make sense; allows: the same in words.
       instead: the flag that a report names, where that is another. brief: for the short help.
+      needs: the conditions of `setting` without which it has no effect.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Rule(Reason):
     allows: str = ">= 0"
     instead: str = ""
     brief: str = ""
+    needs: str = ""
 
     def check(self, value: float) -> None:
         """Raises ValueError where a threshold makes no sense."""

@@ -27,4 +27,5 @@ MAX_UNSAFE_SCORE = Limit(
     opened=1.0,
     range=(0, 1),
     allows="from 0 to 1, where 1 scores no image",
+    needs="unsafe_model",
 )

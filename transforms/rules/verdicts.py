@@ -11,9 +11,10 @@ import pyarrow.compute as pc
 
 from alignset.transforms.columns.hashing import Bools
 from alignset.transforms.columns.records import Axis
-from alignset.transforms.rules.catalogue import RunRules, limits
+from alignset.transforms.rules.catalogue import limits
 from alignset.transforms.rules.columns import ColumnLimit, RequiredColumn
 from alignset.transforms.rules.rule import Limit, Numbers, OfCorpus, Reason, Rows, Stage
+from alignset.transforms.rules.rule_settings import RuleSettings
 
 Floats = npt.NDArray[np.float64]
 
@@ -95,9 +96,9 @@ def size_rows(width: Sequence[int | None], height: Sequence[int | None]) -> Rows
     return Rows(shorter=np.minimum(*sides), longer=np.maximum(*sides))
 
 
-def fit(rules: RunRules, rows: Rows) -> list[bool]:
+def fit(rules: RuleSettings, rows: Rows) -> list[bool]:
     """Which of n images are not dropped by their size, before more of them is measured."""
-    verdicts = faults(limits(rules.images, Stage.HEADER), rows, rules.numbers)
+    verdicts = faults(limits(rules.catalogue.images, Stage.HEADER), rows, rules.numbers)
     return first_of(verdicts).is_null().to_pylist()
 
 

@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 
 from alignset.transforms.columns.carried import CARRIED
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS, PAGE_URL
+from alignset.transforms.columns.rejects import keys_of
 from alignset.transforms.rules.given import FETCH_FAILED
-from alignset.transforms.shards.listed_pairs import keys_of
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.storage.parquet_files import read_rows, write_batches
 

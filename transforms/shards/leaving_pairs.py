@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 
 from alignset.transforms.columns.hashing import UInt64s
 from alignset.transforms.columns.records import key_hashes
+from alignset.transforms.columns.rejects import keys_of
 from alignset.transforms.rules.given import TAKEN_DOWN
-from alignset.transforms.shards.listed_pairs import keys_of
 from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
 from alignset.transforms.storage.files import exists, match, write_atomically
 from alignset.transforms.storage.parquet_files import read_rows

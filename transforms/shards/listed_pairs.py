@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from alignset.transforms.blocklists import kinds as k
 from alignset.transforms.blocklists.blocklists import Blocklists
-from alignset.transforms.columns.hashing import UInt64s
-from alignset.transforms.columns.rejects import key_column
+from alignset.transforms.columns.rejects import key_column, keys_of
 from alignset.transforms.pairs.urls import url_hashes
 from alignset.transforms.shards.shard_places import moved_of
 from alignset.transforms.storage.files import exists, open_to_read
@@ -24,12 +22,6 @@ LISTED = pa.schema([("key", pa.uint64()), ("detail", pa.string()), ("image", pa.
 _COLUMNS = ("key", "url", "caption", "sha256", "phash")
 _OF_ONE_PAIR = (k.TEXT, k.KEY)
 _OF_IMAGES = (*k.OF_FILES, *k.OF_PICTURES, k.IMAGE)
-
-
-def keys_of(column: pa.ChunkedArray | pa.Array) -> UInt64s:
-    """uint64[n] of keys or perceptual hashes that are written as 16 hex digits; 0 of a null."""
-    digits = pc.fill_null(column, "0" * 16).to_pylist()
-    return np.frombuffer(bytes.fromhex("".join(digits)), ">u8").astype(np.uint64)
 
 
 def listed_in_shard(stem: str, lists: Blocklists, *, original: bool) -> pa.RecordBatch:

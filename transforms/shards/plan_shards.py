@@ -15,9 +15,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from alignset.transforms.arrivals.sharing import stored_rows
 from alignset.transforms.columns.hashing import UInt64s
 from alignset.transforms.pairs.urls import url_hashes
-from alignset.transforms.shards.shard_pairs import stored_rows
 from alignset.transforms.shards.shard_places import HOLDOUT, shard_name
 from alignset.transforms.storage.blocks import BUCKET, Blocks, Bucket, unpack
 from alignset.transforms.storage.files import write_atomically
@@ -45,6 +45,9 @@ def shards_of(hashes: UInt64s, shards: int) -> npt.NDArray[np.int64]:
 
     Args:
       hashes: uint64[n], of the URLs' identities. Their lower bits decide what is held out.
+
+    >>> shards_of(np.array([0, 1 << 62, 1 << 63, (1 << 64) - 1], np.uint64), 4).tolist()
+    [0, 1, 2, 3]
     """
     high = hashes >> np.uint64(32)
     return ((high * np.uint64(shards)) >> np.uint64(32)).astype(np.int64)
@@ -78,13 +81,13 @@ class _WritePlan(beam.DoFn):
         tables = [pa.Table.from_batches([unpack(block)]) for block in element[1]]
         table = pa.concat_tables(tables, promote_options="default")
         identities = url_hashes(table["url"].combine_chunks())[0]
-        place = shards_of(identities, shards)
+        shard_numbers = shards_of(identities, shards)
         with_image = np.isin(identities, identities[stored_rows(table)])
         yield beam.pvalue.TaggedOutput("stored", int(np.count_nonzero(with_image)))
-        order = np.lexsort((table["key"].to_numpy(), place))
-        table, place = table.take(pa.array(order)), place[order]
-        for shard in np.unique(place):
-            low, high = np.searchsorted(place, [shard, shard + 1])
+        order = np.lexsort((table["key"].to_numpy(), shard_numbers))
+        table, shard_numbers = table.take(pa.array(order)), shard_numbers[order]
+        for shard in np.unique(shard_numbers):
+            low, high = np.searchsorted(shard_numbers, [shard, shard + 1])
             number = self.first + int(shard)
             write_plan(table.slice(low, high - low), plan_path(self.folder, number))
             yield number, int(high - low)

@@ -34,6 +34,9 @@ def renumbering(shards: Mapping[int, bool]) -> Renumbering:
 
     Args:
       shards: whether each shard holds something, by its number.
+
+    >>> renumbering({0: True, 1: False, 2: True}).moves
+    [(2, 1), (1, 2)]
     """
     down: list[tuple[int, int]] = []
     for first, end in ((0, HOLDOUT), (HOLDOUT, 2 * HOLDOUT)):
@@ -66,10 +69,10 @@ def renumber_shards(out: str, work: str) -> dict[int, int]:
         write_atomically(aside.stats(new), lambda sink: sink.write(body))
 
     def bring(old: int, new: int) -> None:
-        of_samples = places.sidecar, places.tar, places.responses, places.moved
-        for of in of_samples if new < old else ():  # an empty one has none
+        paths = places.sidecar, places.tar, places.responses, places.moved
+        for path_of in paths if new < old else ():  # an empty one has none
             with suppress(FileNotFoundError):  # there is none, or it was moved before
-                move(of(old), of(new))
+                move(path_of(old), path_of(new))
         if exists(aside.rejected(new)):
             copy_file(aside.rejected(new), places.rejected(new))
         elif exists(aside.stats(new)):  # else the run has ended; a download has no rejects

@@ -11,18 +11,17 @@ import hashlib
 import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from msgspec import UNSET
 
 from alignset.transforms.columns.hashing import UInt64s
 from alignset.transforms.columns.rejects import (
     REJECTED,
+    keys_of,
     rejected_rows,
     with_columns,
     without_contents,
@@ -30,11 +29,10 @@ from alignset.transforms.columns.rejects import (
 from alignset.transforms.rules.catalogue import STEP_OF_TAKEDOWNS, STEPS_OF_COPIES
 from alignset.transforms.rules.given import OPTED_OUT, TAKEN_DOWN
 from alignset.transforms.shards.leaving_pairs import Leaving, may_be_taken, name_of, read_leaving
-from alignset.transforms.shards.listed_pairs import keys_of, stored_images
+from alignset.transforms.shards.listed_pairs import stored_images
 from alignset.transforms.shards.shard_files import LOOK_SCHEMA, SHARD_SCHEMA, TarWriter
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.shards.shard_stats import ShardStats, shard_stats
-from alignset.transforms.shards.stated_opt_outs import reported_opt_outs
 from alignset.transforms.storage.documents import read_document
 from alignset.transforms.storage.files import (
     exists,
@@ -81,20 +79,20 @@ def rewrite_shard(
     rows = SHARD_SCHEMA.empty_table()  # none: by an attempt that was killed
     if exists(sidecar):
         rows = read_rows(sidecar)
-    rest, sha256 = leaving.rest_of(rows), old.sha256
-    is_changed = not len(rest) == len(rows) == old.successes  # stats are written last
+    staying, sha256 = leaving.rest_of(rows), old.sha256
+    is_changed = not len(staying) == len(rows) == old.successes  # stats are written last
     if scratch:
         Path(scratch).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="shard-", dir=scratch) as name:
         aside = Path(name)
         if is_changed:
-            sha256 = _write_aside(rest, tar, aside) if len(rest) else None
+            sha256 = _write_aside(staying, tar, aside) if len(staying) else None
         if not exists(f"{folder}/{name_of(shard)}"):  # shards may have other numbers by now
             raise RuntimeError(f"{tar} was to be rewritten for a command that has ended meanwhile")
         kept = rows.combine_chunks().to_batches()
         _rewrite_rejects(rejects, rows.schema, kept, leaving, scratch, forget=forget, tar=tar)
         for path, new in ((sidecar, aside / "sidecar"), (tar, aside / "tar")) if is_changed else ():
-            publish(new, path) if len(rest) else remove(path)
+            publish(new, path) if len(staying) else remove(path)
         for path in (places.responses(shard), places.moved(shard)):
             if exists(path):
                 before = read_rows(path)
@@ -108,14 +106,13 @@ def rewrite_shard(
     # A copy's detail is a key, and would be alone in a count.
     is_copy = pc.is_in(ends["reason"], pa.array([*STEPS_OF_COPIES]))
     details = pc.if_else(is_copy, pa.scalar(None, pa.string()), ends["detail"]).to_pylist()
-    reasons, kept_ends = ends["reason"].to_pylist(), [None] * len(rest)
+    reasons, kept_ends = ends["reason"].to_pylist(), [None] * len(staying)
     stats = shard_stats(
         *(shard, [*reasons, *kept_ends], [*details, *kept_ends]),
         size=old.bytes_downloaded,
         sha256=sha256,
+        opted_out=staying["opted_out"].to_pylist(),
     )
-    opted_out = reported_opt_outs(rest.select(["opted_out"]).to_pylist())
-    stats = replace(stats, opted_out=opted_out or UNSET)
     write_atomically(places.stats(shard), lambda sink: sink.write(stats.encode()))
 
 
@@ -153,21 +150,21 @@ def _rewrite_rejects(
       pairs: the columns of the kept pairs. tar: their shard, where they have one.
     """
     further = [field for field in pairs if field.name not in _OF_EVERY_RUN]
-    own = schema = with_columns(REJECTED, further)
+    full_schema = schema = with_columns(REJECTED, further)
     rows: Iterable[pa.RecordBatch] = ()  # as in a dataset that was downloaded without rejected/
-    before = pa.array([], pa.string())
+    dropped_keys = pa.array([], pa.string())
     if exists(path):
         schema = schema_of(path)
         rows = (_marked(of, leaving, forget=forget) for of in batches_of(path))
         reasons = pc.unique(leaving.rows["reason"])
         dropped = batches_of(path, ["key", "reason"])
-        of_reasons = [of.filter(pc.is_in(of["reason"], reasons))["key"] for of in dropped]
-        before = pa.concat_arrays([before, *of_reasons])
+        keys = [rows.filter(pc.is_in(rows["reason"], reasons))["key"] for rows in dropped]
+        dropped_keys = pa.concat_arrays([dropped_keys, *keys])
 
     def new_rows(pairs: pa.RecordBatch) -> pa.RecordBatch:
         leaves = leaving.of("reason", keys_of(pairs["key"])).is_valid()
-        there = pc.is_in(pairs["key"], value_set=before)
-        pairs = pairs.filter(pc.and_(leaves, pc.invert(there)))
+        is_there = pc.is_in(pairs["key"], value_set=dropped_keys)
+        pairs = pairs.filter(pc.and_(leaves, pc.invert(is_there)))
         keys = keys_of(pairs["key"])
         measures = {field.name: pairs[field.name] for field in further}
         for name, of in _MEASURED.items():
@@ -176,12 +173,12 @@ def _rewrite_rejects(
         measures["thumbnail"] = _thumbnails(tar, keys, leaving.pictured_keys(keys))
         why = leaving.of("reason", keys), leaving.of("detail", keys)
         pairs = pairs.set_column(0, "key", pa.array(keys))
-        new = rejected_rows(pairs, *why, _STEPS, measures, own)
+        new = rejected_rows(pairs, *why, _STEPS, measures, full_schema)
         if forget:
             new = without_contents(new, pc.equal(new["reason"], TAKEN_DOWN))
         columns = [  # of an older file; null where the rows have none
             new[field.name].cast(field.type)
-            if field.name in own.names
+            if field.name in full_schema.names
             else pa.nulls(len(new), field.type)
             for field in schema
         ]
@@ -248,10 +245,10 @@ def _write_aside(rows: pa.Table, tar: str, folder: Path) -> str:
                 writer.add((member.name, source.read(member.size)))
         sha256 = writer.finish()
     with (folder / "tar").open("rb") as source:
-        there = hashlib.file_digest(source, "sha256").hexdigest()
+        written = hashlib.file_digest(source, "sha256").hexdigest()
         tar_keys = {_key_of(member) for member in tar_members(source)}
     sidecar_keys = {*pq.read_table(folder / "sidecar", columns=["key"])["key"].to_pylist()}
-    if there != sha256 or not tar_keys == sidecar_keys == keys:
+    if written != sha256 or not tar_keys == sidecar_keys == keys:
         raise RuntimeError(
             f"a shard was not written as it should be ({len(tar_keys)} and {len(sidecar_keys)} of "
             f"{len(keys)} pairs): look at the disk, and run the same command again"

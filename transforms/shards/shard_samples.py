@@ -6,67 +6,115 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from alignset.transforms.columns.carried import json_values
-from alignset.transforms.columns.pair_columns import PAGE_URL, SOURCE_LICENSE, SOURCE_OPTED_OUT
-from alignset.transforms.columns.rejects import key_column, with_columns
+from alignset.transforms.arrivals.image_looks import LOOK, look_columns, looks_of, stored_planes
+from alignset.transforms.arrivals.images import RESPONSES, Images, Span, Spool
+from alignset.transforms.arrivals.shard_settings import ShardSettings
+from alignset.transforms.columns.carried import carried_columns, json_values
+from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS, SOURCE_LICENSE
+from alignset.transforms.columns.rejects import key_column, with_columns, with_values
 from alignset.transforms.images.decode import turn_of
 from alignset.transforms.images.examine import Image
 from alignset.transforms.images.resize import Encoder
 from alignset.transforms.images.resize_settings import Encoded, EncodingError
-from alignset.transforms.rules import given
 from alignset.transforms.shards.shard_files import LOOK_SCHEMA, METADATA, SHARD_SCHEMA, TarWriter
-from alignset.transforms.shards.shard_images import Place, Spool
-from alignset.transforms.shards.shard_pairs import ShardPairs
-from alignset.transforms.shards.stated_opt_outs import RESPONSE, RESPONSES, joined_opt_outs
+from alignset.transforms.storage.files import PieceFile
 from alignset.transforms.workers.threads import in_threads
 from alignset.transforms.workers.unexpected import tell_once
 
-# What a pair brings with it into its sample.
-_OF_SOURCE = ("key", "url", "caption", PAGE_URL, SOURCE_LICENSE, SOURCE_OPTED_OUT)
+_AT_ONCE = 64  # images; the network has batches of 16
 
 
-def add_samples(tar: TarWriter, pairs: ShardPairs) -> list[dict[str, Any]]:
-    """Adds the kept pairs to a tar in the order of their keys, and drops those whose images cannot
-    be encoded. Returns the rows of the sidecar."""
-    images, samples = pairs.images, []
-    encode = partial(_encoded, Encoder(images.settings.resize))
+def write_samples(
+    pairs: pa.Table, images: Images, settings: ShardSettings, tar: Path, sidecar: Path
+) -> tuple[list[int], str | None]:
+    """Writes the pairs without a reason to a tar and a sidecar, in the order of their keys; no file
+    where nothing can be written.
+
+    Returns:
+      the rows of the pairs whose images cannot be encoded, which are in neither file; and the
+      SHA-256 of the tar, in hex, None where there is none.
+    """
+    kept_rows = np.flatnonzero(pairs["reason"].is_null())
+    kept = pairs.take(pa.array(kept_rows))
+    table, names = sidecar_table(kept, images, settings), [*METADATA]
+    names += LANGUAGE_COLUMNS if settings.rules.has_vote else ()
+    carried = [field.name for field in settings.rules.carried]
+    values = [table[name].to_pylist() for name in names]
+    values += [json_values(table[name].combine_chunks()) for name in carried]
+    names += carried
+    sizes, unwritable = list[tuple[int, int]](), list[int]()
+    encodings = _encoded_files(kept["image"].to_pylist(), images, settings)
+    with PieceFile(tar, "wb") as sink:
+        writer = TarWriter(sink)
+        for row, file, *sample_values in zip(range(len(kept)), encodings, *values, strict=True):
+            if file is None:
+                unwritable.append(row)
+                continue
+            sizes.append((file.width, file.height))
+            size = {"width": file.width, "height": file.height}
+            sample = dict(zip(names, sample_values, strict=True)) | size
+            writer.add_sample(sample, file.body, file.extension, names)
+        sha256 = writer.finish()
+    if not sizes:
+        tar.unlink()
+        return kept_rows[unwritable].tolist(), None
+    table = table.take(pa.array(np.delete(np.arange(len(kept)), unwritable)))
+    widths, heights = (pa.array(column, pa.int32()) for column in zip(*sizes, strict=True))
+    table = with_values(table, {"width": widths, "height": heights})
+    pq.write_table(table, sidecar, compression="zstd")
+    return kept_rows[unwritable].tolist(), sha256
+
+
+def sidecar_table(kept: pa.Table, images: Images, settings: ShardSettings) -> pa.Table:
+    """The sidecar of some pairs; width and height, which follow from the encoding, are null."""
+    rules, carried = settings.rules, carried_columns(kept, settings.rules.carried)
+    schema = with_columns(SHARD_SCHEMA, rules.measured_columns)
+    columns = {name: kept[name] for name in kept.column_names} | {
+        "key": key_column(kept["key"].to_numpy()),
+        "status": pa.repeat("success", len(kept)),
+        **carried,
+    }
+    if SOURCE_LICENSE in columns:
+        columns["page_license"] = columns[SOURCE_LICENSE]
+    if settings.looks:
+        schema = pa.schema([*schema, *LOOK_SCHEMA])
+        rows, look_rows = np.unique(kept["image"].to_numpy(), return_inverse=True)
+        parts = in_threads(
+            lambda part: looks_of(stored_planes(images, part)), batches(rows.tolist())
+        )
+        looks = np.concatenate([np.zeros(0, LOOK), *parts])[look_rows]
+        columns |= look_columns(looks)
+    schema = with_columns(schema, [pa.field(name, of.type) for name, of in carried.items()])
+    return pa.table(
+        [
+            columns[field.name].cast(field.type)
+            if field.name in columns
+            else pa.nulls(len(kept), field.type)
+            for field in schema
+        ],
+        schema=schema,
+    )
+
+
+def batches(rows: Sequence[int]) -> Iterable[list[int]]:
+    """Rows in parts that are described together."""
+    return ([*rows[at : at + _AT_ONCE]] for at in range(0, len(rows), _AT_ONCE))
+
+
+def _encoded_files(
+    rows: Sequence[int], images: Images, settings: ShardSettings
+) -> Iterator[Encoded | None]:
+    encode = partial(_encoded, Encoder(settings.resize))
     # Bytes that stay as they are need no second core.
-    in_order = map if images.settings.resize.resize_mode == "original" else in_threads
-
-    def encode_all(rows: Iterable[int]) -> Iterable[Encoded | None]:
-        return in_order(encode, map(images.stored_file, rows))
-
-    kept_pairs = pairs.kept_pairs.tolist()
-    metadata = (*METADATA, *pairs.of_languages, *pairs.carried)
-    rows = [*map(pairs.kept_row, kept_pairs)]
-    encodings = encoded_once(rows, encode_all, images.spool)
-    for pair, row, source_values, file in zip(
-        kept_pairs, rows, _stated_values(pairs, kept_pairs), encodings, strict=True
-    ):
-        if file is None:
-            pairs.drop(pair, given.UNDECODABLE, "unwritable")
-            continue
-        look, size = images.looks[row], images.sizes[row]
-        assert look is not None
-        assert size is not None
-        sample = source_values | {
-            "status": "success",
-            "error_message": None,
-            "width": file.width,
-            "height": file.height,
-            "original_width": size[0],
-            "original_height": size[1],
-            "sha256": images.sha256[row],
-            "phash": f"{look.phash:016x}",
-        }
-        tar.add_sample(sample, file.body, file.extension, metadata)
-        samples.append(sample)
-    return samples
+    in_order = map if settings.resize.resize_mode == "original" else in_threads
+    return encoded_once(
+        rows, lambda some: in_order(encode, map(images.stored_file, some)), images.spool
+    )
 
 
 def _encoded(encode: Encoder, item: tuple[bytes, Image]) -> Encoded | None:
@@ -95,7 +143,7 @@ def encoded_once(
     """
     uses = Counter(images)
     encodings = iter(encode(dict.fromkeys(images)))
-    aside: dict[int, tuple[Encoded, Place] | None] = {}
+    aside: dict[int, tuple[Encoded, Span] | None] = {}
     for image in images:
         if image in aside:
             entry = aside[image]
@@ -107,50 +155,10 @@ def encoded_once(
         yield encoding
 
 
-def _stated_values(pairs: ShardPairs, kept_pairs: list[int]) -> Iterator[dict[str, Any]]:
-    """Values of each kept pair's sample: source, measures and statements."""
-    columns = {name: pairs.table[name] for name in _OF_SOURCE if name in pairs.table.column_names}
-    columns |= {"key": key_column(pairs.keys)} | pairs.of_languages
-    column_names = {*SHARD_SCHEMA.names, *LOOK_SCHEMA.names, *pairs.rules.columns}
-    columns |= {name: of for name, of in pairs.measures.items() if name in column_names}
-    names, carried_values = [*dict.fromkeys([*_OF_SOURCE, *columns])], pairs.carried
-    numbers = pa.array(kept_pairs, pa.int64())
-    values = [
-        columns[name].take(numbers).to_pylist() if name in columns else [None] * len(kept_pairs)
-        for name in names
-    ]
-    names += carried_values
-    values += [json_values(column.take(numbers)) for column in carried_values.values()]
-    for row in zip(*values, strict=True):
-        sample = dict(zip(names, row, strict=True))
-        sample["page_license"] = sample.pop(SOURCE_LICENSE)
-        of_page, of_image = sample.pop(SOURCE_OPTED_OUT), sample["opted_out"]
-        if of_page or of_image:
-            opt_outs = ",".join(filter(None, (of_page, of_image))).split(",")
-            sample["opted_out"] = joined_opt_outs(opt_outs)
-        yield sample
-
-
-def write_sidecar(samples: list[dict[str, Any]], path: Path, pairs: ShardPairs) -> None:
-    """Writes the rows of the kept pairs, which have samples."""
-    schema = with_columns(SHARD_SCHEMA, pairs.rules.measured_columns)
-    if pairs.images.settings.looks:
-        schema = pa.schema([*schema, *LOOK_SCHEMA])
-    table, numbers = pa.Table.from_pylist(samples, schema), pa.array(pairs.kept_pairs)
-    for name, column in pairs.carried.items():
-        table = table.append_column(name, column.take(numbers))
-    pq.write_table(table, path, compression="zstd")
-
-
-def write_responses(pairs: ShardPairs, path: Path) -> None:
+def write_responses(kept: pa.Table, path: Path) -> None:
     """Writes the responses by which kept images came, where any did."""
-    numbers = pa.array(pairs.kept_pairs)
-    responses = pairs.measures[RESPONSE].take(numbers)
-    came = responses.is_valid()
-    responses = responses.filter(came)
-    if len(responses):
-        names = [
-            column.take(numbers).filter(came) for column in (key_column(pairs.keys), pairs.urls)
-        ]
-        table = pa.table([*names, *responses.flatten()], schema=RESPONSES)
+    kept = kept.filter(kept["response"].is_valid()).combine_chunks()
+    if len(kept):
+        keys, responses = key_column(kept["key"].to_numpy()), kept["response"].combine_chunks()
+        table = pa.table([keys, kept["url"], *responses.flatten()], schema=RESPONSES)
         pq.write_table(table, path, compression="zstd")

@@ -138,18 +138,21 @@ def shard_stats(
     *,
     size: int,
     sha256: str | None,
+    opted_out: Iterable[str | None] = (),
 ) -> ShardStats:
     """The stats of a shard.
 
     Args:
       reasons, details: of each pair; None where there is none.
       size: bytes of all images. sha256: of the tar, in hex; None where there is none.
+      opted_out: the column `opted_out` of the kept: what is only reported, comma-separated.
     """
     counts = Counter(reason or "success" for reason in reasons)
     status = Counter(
         "success" if reason is None else f"{reason}: {detail}" if detail else reason
         for reason, detail in zip(reasons, details, strict=True)
     )
+    reported = Counter(name for names in opted_out if names for name in names.split(","))
     return ShardStats(
         holdout=True if shard >= HOLDOUT else UNSET,
         bytes_downloaded=size,
@@ -161,4 +164,5 @@ def shard_stats(
         shard=shard % HOLDOUT,
         status_dict=dict(sorted(status.items())),
         successes=counts["success"],
+        opted_out=dict(sorted(reported.items())) or UNSET,
     )

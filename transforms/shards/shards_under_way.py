@@ -63,15 +63,15 @@ class ShardsUnderWay:
     @property
     def has_room(self) -> bool:
         """Whether another shard may begin."""
-        own = self._not_done()
-        if not own:
+        running_here = self._not_done()
+        if not running_here:
             return True
         with _LOCK:
             bundles = list(_ALL)
         running = [beginning for bundle in bundles for beginning in bundle._not_done()]
         pairs = sum(beginning.pairs for beginning in running)
-        most = MOST_SHARDS if pairs < MOST_PAIRS else FEW_SHARDS
-        return len(running) < most and own[-1].nearly_taken.is_set()
+        limit = MOST_SHARDS if pairs < MOST_PAIRS else FEW_SHARDS
+        return len(running) < limit and running_here[-1].nearly_taken.is_set()
 
     def _not_done(self) -> list[Beginning]:
         running = list(self._running.values())  # another bundle's thread may look

@@ -13,16 +13,15 @@ import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
+from alignset.transforms.arrivals.shard_settings import ShardSettings
 from alignset.transforms.decontamination.evaluation_index import EvaluationIndex, open_index
 from alignset.transforms.fetching.fetcher import connections_open
 from alignset.transforms.shards.build_shard import build_shard, places_of
 from alignset.transforms.shards.plan_shards import plan_path
 from alignset.transforms.shards.shard_places import ShardPlaces, shard_name
 from alignset.transforms.shards.shard_progress import ShardCount, shards_there
-from alignset.transforms.shards.shard_settings import ShardSettings
 from alignset.transforms.shards.shard_stats import ShardStats
 from alignset.transforms.shards.shards_under_way import Beginning, ShardsUnderWay
-from alignset.transforms.shards.suspect_images import suspecting
 from alignset.transforms.storage.documents import read_document
 from alignset.transforms.storage.files import exists
 from alignset.transforms.storage.parquet_files import read_rows
@@ -75,12 +74,12 @@ class ShardWriter:
             with Attempt(self.attempts, f"{shard:05d}", places) as attempt:
                 pairs = read_rows(plan_path(self.plan, shard))  # gone where the run has ended
                 beginning.pairs = len(pairs)
-                settings = suspecting(self.settings) if attempt.is_suspect else self.settings
                 count = ShardCount(
                     attempt.folder, shard, len(pairs), is_published, connections_open
                 )
-                how = settings, self.evaluation, attempt.folder, count, beginning.nearly_taken
-                stats = build_shard(shard, pairs, *how)
+                where = self.evaluation, attempt.folder
+                how = self.settings, *where, count, beginning.nearly_taken
+                stats = build_shard(shard, pairs, *how, is_suspect=attempt.is_suspect)
                 attempt.publish(stats.encode())
         except PublishedError:
             return self.stats_of(shard)

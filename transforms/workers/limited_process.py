@@ -11,25 +11,24 @@ import fcntl
 import importlib
 import os
 import resource
-import select
 import signal
 import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection, Pipe
 from threading import Lock, Semaphore
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 from alignset.transforms.workers.threads import THREADS, check_stopped
 
 Function = Callable[[bytes], Sequence[bytes]]
 
-_REQUEST = struct.Struct("<HQdQ")  # bytes of the function's name and of the body; CPU s; memory
-_REPLY = struct.Struct("<BI")  # the kind, and how many parts follow, each behind its size
-_SIZE = struct.Struct("<Q")
+_LIMITS = struct.Struct("<dQ")  # CPU s, memory; the function's name follows, then the body
+_REPLY = struct.Struct("<BI")  # the kind, and how many parts follow
 _DONE, _RAISED, _NO_MEMORY = range(3)
-_PIPE = 1 << 20  # bytes: 64 KiB, as pipes have, are 14 turns for an image of 640 x 480 px
+_PIPE_BYTES = 1 << 20  # 64 KiB, as pipes have, are 14 turns for an image of 640 x 480 px
 LIMIT_S = 300.0  # a decoder that waits for itself takes no CPU time
 # glibc's allocator keeps blocks below 32 MiB for the next image. Else it returns each one to the
 # system, and new pages take half as long as a decode.
@@ -85,70 +84,50 @@ class _Child:
     def __init__(self, variables: Mapping[str, str]) -> None:
         # It finds what this process imports, and takes no module out of the folder of the user.
         path = {"PYTHONPATH": os.pathsep.join(folder or os.getcwd() for folder in sys.path)}
+        requests, self._requests = Pipe(duplex=False)
+        self._replies, replies = Pipe(duplex=False)
         try:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "alignset.transforms.workers.limited_process"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
+                stdin=requests.fileno(),
+                stdout=replies.fileno(),
                 stderr=subprocess.DEVNULL,
-                bufsize=0,
                 env={**os.environ, **variables, **path},
             )
         except OSError as error:
             raise ChildError(f"no child process can be started: {error}") from error
-        assert self.process.stdin
-        assert self.process.stdout
-        self._requests, self._replies = self.process.stdin, self.process.stdout
+        finally:
+            requests.close()
+            replies.close()
         for pipe in (self._requests, self._replies):
             with suppress(OSError):  # a user has a limit of pages in all pipes
-                fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)
+                fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
-    def call(self, name: bytes, body: bytes, limits: Limits) -> list[bytearray]:
+    def call(self, name: bytes, body: bytes, limits: Limits) -> list[bytes]:
         try:
-            self._send(_REQUEST.pack(len(name), len(body), *limits) + name)
-            self._send(body)
-        except BrokenPipeError:
-            raise self._dead() from None
-        self._wait(max(LIMIT_S, 2 * limits.cpu_s))
-        kind, count = _REPLY.unpack(self._receive(_REPLY.size))
-        sizes = [_SIZE.unpack(self._receive(_SIZE.size))[0] for _ in range(count)]
-        parts = [self._receive(size) for size in sizes]
+            self._requests.send_bytes(_LIMITS.pack(*limits) + name)
+            self._requests.send_bytes(body)
+            self._wait(max(LIMIT_S, 2 * limits.cpu_s))
+            kind, count = _REPLY.unpack(self._replies.recv_bytes())
+            parts = [self._replies.recv_bytes() for _ in range(count)]
+        except (EOFError, OSError):
+            raise _DeadError(-self.process.wait()) from None
         if kind == _RAISED:
             raise RaisedError(*(part.decode("utf-8", "replace") for part in parts))
         if kind == _NO_MEMORY:
             raise CostlyError
         return parts
 
-    def _send(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[self._requests.write(view) :]
-
     def _wait(self, limit_s: float) -> None:
         looks = int(limit_s / _LOOK_S)  # no clock: it goes on while both processes are stopped
-        waiting = select.poll()  # `select.select` takes no number above 1,023
-        waiting.register(self._replies, select.POLLIN)
-        while not waiting.poll(_LOOK_S * 1000):
+        while not self._replies.poll(_LOOK_S):
             looks -= 1
             try:
                 check_stopped()
-            except InterruptedError as error:
+            except InterruptedError as error:  # an OSError, which would say that the child died
                 raise ChildError(str(error)) from error
             if looks <= 0:
                 raise OvertimeError
-
-    def _receive(self, size: int) -> bytearray:
-        data = bytearray(size)
-        view = memoryview(data)
-        while view:
-            count = self._replies.readinto(view)  # type: ignore[attr-defined]
-            if not count:
-                raise self._dead()
-            view = view[count:]
-        return data
-
-    def _dead(self) -> _DeadError:
-        return _DeadError(-self.process.wait())
 
     def end(self) -> None:
         self.process.kill()
@@ -157,9 +136,8 @@ class _Child:
 
     def forget(self) -> None:
         """Closes its pipes, at whose end it ends."""
-        for pipe in (self._requests, self._replies):
-            with suppress(OSError):
-                pipe.close()
+        self._requests.close()
+        self._replies.close()
 
 
 class Children:
@@ -220,7 +198,7 @@ CHECKED = Children(_CHECKS)  # they die of what would be found later elsewhere, 
 
 def call_limited(
     function: Function, body: bytes, limits: Limits, children: Children | None = None
-) -> list[bytearray]:
+) -> list[bytes]:
     """Calls a function in a child process. For all threads.
 
     Args:
@@ -250,44 +228,27 @@ def call_limited(
     raise AssertionError
 
 
-def _limit(limits: Limits) -> None:
-    """Ends this process by SIGPROF after so much CPU time, and bounds its memory."""
-    with open("/proc/self/statm") as file:
-        begun_with = int(file.read().split()[0]) * resource.getpagesize()
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    most = begun_with + limits.memory
-    resource.setrlimit(resource.RLIMIT_AS, (most if hard < 0 else min(most, hard), hard))
-    signal.setitimer(signal.ITIMER_PROF, limits.cpu_s)
-
-
-def _answer(requests: IO[bytes], replies: IO[bytes]) -> bool:
-    """Answers one request; False where none comes any more."""
-    head = requests.read(_REQUEST.size)
-    if len(head) < _REQUEST.size:
-        return False
-    name_size, body_size, cpu_s, memory = _REQUEST.unpack(head)
-    module, _, name = requests.read(name_size).decode().partition(":")
-    function = getattr(importlib.import_module(module), name)
-    kind, parts = _DONE, list[bytes]()
-    body = requests.read(body_size)
+def _answer(name: str, body: bytes, cpu_s: float, memory: int) -> tuple[int, Sequence[bytes]]:
+    """Calls a function; this process ends by SIGPROF after so much CPU time."""
+    module, _, function = name.partition(":")
+    called = getattr(importlib.import_module(module), function)
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     try:
-        _limit(Limits(cpu_s, memory))
-        parts = [*function(body)]
+        with open("/proc/self/statm") as file:
+            bound = int(file.read().split()[0]) * resource.getpagesize() + memory
+        resource.setrlimit(resource.RLIMIT_AS, (bound if hard < 0 else min(bound, hard), hard))
+        signal.setitimer(signal.ITIMER_PROF, cpu_s)
+        return _DONE, [*called(body)]
     except MemoryError:
-        kind = _NO_MEMORY
+        return _NO_MEMORY, ()
     except Exception as error:  # decoders raise many kinds
-        kind, number, text = _NO_MEMORY, getattr(error, "errno", None), str(error)
-        if number != errno.ENOMEM and "out of memory" not in text.lower():
-            kind = _RAISED
-            parts = [type(error).__name__.encode(), text[:1000].encode("utf-8", "replace")]
-    signal.setitimer(signal.ITIMER_PROF, 0)
-    resource.setrlimit(resource.RLIMIT_AS, (resource.getrlimit(resource.RLIMIT_AS)[1],) * 2)
-    sizes = b"".join(_SIZE.pack(len(part)) for part in parts)
-    replies.write(_REPLY.pack(kind, len(parts)) + sizes)
-    for part in parts:
-        replies.write(part)
-    replies.flush()
-    return True
+        text = str(error)
+        if getattr(error, "errno", None) == errno.ENOMEM or "out of memory" in text.lower():
+            return _NO_MEMORY, ()
+        return _RAISED, [type(error).__name__.encode(), text[:1000].encode("utf-8", "replace")]
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
 
 
 def main() -> None:
@@ -296,11 +257,16 @@ def main() -> None:
     # Sent to a group of processes, these would cost a good image. The parent ends this one.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
-    replies = os.fdopen(os.dup(1), "wb")
+    requests, replies = Connection(0, writable=False), Connection(os.dup(1), readable=False)
     os.dup2(2, 1)  # a decoder may print
-    with suppress(BrokenPipeError):
-        while _answer(sys.stdin.buffer, replies):
-            pass
+    with suppress(EOFError, BrokenPipeError):
+        while True:
+            head, body = requests.recv_bytes(), requests.recv_bytes()
+            name = head[_LIMITS.size :].decode()
+            kind, parts = _answer(name, body, *_LIMITS.unpack_from(head))
+            replies.send_bytes(_REPLY.pack(kind, len(parts)))
+            for part in parts:
+                replies.send_bytes(part)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from alignset.pipeline.runs.work_folder import TextSummary, WorkFolder
 from alignset.transforms.columns.rejects import REJECTED
 from alignset.transforms.corpus.corpus_documents import HashFile, VocabularySummary
 from alignset.transforms.rules.catalogue import PRODUCT
-from alignset.transforms.rules.custom import described
+from alignset.transforms.rules.custom import describe_limit
 from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.storage import files as matching
 from alignset.transforms.storage.documents import write_document
@@ -195,7 +195,7 @@ def test_a_rule_with_a_name_of_ours_has_no_chart(made_set: Path, name: str):
     """A manifest may be anybody's: `curate` takes no such rule."""
     of_product = PRODUCT.limits["max_unsafe_score"]
     measure = replace(of_product.measure, axis=name, column=name)
-    rule = described(replace(of_product, name="max_x", reason="high_x", measure=measure))
+    rule = describe_limit(replace(of_product, name="max_x", reason="high_x", measure=measure))
     document = json.loads((made_set / "_temporary/run.json").read_text())
     document["rule_files"] = [{"name": "x.py", "sha256": "0" * 64, "rules": [rule]}]
     document["rules"]["max_x"] = 0.5

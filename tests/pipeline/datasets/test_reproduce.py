@@ -1,16 +1,13 @@
 """The command on the card: parsed, it has the settings that the manifest has."""
 
-import dataclasses
 import shlex
 from dataclasses import replace
 
 import pytest
 
-from alignset.pipeline.command import Command
 from alignset.pipeline.datasets.reproduce import commands
 from alignset.pipeline.inputs.splits import InputFile
 from alignset.pipeline.options import parse
-from alignset.pipeline.rules import REPORTED, Rules
 from alignset.pipeline.runs.documents import (
     Deduplication,
     Manifest,
@@ -19,11 +16,10 @@ from alignset.pipeline.runs.documents import (
     Retry,
     Takedown,
 )
-from alignset.pipeline.runs.run_folder import FETCH_RULES, NOT_DECIDING
+from alignset.pipeline.settings import REPORTED, Settings, deciding_settings
 from alignset.transforms.corpus.corpus_documents import HashFile
 from alignset.transforms.decontamination.overlap_settings import INDEX_SETTINGS, EvaluationFile
-from alignset.transforms.rules.catalogue import PRODUCT, of_columns
-from alignset.transforms.rules.columns import COLUMN_FLAGS
+from alignset.transforms.rules.catalogue import PRODUCT, column_numbers
 from alignset.transforms.safety.model_files import ModelInput, UnsafeModel, usual_model
 from alignset.transforms.storage.documents import read_document
 from tests.support.golden_run import Golden
@@ -45,33 +41,35 @@ def described(golden: Golden) -> Manifest:
     return read_document(f"{golden.output}/manifest.json", Manifest)
 
 
-def parsed(command: str) -> Command:
+def parsed(command: str) -> Settings:
     program, name, *flags = shlex.split(command.replace("\\\n", " "))
     assert (program, name) == ("alignset", "curate")
     return parse(flags)
 
 
-def settings_of(command: Command) -> tuple[dict, ...]:
-    job = dataclasses.asdict(command.job)
-    unsaid = NOT_DECIDING if command.job.columns else (*NOT_DECIDING, "columns")
-    return (
-        {name: value for name, value in job.items() if name not in unsaid},
-        plain_rules(command.rules) | dict(of_columns(command.rules.numbers)),
-        dataclasses.asdict(command.resize),
-        {name: getattr(command.fetch, name) for name in FETCH_RULES},
-    )
+def settings_of(settings: Settings) -> dict[str, dict]:
+    groups = deciding_settings(settings)
+    if not settings.columns:
+        del groups["job"]["columns"]
+    groups["rules"] = plain_rules(settings) | dict(column_numbers(settings.numbers))
+    return groups
 
 
-def plain_rules(rules: Rules) -> dict:
+def plain_rules(settings: Settings) -> dict:
     """Those that are not on columns of the input, as a manifest has them."""
-    unsaid = COLUMN_FLAGS if rules.language_detector else {*COLUMN_FLAGS, "language_detector"}
-    return {n: of for n, of in dataclasses.asdict(rules).items() if n not in unsaid}
+    rules = deciding_settings(settings)["rules"]
+    if not settings.language_detector:
+        del rules["language_detector"]
+    return rules
 
 
-def settings_in(manifest: Manifest) -> tuple[dict, ...]:
-    fetch = {name: manifest.fetch[name] for name in FETCH_RULES}
-    fetch["allow_private_addresses"] = False  # which nobody else's command opens
-    return manifest.job, manifest.rules, manifest.resize, fetch
+def settings_in(manifest: Manifest) -> dict[str, dict]:
+    fetch = {
+        **manifest.fetch,
+        "allow_private_addresses": False,
+    }  # which nobody else's command opens
+    fetch.pop("contact", None)
+    return {"job": manifest.job, "rules": manifest.rules, "resize": manifest.resize, "fetch": fetch}
 
 
 def test_the_golden_command_has_the_golden_settings(described: Manifest):
@@ -116,7 +114,9 @@ def test_a_distance_of_an_earlier_measure_is_no_flag(
 
 
 def test_decontamination_alone_is_one_flag(described: Manifest):
-    rules = plain_rules(Rules(**PRODUCT.opened)) | {"min_evaluation_distance": 0.5}
+    rules = plain_rules(Settings(input="in", output="out", **PRODUCT.opened)) | {
+        "min_evaluation_distance": 0.5
+    }
     fetch = described.fetch | REPORTED
     opened = replace(described, rules=rules, overlap=INDEX_SETTINGS, fetch=fetch)
     (command,) = commands(opened)

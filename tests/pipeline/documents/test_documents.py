@@ -6,7 +6,7 @@ Manifests and funnels are made here, as runs with and without the feature leave 
 import json
 import xml.etree.ElementTree as ET
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -19,8 +19,6 @@ from alignset.pipeline.documents.card import dataset_card, size_category, tar_pa
 from alignset.pipeline.documents.croissant import MOST_TARS, TO_BE_FILLED, croissant
 from alignset.pipeline.documents.funnel_svg import WIDTH, funnel_svg
 from alignset.pipeline.inputs.splits import InputFile
-from alignset.pipeline.job import Job
-from alignset.pipeline.rules import Rules
 from alignset.pipeline.runs.documents import (
     Days,
     Deduplication,
@@ -35,7 +33,7 @@ from alignset.pipeline.runs.documents import (
     Step,
     Takedown,
 )
-from alignset.pipeline.runs.run_folder import FETCH_RULES, NOT_DECIDING
+from alignset.pipeline.settings import Settings, deciding_settings
 from alignset.transforms.corpus.corpus_documents import (
     CountClass,
     HashFile,
@@ -43,11 +41,8 @@ from alignset.transforms.corpus.corpus_documents import (
     VocabularySummary,
 )
 from alignset.transforms.decontamination.overlap_settings import INDEX_SETTINGS, EvaluationSet
-from alignset.transforms.fetching.fetch_settings import FetchSettings
-from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.pages.page_counts import PageCounts
-from alignset.transforms.rules.catalogue import PRODUCT, with_flags
-from alignset.transforms.rules.columns import COLUMN_FLAGS
+from alignset.transforms.rules.catalogue import PRODUCT, make_catalogue
 from alignset.transforms.safety.model_files import OPEN_NSFW
 from alignset.transforms.shards.shard_stats import NearDuplicates, SharedContents
 
@@ -94,16 +89,8 @@ def make(
       dropped: pairs by reason. of_funnel, changes: fields of the funnel and of the manifest;
         settings are added to those that there are.
     """
-    job = asdict(Job(input="in.csv", output="out"))
-    rules = {name: of for name, of in asdict(Rules()).items() if name not in COLUMN_FLAGS}
-    del rules["language_detector"]
-    fetch = FetchSettings()
-    settings = {
-        "job": {n: of for n, of in job.items() if n not in (*NOT_DECIDING, "columns")},
-        "rules": rules,
-        "resize": asdict(ResizeSettings()),
-        "fetch": {name: getattr(fetch, name) for name in FETCH_RULES},
-    }
+    settings = deciding_settings(Settings(input="in.csv", output="out"))
+    del settings["rules"]["language_detector"], settings["job"]["columns"]
     settings = {name: of | changes.pop(name, {}) for name, of in settings.items()}
     vocabulary = VocabularySummary(
         by_count=[CountClass(1, 1, 12, 12)],
@@ -128,7 +115,7 @@ def make(
         "unsafe_model": MODEL,
     }
     manifest = Manifest(**(settings | fields | changes))
-    catalogue = with_flags((), manifest.rules)
+    catalogue = make_catalogue((), manifest.rules)
     of_texts = {reason for reasons in catalogue.text_steps.values() for reason in reasons}
     images = {reason: n for reason, n in counts.items() if reason not in of_texts}
     text_only = manifest.job["text_only"]

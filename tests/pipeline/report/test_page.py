@@ -5,7 +5,6 @@ import io
 import re
 import shlex
 from collections.abc import Iterator
-from dataclasses import asdict
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,13 +18,12 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image as PillowImage
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from alignset.pipeline.command import Command
 from alignset.pipeline.datasets.facts import Facts, find_facts
 from alignset.pipeline.options import parse
 from alignset.pipeline.report.comparison import write_comparison
 from alignset.pipeline.report.page import render_page
-from alignset.pipeline.rules import Rules
 from alignset.pipeline.runs.documents import NamedList
+from alignset.pipeline.settings import Settings, deciding_settings
 from alignset.transforms.columns.records import LONGEST_TEXT, key_hashes
 from alignset.transforms.columns.rejects import REJECTED
 from alignset.transforms.corpus.corpus_documents import HashFile
@@ -64,7 +62,9 @@ OWN_MODEL = ModelInput(
 # What a run may have been told besides its rules.
 TOLD: dict[str, Any] = {
     "job": {"text_only": False, "holdout": 0.05, "input_format": "csv", "url_column": "a b"},
-    "rules": asdict(Rules(min_evaluation_distance=RULES.numbers["min_evaluation_distance"])),
+    "rules": deciding_settings(
+        Settings(input="in", output="out", min_evaluation_distance=RULES.min_evaluation_distance)
+    )["rules"],
     "resize": {"resize_mode": "keep_ratio", "image_size": 300},
     "fetch": {"user_agent": 'a "b" $HOME', "max_redirects": 2},
     "evaluation": [EvaluationFile("coco", "/home/me/val/1.jpg")],
@@ -385,12 +385,12 @@ def test_the_command_of_each_slider_is_one_that_the_command_takes(shown: Shown):
     ]
     for rule in rules:
         edges = page.locator(f"#rule-{rule}").get_attribute("data-edges").split()  # type: ignore[union-attr]
-        own = asdict(Rules(min_evaluation_distance=RULES.numbers["min_evaluation_distance"]))[rule]
+        own = TOLD["rules"][rule]
         for edge in {edges[0], edges[-1]} - {f"{own:g}", str(float(own))}:
             slide(page, rule, float(edge))
             command = parsed(page, rule)
-            assert getattr(command.rules, rule) == pytest.approx(float(edge))
-            assert command.job.output == "NEW"
+            assert getattr(command, rule) == pytest.approx(float(edge))
+            assert command.output == "NEW"
         page.locator(f"[data-plane]:has(#rule-{rule}) [data-reset]").click()
 
 
@@ -403,10 +403,10 @@ def test_no_command_is_shown_for_thresholds_that_no_run_takes(shown: Shown):
     assert "no run takes these thresholds" in outcome.inner_text()
     assert not outcome.locator("pre").is_visible()
     slide(page, "min_words", 5)
-    assert parsed(page, "min_words").rules.max_words == 10
+    assert parsed(page, "min_words").max_words == 10
 
 
-def parsed(page: Page, rule: str) -> Command:
+def parsed(page: Page, rule: str) -> Settings:
     """The command that is shown, as the command reads it."""
     text = page.locator(f"[data-plane]:has(#rule-{rule}) pre").inner_text()
     program, name, *flags = shlex.split(text)
@@ -418,15 +418,15 @@ def test_the_command_has_all_that_the_run_was_told_and_no_path(shown: Shown, mad
     page = shown.page
     slide(page, "min_evaluation_distance", 1.5)
     command = parsed(page, "min_evaluation_distance")
-    assert command.job.input == str(made_set)
-    assert (command.job.input_format, command.job.url_column) == ("auto", "")
-    assert command.job.holdout == 0.05
-    assert command.job.eval_images == "coco=val"
-    assert command.job.vocabulary == "vocabulary.u64"
-    assert command.job.blocklist == "takedowns.txt=FILE"
-    assert command.job.unsafe_model == "own.onnx"
-    assert command.fetch.user_agent == 'a "b" $HOME'
-    assert command.resize.resize_mode == "keep_ratio"
+    assert command.input == str(made_set)
+    assert (command.input_format, command.url_column) == ("auto", "")
+    assert command.holdout == 0.05
+    assert command.eval_images == "coco=val"
+    assert command.vocabulary == "vocabulary.u64"
+    assert command.blocklist == "takedowns.txt=FILE"
+    assert command.unsafe_model == "own.onnx"
+    assert command.user_agent == 'a "b" $HOME'
+    assert command.resize_mode == "keep_ratio"
     outcome = page.locator("[data-plane=images] .outcome").inner_text()
     assert "Pass the paths of your own files in --vocabulary and --blocklist" in outcome
     assert "The images were resized" in outcome

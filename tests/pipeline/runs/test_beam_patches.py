@@ -2,15 +2,11 @@
 
 import os
 import subprocess
-import sys
-from contextlib import nullcontext, suppress
-from types import SimpleNamespace
+from contextlib import suppress
 
-import apache_beam as beam
 import apache_beam.pipeline
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from alignset.pipeline.runs.beam_patches import beam_patches, quick_imports, worker_environment
@@ -37,17 +33,6 @@ def test_beam_is_changed_for_a_pipeline_unless_it_is_left_out(
         raise OSError("the disk")
     assert same == {name for name in before if name in left_out or left_out == "all"}
     assert patched() == before
-
-
-def test_in_a_notebook_beam_tracks_no_pipeline_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where it no longer does, the patch can go."""
-    asked: list[str] = []
-    shell = SimpleNamespace(get_ipython=lambda: asked.append("IPython"))
-    monkeypatch.setitem(sys.modules, "IPython", shell)
-    for patch in (beam_patches, nullcontext):
-        with patch(), beam.Pipeline(FnApiRunner()) as pipeline:
-            pipeline | beam.Create([1])
-        assert bool(asked) is (patch is nullcontext)
 
 
 def test_worker_processes_import_what_the_command_needs() -> None:

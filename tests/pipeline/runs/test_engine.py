@@ -1,6 +1,5 @@
 """What a runner says of a failed job, in one line; and jobs that a dead start left."""
 
-import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability.api import beam_job_api_pb2 as api
@@ -8,29 +7,6 @@ from apache_beam.runners.portability.local_job_service import LocalJobServicer
 
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.engine import Engine, EngineError, check_engine, job_error
-
-
-@pytest.mark.parametrize(
-    ("flags", "address"),
-    [
-        (["--runner=FlinkRunner", "--job_endpoint=localhost:8099"], "localhost:8099"),
-        (["--runner=FlinkRunner", "--flink_master=flink.example:8081"], "flink.example:8081"),
-        (["--runner=DataflowRunner"], "dataflowrunner"),
-    ],
-)
-def test_where_a_job_runs_is_said(
-    flags: list[str], address: str, monkeypatch: pytest.MonkeyPatch, caplog
-) -> None:
-    def not_here(**_: object) -> None:
-        raise ConnectionError("not in a test")
-
-    monkeypatch.setattr(beam, "Pipeline", not_here)
-    engine = Engine(PipelineOptions(flags), "1a2b")
-    assert not engine.in_process
-    with caplog.at_level("INFO"), pytest.raises(EngineError, match="not in a test"):
-        engine.pipeline("texts").__enter__()
-    assert caplog.messages == [f"the job alignset-texts-1a2b is sent to {address}"]
-
 
 FROM_WORKER = """Pipeline job_1 failed in state FAILED: java.lang.RuntimeException: Error received \
 from SDK harness for instruction 1: Traceback (most recent call last):

@@ -1,7 +1,6 @@
 """The output folder: whose run it is; a finished one is left alone, another's is refused."""
 
 import contextlib
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -154,17 +153,6 @@ def test_a_job_that_wrote_on_another_machine_is_told(tmp_path: Path, monkeypatch
     assert ended.status == 1
     why = f"the text stage's job ended without its summary in {tmp_path}/set: --output must be a "
     assert f"failed: {why}folder that all workers share, or in a store\n" in ended.err
-
-
-def test_jobs_of_dead_starts_are_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    (tmp_path / "set" / "_temporary").mkdir(parents=True)
-    left = {"run": "dead", "host": "elsewhere", "process": 7, "earlier": ["older"]}
-    (tmp_path / "set" / "_temporary" / LOCK).write_text(json.dumps(left))
-    monkeypatch.setattr(Engine, "cancel", lambda _, starts: [f"job-{start}" for start in starts])
-    ended = succeed(write(tmp_path / "pairs.parquet"), tmp_path / "set", "--text_only")
-    for start in ("older", "dead"):
-        assert f"job-{start}, left running by an earlier start of this command, is" in ended.err
-    assert not (tmp_path / "set" / "_temporary").exists()
 
 
 def test_a_run_that_another_ended_meanwhile_leaves_nothing(

@@ -9,7 +9,7 @@ from unittest.mock import patch
 import pytest
 
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.options import make_command, read_flags
+from alignset.pipeline.options import make_settings, read_flags
 from alignset.pipeline.runs.stores import check_stores
 
 
@@ -27,7 +27,7 @@ def variables() -> Iterator[None]:
 
 def check(*flags: str) -> None:
     words = {"--input": "in.csv", "--output": "out"} | dict(flag.split("=", 1) for flag in flags)
-    check_stores(make_command(read_flags([f"{name}={value}" for name, value in words.items()])))
+    check_stores(make_settings(read_flags([f"{name}={value}" for name, value in words.items()])))
 
 
 @pytest.mark.parametrize(

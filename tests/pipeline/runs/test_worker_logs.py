@@ -27,13 +27,6 @@ def test_what_beam_logs_is_left_out(place: str, passes: bool):
     assert logged.getMessage() == message
 
 
-@pytest.mark.parametrize("args", [(), ("no entry {",), ("a", "b")])
-def test_what_is_no_record_of_a_worker_passes_as_it_is(args: tuple[str, ...]):
-    logged = logging.LogRecord("beam", logging.WARNING, "", 1, "%s" * len(args), args, None)
-    assert is_ours(logged)
-    assert logged.getMessage() == "".join(args)
-
-
 @pytest.mark.parametrize("level", ["", "DEBUG"])
 def test_all_is_set_back(level: str, monkeypatch: pytest.MonkeyPatch):
     def process() -> object:

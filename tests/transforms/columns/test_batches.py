@@ -1,4 +1,3 @@
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -43,10 +42,6 @@ def test_a_slice_takes_no_more_than_its_rows() -> None:
     encoded = BatchCoder().encode(million.slice(500_000, 10))
     assert len(encoded) < 2000
     assert BatchCoder().decode(encoded)["key"].to_pylist() == list(range(500_000, 500_010))
-
-
-def test_beam_uses_the_coder_for_batches() -> None:
-    assert isinstance(beam.coders.registry.get_coder(pa.RecordBatch), BatchCoder)
 
 
 @pytest.mark.parametrize("by_reference", [False, True])

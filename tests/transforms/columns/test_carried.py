@@ -4,7 +4,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from alignset.transforms.columns import carried
 from alignset.transforms.columns.carried import (
     from_json,
     json_values,
@@ -139,21 +138,6 @@ def test_equal_values_have_equal_hashes() -> None:
     mask = np.array([True, True])
     nulls = pa.array(np.array([1, 2]), mask=mask)  # whose buffer has other numbers
     assert value_hashes(nulls).tolist() == [0, 0]
-
-
-def test_of_a_slice_of_lists_only_its_own_values_are_hashed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    sizes: list[int] = []
-
-    def hash_all(column: pa.Array) -> object:
-        sizes.append(len(column))
-        return value_hashes(column)
-
-    monkeypatch.setattr(carried, "value_hashes", hash_all)
-    column = pa.array([[number, 1] for number in range(100)])
-    value_hashes(column.slice(7, 3))
-    assert sizes == [6]
 
 
 def test_types_are_within_each_other_64_times_at_most() -> None:

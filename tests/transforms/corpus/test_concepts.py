@@ -14,7 +14,6 @@ import pytest
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.options import parse
 from alignset.transforms.corpus.concepts import listed_concepts, named_file
-from alignset.transforms.rules.language_codes import EVERY_TEXT
 from tests.support.command import digests, manifest, succeed
 from tests.support.made_batches import language_rule
 
@@ -105,7 +104,7 @@ def test_without_the_flag_there_is_no_such_step(texts: tuple[Path, list[str]], t
 def test_a_list_is_in_each_wanted_language(tmp_path: Path):
     (tmp_path / "list").write_text("dog\nred dog\n")
     named = named_file(str(tmp_path / "list"))
-    english = listed_concepts(named, EVERY_TEXT)
+    english = listed_concepts(named, language_rule(""))
     assert len(english) == 2
     several = listed_concepts(named, language_rule("en,de,ja"))
     assert len(several) == 6
@@ -113,7 +112,7 @@ def test_a_list_is_in_each_wanted_language(tmp_path: Path):
     assert (np.diff(several.astype(object)) > 0).all()
     (tmp_path / "list").write_text("dog\n")
     with pytest.raises(ValueError, match="has changed"):
-        listed_concepts(named, EVERY_TEXT)
+        listed_concepts(named, language_rule(""))
 
 
 def test_what_cannot_be_balanced_is_one_line(tmp_path: Path):

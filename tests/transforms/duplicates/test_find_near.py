@@ -8,11 +8,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from alignset.transforms.arrivals.image_looks import LOOK, look_columns
 from alignset.transforms.columns.rejects import key_column
 from alignset.transforms.duplicates import find_near, near_groups
 from alignset.transforms.duplicates.contents import CopyRules
 from alignset.transforms.duplicates.find_copies import FindCopies
-from alignset.transforms.shards.descriptors import LOOK, look_columns
 from alignset.transforms.shards.leaving_pairs import leaving_files, name_of, read_leaving
 from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
 from alignset.transforms.storage.blocks import Blocks

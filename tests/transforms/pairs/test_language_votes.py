@@ -15,7 +15,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from alignset.pipeline.rules import Rules
 from alignset.transforms.pairs import language_votes
 from alignset.transforms.pairs.language_kernels import JUDGED_CHARACTERS
 from alignset.transforms.pairs.language_votes import (
@@ -27,7 +26,8 @@ from alignset.transforms.pairs.language_votes import (
     found_languages,
     language_scores,
 )
-from alignset.transforms.rules.language_codes import NUMBERED, OF_ELDC, LanguageRule
+from alignset.transforms.rules.language_codes import NUMBERED, OF_ELDC
+from alignset.transforms.rules.rule_settings import RuleSettings
 from alignset.transforms.workers.threads import in_threads
 from tests.support.labelled_texts import ENGLISH_TEXTS, FOREIGN_TEXTS
 from tests.support.languages_by_eldc import eldc_score, language_score, mistaken_for, voted
@@ -193,21 +193,22 @@ AT_ONCE = f"""
 import logging
 logging.basicConfig(level=logging.ERROR)  # as the command does: Beam warns of what it does not find
 import pyarrow as pa
-from alignset.transforms.pairs.language_votes import LanguageRule, found_languages
+from alignset.transforms.pairs.language_votes import found_languages
+from alignset.transforms.rules.rule_settings import RuleSettings
 from alignset.transforms.workers.threads import in_threads
 rows = "mini bar", "a toy trombone", "{GERMAN}"
 columns = [pa.array([f"{ENGLISH} {{i}}", *rows]) for i in range(8)]
-rule = LanguageRule(("en",), 0.61)
+rule = RuleSettings(min_language_score=0.61)
 answers = in_threads(lambda column: found_languages(column, rule), columns)
 print({{(*wrong.rows.tolist(), *wrong.languages.to_pylist()) for wrong in answers}})
 import sys
 print(*sorted({{"pycld2", "py3langid", "langdetect"}} & {{*sys.modules}}))
-found_languages(pa.array(["un perro y el gato"]), LanguageRule(("es",), 0.5))
+found_languages(pa.array(["un perro y el gato"]), RuleSettings(language="es"))
 print("pycld2" in sys.modules)
 """
 
 
-def found(texts: list[str], rule: LanguageRule = RULE) -> dict[int, str]:
+def found(texts: list[str], rule: RuleSettings = RULE) -> dict[int, str]:
     wrong = found_languages(pa.array(texts, pa.string()), rule)
     assert wrong.rows.dtype == np.int64
     assert wrong.scores.type == pa.float64()
@@ -218,10 +219,6 @@ def found(texts: list[str], rule: LanguageRule = RULE) -> dict[int, str]:
 def score(text: str, language: str) -> tuple[float, str]:
     scores, rivals = language_scores(pa.array([text], pa.string()), language)
     return float(scores[0]), [*OF_ELDC, "und"][rivals[0]]
-
-
-def test_the_tests_use_the_default_thresholds() -> None:
-    assert Rules().language_rule == RULE
 
 
 @pytest.mark.parametrize(
@@ -277,8 +274,8 @@ def test_the_words_move_the_score_of_english_alone(text: str, lean: float, most:
 )
 def test_the_threshold_keeps_what_scores_as_much(text: str) -> None:
     own, rival = score(text, "en")
-    assert found([text], replace(RULE, min_score=own)) == {}
-    above = replace(RULE, min_score=float(np.nextafter(own, 1)))
+    assert found([text], replace(RULE, min_language_score=own)) == {}
+    above = replace(RULE, min_language_score=float(np.nextafter(own, 1)))
     assert found([text], above) == {0: rival}
 
 

@@ -1,7 +1,7 @@
 """What holds for every rule: a new one needs no test of its own but a case of the golden set."""
 
 import math
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +10,13 @@ import pytest
 from alignset.pipeline.datasets.facts import Facts, find_facts
 from alignset.pipeline.report.histograms import charts_of
 from alignset.pipeline.report.sliders import sliders
-from alignset.pipeline.rules import Rules
-from alignset.transforms.rules.catalogue import PRODUCT, Catalogue, steps
-from alignset.transforms.rules.custom import computing
+from alignset.transforms.rules.catalogue import PRODUCT, steps
 from alignset.transforms.rules.rule import IMAGES, TEXTS, Limit, OfCorpus, Reason, Rows, Rule
+from alignset.transforms.rules.rule_settings import RuleSettings
 from alignset.transforms.rules.verdicts import axes_of
 from tests.support import golden
 from tests.support.bad_web import bad_web
 from tests.support.made_sets import put_made_set
-from tests.support.root import ROOT
 from tests.support.rules import STEPS, rows_of, run_rules
 from tests.support.small_web import small_web
 
@@ -70,13 +68,6 @@ def test_a_reason_of_both_planes_is_told_with_its_plane() -> None:
     assert PRODUCT.list_name(IMAGES, "too_small") == "too_small"
 
 
-def test_a_rule_of_users_can_fail_in_its_own_plane_alone() -> None:
-    (of_text,) = (limit for limit in PRODUCT.limits.values() if limit.name == "min_words")
-    catalogue = Catalogue((computing(replace(of_text, name="mine", reason="mine")),))
-    assert "rule_failed" in [entry.reason for entry in catalogue.texts]
-    assert "rule_failed" not in [entry.reason for entry in catalogue.images]
-
-
 def neighbours(limit: Limit, edge: float) -> list[float]:
     if limit.measure.whole:
         return [edge - 1, edge, edge + 1]
@@ -118,12 +109,12 @@ def test_bins_of_whole_numbers_are_those_of_the_same_fractions(limit: Limit) -> 
 
 @EVERY
 def test_what_makes_no_sense_is_refused_by_name(rule: Rule) -> None:
-    assert rule.name in {field.name for field in fields(Rules)}
+    assert rule.name in {field.name for field in fields(RuleSettings)}
     low, high = rule.range
     for value in (math.nan, low - 1, math.nextafter(low, -math.inf), high * 2):
         if not math.isinf(value):
             with pytest.raises(ValueError, match=f"^{rule.name} must be .*; got"):
-                Rules(**{rule.name: value})
+                RuleSettings(**{rule.name: value})
 
 
 @EVERY
@@ -160,18 +151,6 @@ def test_each_has_a_slider_and_a_chart_with_its_threshold(limit: Limit, facts: F
     assert slider.edges[slider.place] == facts.rules[limit.name]
     (chart,) = (chart for chart in charts_of(facts) if chart.axis == limit.measure.axis)
     assert f"--{limit.name}={facts.rules[limit.name]:g}" in [label for _, label in chart.marks]
-
-
-@EVERY
-def test_the_docs_have_its_flag(rule: Rule) -> None:
-    assert f"`--{rule.name}`" in (ROOT / "docs" / "flags.md").read_text(), "run `make docs`"
-
-
-def test_the_docs_have_each_reason() -> None:
-    page = (ROOT / "docs" / "reasons.md").read_text()
-    for entry in (*PRODUCT.texts, *PRODUCT.images):
-        row = f"| `{entry.step}` | `{entry.reason}` | {entry.means} | {entry.detail} |"
-        assert row in page, "run `make docs`"
 
 
 # What the golden set lacks, and who has a case on each side.

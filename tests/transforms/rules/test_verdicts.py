@@ -47,23 +47,6 @@ def size_reasons(sizes: list[tuple], min_side: int, max_aspect: float) -> list[s
     return first_of(faults(limits(PRODUCT.images, Stage.HEADER), rows, numbers)).to_pylist()
 
 
-@pytest.mark.parametrize(
-    ("width", "height", "reason"),
-    [
-        (200, 201, "too_small"),
-        (201, 200, "too_small"),
-        (201, 602, None),
-        (201, 603, "too_elongated"),
-        (603, 201, "too_elongated"),
-        (600, 200, "too_small"),  # both: the first
-        (None, 1, None),
-        (None, None, None),
-    ],
-)
-def test_sizes(width: int | None, height: int | None, reason: str | None) -> None:
-    assert size_reasons([(400, 400), (width, height)], 200, 3.0) == [None, reason]
-
-
 sides = st.one_of(st.none(), st.integers(1, 700), st.just(2**31 - 1))
 
 
@@ -92,10 +75,6 @@ def test_neither_null_nor_blank_is_a_value(values: list, lacks: list[int]) -> No
     (rule,) = column_rules({"require_column=x": True})
     rows = column_rows([rule], {"x": pa.array(values)})
     assert rule.dropped(rows, {}).tolist() == [bool(lack) for lack in lacks]
-
-
-def test_without_rows_there_is_no_verdict() -> None:
-    assert size_reasons([], 200, 3.0) == []
 
 
 @given(st.integers(1, 100), st.integers(0, 40), st.integers(0, 2**32), st.floats(0, 1))

@@ -4,13 +4,12 @@ import io
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from PIL import Image as PillowImage
 
+from alignset.transforms.columns.hashing import UInt64s
 from alignset.transforms.columns.records import key_hashes
 from alignset.transforms.shards.dropped_thumbnails import dropped_thumbnails
-from alignset.transforms.shards.shard_pairs import ShardPairs, shared_images
-from tests.support.made_images import images_of
+from tests.support.made_images import images_of, pairs_of, shard_settings
 from tests.support.picture_files import encoded, photograph
 from tests.support.rules import run_rules
 
@@ -26,26 +25,25 @@ def reason_of(row: int) -> str | None:
     return {**kept_out, COPY: "evaluation_overlap"}.get(row, "unsafe")
 
 
-def made(folder: Path, thumbnails: int) -> ShardPairs:
-    """A shard of images of 41 px and more a side."""
+def made(folder: Path, thumbnails: int) -> tuple[UInt64s, list[bytes | None]]:
+    """Keys and thumbnails of a shard of images of 41 px and more a side."""
     bodies = [encoded(photograph(row, 41 + row, 120), "JPEG") for row in range(ROWS)]
-    images = images_of(folder, bodies, RULES, thumbnails=thumbnails)
-    images.places[BROKEN] = images.spool.put(b"\xff\xd8\xff broken")
+    images = images_of(folder, bodies)
+    images.note(BROKEN, file=images.spool.put(b"\xff\xd8\xff broken"))
     for row in filter(reason_of, range(ROWS)):
         images.drop(row, reason_of(row))
     keys = np.random.default_rng(1).integers(0, 1 << 64, ROWS, np.uint64)
-    table = pa.table({"key": keys, "url": [f"http://h/{n}" for n in keys], "caption": ["a"] * ROWS})
     scores = [0.5 + row / 200 for row in range(ROWS)]
     scores[-2:] = [np.inf, -np.inf]  # as a rule of users may measure
-    measures = {"unsafe_score": pa.array(scores)}
-    shared = shared_images(table, np.ones(ROWS, np.bool_))
-    return ShardPairs(table, shared, images, pa.nulls(ROWS, pa.string()), measures)
+    for row, score in enumerate(scores):
+        images.note(row, unsafe_score=score)
+    pairs = pairs_of(images, shard_settings(RULES), key=keys)
+    return keys, dropped_thumbnails(pairs, images, RULES, thumbnails).to_pylist()
 
 
 def test_by_hash_and_nearest_to_thresholds_and_none_that_is_kept_out(tmp_path: Path) -> None:
-    pairs = made(tmp_path, 4)
-    thumbnails = dropped_thumbnails(pairs).to_pylist()
-    hashes = key_hashes(pairs.keys)
+    keys, thumbnails = made(tmp_path, 4)
+    hashes = key_hashes(keys)
     expected = {8, 9, 10, 11, COPY}  # by half as many: 49 and 50 px, scores of 0.55 and 0.555
     for reason in ("too_small", "unsafe"):
         of_reason = [row for row in range(ROWS) if reason_of(row) == reason]
@@ -62,5 +60,5 @@ def test_all_that_can_be_drawn_where_many_are_wanted_and_none_where_none_are(
 ) -> None:
     judged = {row for row in range(ROWS) if reason_of(row) in ("too_small", "unsafe")}
     for count, expected in ((256, judged - {BROKEN} | {COPY}), (0, {COPY})):
-        thumbnails = dropped_thumbnails(made(tmp_path, count)).to_pylist()
+        _, thumbnails = made(tmp_path, count)
         assert {row for row, body in enumerate(thumbnails) if body} == expected

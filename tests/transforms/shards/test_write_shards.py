@@ -15,6 +15,7 @@ import pytest
 from msgspec import UNSET
 from PIL import Image as PillowImage
 
+from alignset.transforms.arrivals.shard_settings import ShardSettings
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.rules.catalogue import PRODUCT
@@ -22,7 +23,6 @@ from alignset.transforms.shards.build_shard import REJECTS, RESPONSES_FILE, SIDE
 from alignset.transforms.shards.plan_shards import plan_path, write_plan
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA
 from alignset.transforms.shards.shard_places import HOLDOUT
-from alignset.transforms.shards.shard_settings import ShardSettings
 from alignset.transforms.shards.shards_under_way import Beginning
 from alignset.transforms.shards.write_shards import (
     PATIENCE_S,
@@ -34,9 +34,8 @@ from alignset.transforms.shards.write_shards import (
 from alignset.transforms.workers.attempts import DONE, Attempt
 from tests.support.agreement import check_dataset
 from tests.support.command import manifest, samples, succeed
-from tests.support.golden import TEXTS
 from tests.support.golden_run import Golden
-from tests.support.picture_files import encoded, good_files, photograph, turned
+from tests.support.picture_files import encoded, good_files, photograph
 from tests.support.rules import STEP_OF, run_rules
 from tests.support.small_web import SmallWeb
 
@@ -106,36 +105,6 @@ def test_stats_count_what_the_shard_holds(golden: Golden, web: SmallWeb):
     assert total["fetch_failed: http_404"] == 1
     assert total["undecodable: truncated"] == 2
     assert total["too_small"] == fates["too_small"]
-
-
-def test_images_are_resized(web: SmallWeb, tmp_path: Path):
-    """Each mode and format: tests/transforms/images/test_resize.py."""
-    stored, exif = turned(6)
-    bodies = [
-        encoded(photograph(1), "JPEG"),
-        encoded(photograph(2, 300, 240), "PNG"),
-        encoded(photograph(3, 110, 150), "WEBP"),
-        encoded(stored, "JPEG", exif=exif),
-    ]
-    web.files |= {f"/resize/{n}": body for n, body in enumerate(bodies)}
-    urls = [f"{web.url}/resize/{n}" for n in range(len(bodies))]
-    table = pa.table({"url": urls, "caption": TEXTS[: len(urls)]})
-    pq.write_table(table, tmp_path / "pairs.parquet")
-    flags = ("--allow_private_addresses", "--min_image_side=90", "--encode_quality=90")
-    of_mode = ("--resize_mode=keep_ratio", "--encode_format=webp", "--image_size=64")
-    succeed(tmp_path / "pairs.parquet", tmp_path / "set", *flags, *of_mode)
-    files, sizes = samples(tmp_path / "set"), {}
-    for row in rows(tmp_path / "set"):
-        picture = PillowImage.open(io.BytesIO(files[row["key"]]["webp"]))
-        assert (picture.format, picture.size) == ("WEBP", (row["width"], row["height"]))
-        original = row["original_width"], row["original_height"]
-        sizes[int(row["url"][-1])] = original, picture.size
-    assert [sizes[number] for number in range(4)] == [
-        ((150, 110), (87, 64)),  # the shorter side becomes 64
-        ((300, 240), (80, 64)),
-        ((110, 150), (64, 87)),
-        ((110, 150), (87, 64)),  # is turned by EXIF
-    ]
 
 
 def worker(out: Path) -> ShardWriter:

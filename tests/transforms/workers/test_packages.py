@@ -46,7 +46,7 @@ def test_other_sources_are_another_project(tmp_path: Path):
     assert same.strip() == package_versions()["alignset"]
     told = {same}
     for changed in (
-        "pipeline/rules.py",
+        "pipeline/settings.py",
         "pipeline/inputs/readers.py",
         "transforms/images/examine.py",
     ):

@@ -1,4 +1,4 @@
-"""What the datasets know in which images are stored."""
+"""Images that are stored already, and what their datasets know of them."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,9 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from alignset.transforms.arrivals.images import RESPONSES
+from alignset.transforms.arrivals.stored_images import stored_bodies, with_stored_evidence
 from alignset.transforms.columns.pair_columns import SOURCE_LICENSE
-from alignset.transforms.shards.stated_opt_outs import RESPONSE, RESPONSES
-from alignset.transforms.shards.stored_evidence import filled, stored_evidence
+from alignset.transforms.fetching.fetch import Fetched
 
 DAY = datetime(2026, 5, 1, tzinfo=UTC)
 
@@ -38,11 +39,11 @@ def pairs(root: Path, *names: str) -> pa.Table:
 
 
 def test_each_stored_pair_has_what_its_dataset_has(root: Path) -> None:
-    evidence = stored_evidence(pairs(root, "2", "fetched", "1", "nowhere"))
+    evidence = with_stored_evidence(pairs(root, "2", "fetched", "1", "nowhere"))
     assert evidence[SOURCE_LICENSE].to_pylist() == ["cc-2", None, "cc-1", None]
     assert evidence["usage_terms"].to_pylist() == ["ask", None, "ask", None]
     assert evidence["web_statement"].null_count == 4
-    known = [row and (row["final_url"], row["date"]) for row in evidence[RESPONSE].to_pylist()]
+    known = [row and (row["final_url"], row["date"]) for row in evidence["response"].to_pylist()]
     assert known == [None, None, ("http://b/1", DAY), None]
 
 
@@ -52,15 +53,15 @@ def test_of_other_tools_and_broken_files_nothing_is_known(root: Path, gone: str)
         (root / gone).unlink()
     else:
         (root / gone).write_bytes(b"PAR1 and no more")
-    evidence = stored_evidence(pairs(root, "1", "2"))
-    assert all(column.null_count == 2 for column in evidence.values())
-    assert stored_evidence(pairs(root, "1").drop_columns(["source_path"])) == {}
+    evidence = with_stored_evidence(pairs(root, "1", "2"))
+    assert evidence[SOURCE_LICENSE].null_count == evidence["response"].null_count == 2
+    fetched = pairs(root, "1").drop_columns(["source_path"])
+    assert with_stored_evidence(fetched).equals(fetched)
 
 
-def test_what_is_known_already_stays() -> None:
-    own, more = (pa.array(values, pa.string()) for values in (["a", None], ["b", "c"]))
-    assert filled(own, more).to_pylist() == ["a", "c"]
-    assert filled(None, more).to_pylist() == ["b", "c"]
+def test_what_is_known_already_stays(root: Path) -> None:
+    known = pairs(root, "1", "2").append_column("usage_terms", pa.array(["mine", None]))
+    assert with_stored_evidence(known)["usage_terms"].to_pylist() == ["mine", "ask"]
 
 
 def test_a_text_that_all_rows_share_is_cut(root: Path) -> None:
@@ -69,4 +70,27 @@ def test_a_text_that_all_rows_share_is_cut(root: Path) -> None:
     at = rows.schema.get_field_index("usage_terms")
     path = root / "holdout" / "00004.parquet"
     pq.write_table(rows.set_column(at, "usage_terms", shared), path)
-    assert stored_evidence(pairs(root, "2"))["usage_terms"].to_pylist() == ["x" * 4096]
+    assert with_stored_evidence(pairs(root, "2"))["usage_terms"].to_pylist() == ["x" * 4096]
+
+
+def test_stored_images_are_read_in_any_order_and_what_is_gone_costs_itself(tmp_path: Path):
+    (tmp_path / "a").write_bytes(b"0123456789")
+    (tmp_path / "b").write_bytes(b"abcdefghij")
+    places = [("b", 4, 3), ("a", 0, 10), ("b", 0, 2), ("a", 9, 1), ("b", 3, 0)]
+    places += [("b", 8, 3), ("none", 0, 1), ("a", 0, 11), ("a", -1, 0)]
+    columns = {
+        "source_path": [str(tmp_path / name) for name, _, _ in places],
+        "source_at": [at for _, at, _ in places],
+        "source_size": [size for _, _, size in places],
+    }
+    bodies = sorted(stored_bodies(pa.table(columns), 10), key=lambda fetched: fetched.index)
+    assert bodies == [
+        *(
+            Fetched(row, body, None)
+            for row, body in enumerate([b"efg", b"0123456789", b"ab", b"9", b""])
+        ),
+        Fetched(5, None, "input_gone"),
+        Fetched(6, None, "input_gone"),
+        Fetched(7, None, "too_large"),
+        Fetched(8, None, "sparse_or_link"),
+    ]

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
+from alignset.transforms.arrivals import score_images
+from alignset.transforms.arrivals.images import Images
+from alignset.transforms.arrivals.score_images import ImageScores
 from alignset.transforms.images.examine import Image, examine
-from alignset.transforms.rules.catalogue import RunRules
 from alignset.transforms.rules.rule import Rows
+from alignset.transforms.rules.rule_settings import RuleSettings
 from alignset.transforms.safety.model_files import ModelInput, UnsafeModel, describe_model
-from alignset.transforms.shards import score_images
-from alignset.transforms.shards.score_images import ImageScores
-from alignset.transforms.shards.shard_images import ShardImages
 from tests.support.made_images import images_of
 from tests.support.onnx_files import write_model
 from tests.support.picture_files import encoded
@@ -46,10 +46,9 @@ def red(share: int, width: int = 120, height: int = 110) -> bytes:
 
 def scores_of(
     bodies: list[bytes], model: UnsafeModel | None, folder: Path
-) -> tuple[list[float | None], ShardImages]:
-    images = images_of(folder, bodies, run_rules(min_image_side=100), unsafe_model=model)
-    counts: list[int] = []
-    scores = ImageScores(images, counts.append)
+) -> tuple[list[float | None], Images]:
+    images, counts = images_of(folder, bodies), list[int]()
+    scores = ImageScores(images, run_rules(min_image_side=100), model, counts.append)
     try:
         for row, body in enumerate(bodies):
             image = examine(body, keep_picture=True)
@@ -61,7 +60,7 @@ def scores_of(
     assert scores.waiting == 0
     assert all(0 <= count <= len(bodies) for count in counts)
     images.spool.close()
-    return scores.columns()["unsafe_score"].to_pylist(), images
+    return images["unsafe_score"], images
 
 
 def test_each_row_has_its_score_and_each_file_is_scored_once(
@@ -71,7 +70,7 @@ def test_each_row_has_its_score_and_each_file_is_scored_once(
     bodies = [red(51 * (n % 6)) + bytes(n) for n in range(90)]  # Pillow reads no further
     scores, images = scores_of([*bodies, *bodies[:3], b"<html>"], model, tmp_path)
     assert scores == [round(n % 6 / 5, 4) for n in (*range(90), 0, 1, 2)] + [None]
-    assert images.reasons == [None] * 93 + ["not_an_image"]
+    assert images["reason"] == [None] * 93 + ["not_an_image"]
     assert sorted(scored) == sorted(51 * (n % 6) for n in range(90))
     assert scores_of([red(51)], None, tmp_path)[0] == [None]  # without a model
     assert len(scored) == 90
@@ -92,11 +91,11 @@ def test_an_image_that_cannot_be_scored_is_dropped_as_ours(
     scores, images = scores_of(bodies, model, tmp_path)
     assert scores == [0.2, None, None]
     unexpected = ([None, *["undecodable"] * 2], [None, *["unexpected"] * 2])
-    assert (images.reasons, images.details) == unexpected
+    assert (images["reason"], images["detail"]) == unexpected
     monkeypatch.setattr(score_images, "unsafe_scores", lambda pictures, _: [None] * len(pictures))
     scores, images = scores_of([red(51)], model, tmp_path)
     assert scores == [None]
-    assert (images.reasons, images.details) == (["undecodable"], ["unexpected"])
+    assert (images["reason"], images["detail"]) == (["undecodable"], ["unexpected"])
 
 
 def test_memory_of_what_rules_of_users_see_is_bounded(
@@ -113,11 +112,11 @@ def test_memory_of_what_rules_of_users_see_is_bounded(
         return np.array(widths), np.zeros(size, np.bool_)
 
     limit = SimpleNamespace(name="max_wide", measure=SimpleNamespace(column="wide"))
-    monkeypatch.setattr(RunRules, "computing", lambda self, stage: [limit])
+    monkeypatch.setattr(RuleSettings, "computing", lambda self, stage: [limit])
     monkeypatch.setattr(score_images, "computed", computed)
     monkeypatch.setattr(score_images, "MOST_SHOWN", 6_000_000)
-    images = images_of(tmp_path, bodies, run_rules())
-    scores = ImageScores(images, lambda done: None)
+    images = images_of(tmp_path, bodies, measured=["wide"])
+    scores = ImageScores(images, run_rules(), None, lambda done: None)
     tracemalloc.start()
     for row in range(40):
         scores.add(row, examine(bodies[row], keep_picture=True))
@@ -125,6 +124,6 @@ def test_memory_of_what_rules_of_users_see_is_bounded(
     tracemalloc.stop()
     scores.finish()
     images.spool.close()
-    assert scores.columns()["wide"].to_pylist() == [1000.0] * 40
+    assert images["wide"] == [1000.0] * 40
     assert sorted(groups) == [2] * 20
     assert peak < 60_000_000

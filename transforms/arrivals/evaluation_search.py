@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import compress
 from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
 
-from alignset.transforms.decontamination.copy_index import Nearest
+from alignset.transforms.arrivals.images import Images
 from alignset.transforms.decontamination.copy_planes import image_planes
 from alignset.transforms.decontamination.evaluation_index import EvaluationIndex
 from alignset.transforms.images.examine import Image
-from alignset.transforms.rules.catalogue import RunRules
-from alignset.transforms.rules.verdicts import fit, size_rows
 
 # Searched for together, which costs half of what one at a time costs; their thumbnails are 2 MiB.
 _SEARCHED_AT_ONCE = 256
@@ -24,17 +21,13 @@ Planes = npt.NDArray[np.uint8]  # [n, 2, 64, 64]
 class EvaluationSearch:
     """Finds the nearest evaluation image of images that come in any order, on any thread.
 
-    An image that is too small or too long is not searched for.
-
     Args:
       index: None finds none.
-      size: how many images the shard has.
-      rules: sizes are judged here.
+      images: of the shard, whose column `nearest` is filled.
     """
 
-    def __init__(self, index: EvaluationIndex | None, size: int, rules: RunRules) -> None:
-        self.nearest: list[Nearest | None] = [None] * size
-        self.index, self._rules = index, rules
+    def __init__(self, index: EvaluationIndex | None, images: Images) -> None:
+        self.index, self._images = index, images
         self._lock = Lock()
         self._rows: list[int] = []
         self._planes: list[Planes] = []
@@ -47,21 +40,19 @@ class EvaluationSearch:
         """
         if self.index is None or not images:
             return
-        widths, heights = zip(*((of.width, of.height) for of in images.values()), strict=True)
-        fitting = list(compress(images, fit(self._rules, size_rows(widths, heights))))
-        planes = image_planes([images[row] for row in fitting])
+        planes = image_planes([*images.values()])
         with self._lock:
-            self._rows += fitting
+            self._rows += images
             self._planes.append(planes)
             is_full = len(self._rows) >= _SEARCHED_AT_ONCE
         if is_full:
             self.finish()
 
     def finish(self) -> None:
-        """Searches for those that wait; at the end `nearest` is whole."""
+        """Searches for those that wait."""
         with self._lock:
             rows, planes = self._rows, self._planes
             self._rows, self._planes = [], []
         if self.index is not None and rows:
             for row, nearest in zip(rows, self.index.nearest(np.concatenate(planes)), strict=True):
-                self.nearest[row] = nearest
+                self._images.note(row, nearest=nearest)

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import imagehash
 import numpy as np
@@ -20,6 +21,9 @@ import simplejpeg
 from PIL import Image as PillowImage
 from PIL import PngImagePlugin
 
+from alignset.transforms.arrivals import arrivals as arrivals_module
+from alignset.transforms.arrivals.arrivals import blocked_by, take_in
+from alignset.transforms.arrivals.images import Images
 from alignset.transforms.blocklists.blocklists import Blocklists
 from alignset.transforms.blocklists.compiled_list import compile_images, compile_list
 from alignset.transforms.decontamination.copy_index_files import build_copy_index
@@ -30,13 +34,11 @@ from alignset.transforms.fetching.body_memory import TakenBytes
 from alignset.transforms.fetching.fetch import Fetched, fetch_all
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.examine import Image, Unusable, examine
-from alignset.transforms.rules.catalogue import RunRules
+from alignset.transforms.rules.rule_settings import RuleSettings
 from alignset.transforms.safety.model_files import describe_model
-from alignset.transforms.shards import arrivals as arrivals_module
-from alignset.transforms.shards.arrivals import Arrivals, blocked_by
-from alignset.transforms.shards.shard_images import ShardImages
+from alignset.transforms.shards.build_shard import judge
 from tests.support.bad_web import BODY, bad_web
-from tests.support.made_images import empty_images
+from tests.support.made_images import pairs_of, shard_settings
 from tests.support.onnx_files import write_model
 from tests.support.picture_files import encoded, photograph
 from tests.support.rules import run_rules
@@ -71,14 +73,15 @@ def judged(
     index: EvaluationIndex | None,
     folder: Path,
     size: int | None = None,
-    rules: RunRules = RULES,
-) -> tuple[ShardImages, dict[str, pa.Array]]:
-    images = empty_images(folder, len(list(bodies)) if size is None else size, rules)
-    with Arrivals(images, index, lambda done: None) as arrivals:
-        arrivals.take_in(bodies)
-        measures = arrivals.judge()
+    rules: RuleSettings = RULES,
+    **settings: Any,
+) -> tuple[Images, pa.Table]:
+    """The images, and their pairs with the verdicts of the rules."""
+    images = Images(len(list(bodies)) if size is None else size, folder)
+    how = shard_settings(rules, **settings)
+    take_in(bodies, images, how, index, lambda done: None)
     images.spool.close()
-    return images, measures
+    return images, judge(pairs_of(images, how, index), rules)
 
 
 def test_each_image_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,18 +105,15 @@ def test_each_image_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         PngImagePlugin.PngImageFile, "load_prepare", lambda file: decodes.append(1) or load(file)
     )
     model = describe_model(str(write_model(tmp_path)))
-    images = empty_images(tmp_path, 5, RULES, unsafe_model=model, looks=True, blocklists=found)
-    with Arrivals(images, index, lambda done: None) as arrivals:
-        arrivals.take_in(Fetched(row, body, None) for row, body in enumerate(bodies))
-        measures = arrivals.judge()
+    came = [Fetched(row, body, None) for row, body in enumerate(bodies)]
+    how = {"unsafe_model": model, "looks": True, "blocklists": found}
+    images, pairs = judged(came, index, tmp_path, **how)
     assert len(decodes) == len(bodies)
-    images.spool.close()
-    distances = measures["evaluation_distance"].to_pylist()
-    assert distances[0] == 0
-    assert images.reasons[0] == "evaluation_overlap"
-    assert images.reasons[1:] == ["blocked", None, "blocked", "blocked"]
-    assert measures["unsafe_score"].null_count == 3
-    assert measures["trimmed_phash"].null_count == 4
+    assert pairs["evaluation_distance"][0].as_py() == 0
+    blocked = ["evaluation_overlap", "blocked", None, "blocked", "blocked"]
+    assert pairs["reason"].to_pylist() == blocked
+    assert pairs["unsafe_score"].null_count == 3
+    assert images["planes"].count(None) == 3
 
 
 def test_images_come_in_any_order_and_each_keeps_its_row(tmp_path: Path):
@@ -127,8 +127,8 @@ def test_images_come_in_any_order_and_each_keeps_its_row(tmp_path: Path):
         Fetched(5, good[:-900], None),
         Fetched(6, good, "crashed_decoder"),
     ]
-    images, measures = judged(bodies, index_of([small, good], tmp_path), tmp_path, rules=KEEPING)
-    assert list(zip(images.reasons, images.details, strict=True)) == [
+    images, pairs = judged(bodies, index_of([small, good], tmp_path), tmp_path, rules=KEEPING)
+    assert list(zip(*(pairs[name].to_pylist() for name in ("reason", "detail")), strict=True)) == [
         (None, None),
         ("fetch_failed", "http_404"),
         ("too_small", None),
@@ -137,11 +137,11 @@ def test_images_come_in_any_order_and_each_keeps_its_row(tmp_path: Path):
         ("undecodable", "truncated"),
         ("undecodable", "crashed_decoder"),
     ]
-    assert measures["unsafe_score"].null_count == 7
+    assert pairs["unsafe_score"].null_count == 7
     # What is dropped for its size is not searched for.
-    assert measures["evaluation_distance"].to_pylist() == [0, *[None] * 6]
-    assert measures["evaluation_image"].to_pylist() == ["1", *[None] * 6]
-    assert images.sha256[0] == hashlib.sha256(good).hexdigest()
+    assert pairs["evaluation_distance"].to_pylist() == [0, *[None] * 6]
+    assert pairs["evaluation_image"].to_pylist() == ["1", *[None] * 6]
+    assert images["sha256"][0] == hashlib.sha256(good).hexdigest()
     assert images.bytes_fetched == sum(len(body.body or b"") for body in bodies)
 
 
@@ -149,7 +149,7 @@ def test_a_failure_of_ours_ends_the_shard(tmp_path: Path, monkeypatch: pytest.Mo
     def full(*_: object) -> None:
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(ShardImages, "put", full)
+    monkeypatch.setattr(Images, "put", full)
     with pytest.raises(OSError, match="no space left"):
         judged([Fetched(row, scene(1), None) for row in range(200)], None, tmp_path)
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from alignset.transforms.blocklists.blocklists import NO_LISTS, Blocklists
-from alignset.transforms.fetching.fetch import Fetched
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.resize_settings import ResizeSettings
-from alignset.transforms.rules.catalogue import RunRules
+from alignset.transforms.rules.rule_settings import RuleSettings
 from alignset.transforms.safety.model_files import UnsafeModel
 
 
@@ -22,11 +20,9 @@ class ShardSettings:
       thumbnails: dropped images of each rule that have one in `rejected/`.
       descriptors: a folder for the descriptors of the images to train on; "" where none are wanted.
       looks: whether sidecars say how images look (LOOK_SCHEMA).
-      screen: gives the images that come, and their URLs, back with a detail for those that must not
-        be decoded; None for shards that are not suspect.
     """
 
-    rules: RunRules
+    rules: RuleSettings
     fetch: FetchSettings
     resize: ResizeSettings
     unsafe_model: UnsafeModel | None = None
@@ -35,4 +31,3 @@ class ShardSettings:
     thumbnails: int = 0
     descriptors: str = ""
     looks: bool = False
-    screen: Callable[[Iterable[Fetched], Sequence[str]], Iterator[Fetched]] | None = None

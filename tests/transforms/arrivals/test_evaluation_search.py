@@ -1,26 +1,24 @@
 """The nearest evaluation images of a shard's images, which several threads bring."""
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from alignset.transforms.arrivals.evaluation_search import EvaluationSearch, Planes
+from alignset.transforms.arrivals.images import Images
 from alignset.transforms.decontamination.copy_index import Nearest
 from alignset.transforms.decontamination.evaluation_index import EvaluationIndex
 from alignset.transforms.images.examine import Image
-from alignset.transforms.shards.evaluation_search import EvaluationSearch, Planes
-from tests.support.rules import run_rules
 from tests.transforms.decontamination.test_evaluation_index import looks, made
 
-RULES = run_rules(min_image_side=10)
 
-
-def nearest_of(index: EvaluationIndex | None, image: Image) -> Nearest | None:
-    search = EvaluationSearch(index, 1, RULES)
+def nearest_of(index: EvaluationIndex | None, image: Image, folder: Path) -> Nearest | None:
+    images = Images(1, folder)
+    search = EvaluationSearch(index, images)
     search.add({0: image})
     search.finish()
-    return search.nearest[0]
+    return images["nearest"][0]
 
 
 def test_images_of_several_threads_are_searched_together(
@@ -28,10 +26,8 @@ def test_images_of_several_threads_are_searched_together(
 ) -> None:
     index = EvaluationIndex(Path(made(tmp_path)))
     images = looks(6)  # the index has three of them
-    images.append(replace(images[0], width=9))  # too small to be searched for
-    alone = [nearest_of(index, image) for image in images]
+    alone = [nearest_of(index, image, tmp_path) for image in images]
     assert [near and near.row for near in alone[:3]] == [0, 1, 2]
-    assert alone[6] is None
     sizes = list[int]()
 
     def nearest(planes: Planes) -> list[Nearest | None]:
@@ -39,16 +35,17 @@ def test_images_of_several_threads_are_searched_together(
         return EvaluationIndex.nearest(index, planes)
 
     monkeypatch.setattr(index, "nearest", nearest)
-    search = EvaluationSearch(index, 800, RULES)
-    groups = [range(first, first + 10) for first in range(0, 700, 10)]
+    found = Images(700, tmp_path)
+    search = EvaluationSearch(index, found)
+    groups = [range(first, first + 10) for first in range(0, 600, 10)]
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda rows: search.add({r: images[r % 7] for r in rows}), groups))
+        list(pool.map(lambda rows: search.add({r: images[r % 6] for r in rows}), groups))
     search.add({})
     search.finish()
-    assert search.nearest == alone * 100 + [None] * 100, "the last rows have no images"
+    assert found["nearest"] == alone * 100 + [None] * 100, "the last rows have no images"
     assert sum(sizes) == 600
-    assert len(sizes) < 10  # of 70 groups: twice 256, which four threads may see, and the rest
+    assert len(sizes) < 10  # of 60 groups: twice 256, which four threads may see, and the rest
 
 
-def test_nothing_is_near_without_an_index() -> None:
-    assert [nearest_of(None, image) for image in looks(2)] == [None, None]
+def test_nothing_is_near_without_an_index(tmp_path: Path) -> None:
+    assert [nearest_of(None, image, tmp_path) for image in looks(2)] == [None, None]

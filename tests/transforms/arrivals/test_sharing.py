@@ -1,18 +1,22 @@
 """Pairs that share an image: which they are, what becomes of each, and that it is encoded once."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from alignset.transforms.arrivals.images import Images, Spool
+from alignset.transforms.arrivals.sharing import bad_hashes, input_hashes, shared_images
+from alignset.transforms.blocklists.blocklists import Blocklists
+from alignset.transforms.blocklists.compiled_list import compile_list
 from alignset.transforms.columns.carried import CARRIED
 from alignset.transforms.images.resize_settings import Encoded
-from alignset.transforms.shards.shard_images import Spool
-from alignset.transforms.shards.shard_pairs import BAD_HASH, InputHashes, ShardPairs, shared_images
+from alignset.transforms.shards.build_shard import listed, with_images
 from alignset.transforms.shards.shard_samples import encoded_once
-from tests.support.made_images import empty_images
+from tests.support.made_images import shard_settings
 from tests.support.rules import run_rules
 
 URLS = ["http://a/1", "http://a/2", "HTTP://A/1#x", "http://a/3", "http://a/2", "http://a/1?"]
@@ -41,26 +45,28 @@ def test_pairs_of_one_identity_share_an_image(urls, wanted, stored, rows, of_pai
         pairs = pairs.append_column("source_path", pa.array(paths))
         pairs = pairs.append_column("source_size", pa.array(stored, pa.int64()))
     images = shared_images(pairs, np.array(wanted, np.bool_))
-    assert (images.rows.tolist(), images.of_pairs.tolist()) == (rows, of_pairs)
-    column = pa.array(range(len(rows)), pa.int64())
-    assert images.spread(column).to_pylist() == [at if at >= 0 else None for at in of_pairs]
+    assert images.rows.tolist() == rows
+    assert images.of_pairs.fill_null(-1).to_pylist() == of_pairs
 
 
 def test_a_pair_has_the_end_of_its_image_or_its_own(tmp_path: Path) -> None:
+    (tmp_path / "l.txt").write_text(f"key:{2:016x}\n")
     table = pa.table({"key": np.arange(6, dtype=np.uint64), "url": URLS, "caption": ["a"] * 6})
-    blocked = pa.array([None, None, "l.txt:key", None, None, None], pa.string())
-    shared = shared_images(table, blocked.is_null().to_numpy(zero_copy_only=False))
-    images = empty_images(tmp_path, len(shared.rows), run_rules())
+    lists = Blocklists(
+        (replace(compile_list(str(tmp_path / "l.txt"), str(tmp_path)), name="l.txt"),)
+    )
+    pairs = listed(table, shard_settings(run_rules(), blocklists=lists))
+    shared = shared_images(pairs, pairs["reason"].is_null().to_numpy())
+    images = Images(len(shared.rows), tmp_path)
     images.drop(1, "fetch_failed", "dns")
     images.drop(1, "undecodable", "truncated")  # the first end stays
-    counts: list[int] = []
-    shared.pair_counter(counts.append)(2)
-    assert counts == [3]
-    pairs = ShardPairs(table, shared, images, blocked, {"n": pa.array([0, 1, 2, 3])})
-    assert pairs.reasons == [None, "fetch_failed", "blocked", None, "fetch_failed", None]
-    assert pairs.details == [None, "dns", "l.txt:key", None, "dns", None]
-    assert pairs.measures["n"].to_pylist() == [0, 1, None, 2, 1, 3]
-    assert pairs.kept_pairs.tolist() == [0, 3, 5]
+    images.note(3, opted_out="c2pa")
+    pairs = with_images(pairs, images, shared, None)
+    reasons = [None, "fetch_failed", "blocked", None, "fetch_failed", None]
+    assert pairs["reason"].to_pylist() == reasons
+    assert pairs["detail"].to_pylist() == [None, "dns", "l.txt:key", None, "dns", None]
+    assert pairs["image"].to_pylist() == [0, 1, None, 2, 1, 3]
+    assert pairs["opted_out"].to_pylist() == [None] * 5 + ["c2pa"]
     images.spool.close()
 
 
@@ -87,23 +93,32 @@ BODY = b"a picture"
 
 
 @pytest.mark.parametrize("kind", ["md5", "sha256", "sha512"])
-def test_a_file_is_the_one_that_is_meant_or_not(kind: str) -> None:
+def test_a_file_is_the_one_that_is_meant_or_not(tmp_path: Path, kind: str) -> None:
     right = hashlib.new(kind, BODY).hexdigest()
+    wrong = hashlib.new(kind, b"").hexdigest()
     hashes = [right, f" {right.upper()}\n", right[:-1] + "g", right[:-1], f"{right}0", "", None]
-    table = pa.table({CARRIED + "hash": [*hashes, hashlib.new(kind, b"").hexdigest(), right]})
-    of_input = InputHashes(kind, "hash", table)
-    faults = [of_input.fault(pair, 0, [right]) for pair in range(8)]
-    said = ["" if fault is None else fault.detail or "differs" for fault in faults]
-    assert said == ["", "", BAD_HASH, BAD_HASH, BAD_HASH, "", "", "differs"]
-    assert of_input.present.tolist() == [True] * 5 + [False] * 2 + [True] * 2
-    assert of_input.fault(8, 0, [None]) is None  # no file came
-    assert of_input.fault(8, None, []) is None  # none was asked for
-
-
-def test_stored_images_and_pairs_without_the_column_are_not_compared() -> None:
-    paths = pa.array(["shards/00000.tar", None], pa.string())
-    table = pa.table({CARRIED + "hash": ["0" * 32, "0" * 32], "source_path": paths})
-    of_input = InputHashes("md5", "hash", table)
-    assert [of_input.fault(n, 0, ["1" * 32]) is None for n in range(2)] == [True, False]
-    nothing = InputHashes("md5", "hash", pa.table({"key": [1]}))
-    assert nothing.fault(0, 0, ["1" * 32]) is None
+    # Then: another file, none that came, stored in a shard of the input, and at its URL.
+    hashes += [wrong, wrong, wrong, wrong]
+    urls = [f"http://a/{n}" for n in range(10)] + ["http://a/9"]
+    paths = [None] * 9 + ["shards/00000.tar", None]
+    pairs = pa.table({"key": pa.array(range(11), pa.uint64()), "url": urls, "caption": urls})
+    pairs = pairs.append_column("source_path", pa.array(paths, pa.string()))
+    pairs = pairs.append_column("source_size", pa.array([0] * 9 + [9, 0], pa.int64()))
+    pairs = pairs.append_column(CARRIED + "hash", pa.array(hashes))
+    pairs = listed(pairs, shard_settings(run_rules(verify_hash=f"{kind}=hash")))
+    shared = shared_images(pairs, pairs["reason"].is_null().to_numpy())
+    images = Images(len(shared.rows), tmp_path)
+    for image in {*range(len(shared.rows))} - {shared.of_pairs[8].as_py()}:
+        images.note(image, digest=right)
+    pairs = with_images(pairs, images, shared, None)
+    said = [
+        detail or reason or ""
+        for reason, detail in zip(
+            *(pairs[name].to_pylist() for name in ("reason", "detail")), strict=True
+        )
+    ]
+    assert said == ["", "", *["bad_hash"] * 3, "", "", "hash_mismatch", "", "", ""]
+    images.spool.close()
+    none = input_hashes(pa.table({"key": [1]}), (kind, "hash"))
+    assert none.to_pylist() == [None]
+    assert bad_hashes(none, (kind, "hash")).to_pylist() == [False]

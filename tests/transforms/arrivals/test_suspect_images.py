@@ -11,14 +11,14 @@ import pytest
 import simplejpeg
 from PIL import ImageFile
 
+from alignset.transforms.arrivals.arrivals import screened
+from alignset.transforms.arrivals.shard_settings import ShardSettings
 from alignset.transforms.fetching.fetch import Fetched, FetchSettings
 from alignset.transforms.images import try_decoders
 from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.images.try_decoders import crashes, decode_all_ways
 from alignset.transforms.safety.model_files import describe_model
 from alignset.transforms.shards.build_shard import build_shard
-from alignset.transforms.shards.shard_settings import ShardSettings
-from alignset.transforms.shards.suspect_images import suspecting
 from alignset.transforms.workers.limited_process import CHECKED, Limits
 from tests.support.disturbances import FOLDER
 from tests.support.disturbed.sitecustomize import MARK
@@ -41,11 +41,10 @@ def test_one_that_crashes_has_a_detail_and_its_url_is_logged(
     bodies = [jpeg, jpeg + MARK, None, cut, html, b"", webp + MARK, *[jpeg] * 9]
     came = [Fetched(row, body, None if body else "dns") for row, body in enumerate(bodies)]
     urls = [f"http://a.example/{row}" for row in range(len(came))]
-    settings = ShardSettings(run_rules(), FetchSettings(), PLAIN)
     with caplog.at_level(logging.WARNING):
-        screened = list(suspecting(settings).screen(iter(came), urls))
-    assert [arrival.body for arrival in screened] == bodies
-    details = {arrival.index: arrival.detail for arrival in screened if arrival.detail}
+        came = list(screened(iter(came), urls, PLAIN))
+    assert [arrival.body for arrival in came] == bodies
+    details = {arrival.index: arrival.detail for arrival in came if arrival.detail}
     assert details == {1: "crashed_decoder", 2: "dns", 5: "dns"}
     assert caplog.messages == ["a decoder crashes at http://a.example/1: please report it"]
     assert len(ended) == 1
