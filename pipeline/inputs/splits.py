@@ -68,7 +68,7 @@ class Split:
 
     @property
     def text_columns(self) -> list[str]:
-        """The columns of URLs and texts, and that of pages if there is one."""
+        """The columns of URLs, of texts, and of pages if the file has them."""
         return [self.url_column, self.text_column, *filter(None, [self.page_column])]
 
     @property

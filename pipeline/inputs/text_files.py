@@ -196,8 +196,8 @@ def dialect(split: Split, on_invalid: Any = None) -> pa.csv.ParseOptions:
 
 
 def read_table(split: Split) -> Iterator[pa.RecordBatch]:
-    """Rows of a table in text: `url`, `caption` and the other columns of a split. Invalid rows
-    follow those of their block.
+    """Rows of a table in text: `url`, `caption` and the other columns of a split. The invalid rows
+    of a block follow its others.
 
     Raises:
       FileFault, OSError, pa.ArrowException: the file is broken behind the rows that were given.
@@ -237,7 +237,7 @@ def read_table(split: Split) -> Iterator[pa.RecordBatch]:
 
 
 def _probable_end(text: bytes) -> int:
-    """Where the last row of CSV ends that is whole, if marks are but those of quotations; else 0.
+    """Where the last whole row of CSV ends, if each mark begins or ends a quotation; else 0.
 
     >>> _probable_end(b'url,"a\\nb"\\nurl,"c\\n')
     10
