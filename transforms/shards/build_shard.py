@@ -201,8 +201,8 @@ def with_images(
     named = {name: column for name, column in columns.items() if name not in pairs.column_names}
     pairs = with_values(pairs, named | {"image": sharing.of_pairs})
     if SOURCE_OPTED_OUT in pairs.column_names:
-        both = pairs[SOURCE_OPTED_OUT], pairs["opted_out"]
-        texts = pc.binary_join_element_wise(*both, ",", null_handling="skip").to_pylist()
+        both = (pairs[name].to_pylist() for name in (SOURCE_OPTED_OUT, "opted_out"))
+        texts = [",".join(filter(None, details)) for details in zip(*both, strict=True)]
         opted_out = [joined_opt_outs(text.split(",")) for text in texts]
         pairs = with_values(pairs, {"opted_out": pa.array(opted_out, pa.string())})
     pairs = drop(pairs, pc.equal(reasons, given.BLOCKED), reasons, details)
