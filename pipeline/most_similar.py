@@ -52,31 +52,33 @@ def rank_pairs(shards: Sequence[int], places: Places, share: float) -> None:
     def read(shard: int) -> tuple[Leaving, UInt64s, npt.NDArray[np.float64]]:
         """Reads the pairs that leave already, and keys and similarities of the others that have
         one."""
-        before = read_leaving(folder, name_of(shard)).rows
+        leaving = read_leaving(folder, name_of(shard)).rows
         # An attempt that was killed may have written some for this reason.
-        before = Leaving(before.filter(pc.not_equal(before["reason"], LESS_SIMILAR.reason)))
-        rows = before.rest_of(
+        leaving = Leaving(leaving.filter(pc.not_equal(leaving["reason"], LESS_SIMILAR.reason)))
+        rows = leaving.rest_of(
             read_rows(ShardPlaces(places.out).sidecar(shard), ["key", SIMILARITY])
         )
         values = numbers_of(rows[SIMILARITY])
         is_number = ~np.isnan(values)  # an input may have NaN, which is not a similarity
-        return before, keys_of(rows["key"].filter(pa.array(is_number))), values[is_number]
+        return leaving, keys_of(rows["key"].filter(pa.array(is_number))), values[is_number]
 
     with ThreadPoolExecutor(_THREADS) as pool:
         by_shard = dict(zip(shards, pool.map(read, shards), strict=True))
-    values = np.concatenate([of for _, _, of in by_shard.values()])
-    most = int(round(share * len(values), 6))  # 0.29 * 100 is a little less than 29
-    least = float(np.partition(values, -most)[-most]) if most else np.inf
+    values = np.concatenate([numbers for _, _, numbers in by_shard.values()])
+    kept_count = int(round(share * len(values), 6))  # 0.29 * 100 is a little less than 29
+    threshold = float(np.partition(values, -kept_count)[-kept_count]) if kept_count else np.inf
     # Among the pairs as similar as the last one, the smallest hashes of keys stay.
-    tied = np.sort(key_hashes(np.concatenate([k[of == least] for _, k, of in by_shard.values()])))
-    first_gone = tied[most - int(np.count_nonzero(values > least)) :][:1]
+    tied = np.sort(
+        key_hashes(np.concatenate([k[numbers == threshold] for _, k, numbers in by_shard.values()]))
+    )
+    first_gone = tied[kept_count - int(np.count_nonzero(values > threshold)) :][:1]
     total = 0
-    for shard, (before, keys, of_shard) in by_shard.items():
-        leaves = of_shard < least
+    for shard, (leaving, keys, of_shard) in by_shard.items():
+        leaves = of_shard < threshold
         if len(first_gone):
-            leaves |= (of_shard == least) & (key_hashes(keys) >= first_gone[0])
+            leaves |= (of_shard == threshold) & (key_hashes(keys) >= first_gone[0])
         new = leaving_of(keys[leaves], LESS_SIMILAR.reason)
-        write_leaving(folder, name_of(shard), pa.concat_tables([before.rows, new]))
+        write_leaving(folder, name_of(shard), pa.concat_tables([leaving.rows, new]))
         total += len(new)
     write_document(places.work.ranking, {"pairs": total})
     say(f"{counted(total, 'pair')} are less similar than the others, and leave")

@@ -46,16 +46,15 @@ class Amount:
       sizes: how many pairs each planned shard has, by its number.
 
     Attributes:
-      shards, pairs: that are done. earlier: pairs of shards that earlier starts have finished.
+      earlier: pairs of shards that earlier starts have finished.
     """
 
     def __init__(self, out: str, attempts: str, sizes: Mapping[int, int]) -> None:
         self._out, self._attempts, self.sizes = out, attempts, sizes
         self.total = sum(sizes.values())
-        self.pairs = self.earlier = 0
+        self.earlier = 0
         self._whole: set[int] = set()
-        self._pairs_of_whole = 0
-        self._under_way: dict[int, int] = {}
+        self._done = dict.fromkeys(sizes, 0)  # pairs, by shard
         self._has_listed, self._listed_again = False, 0.0
         self._unread: deque[int] = deque()
         self._judged_pairs = self._kept_pairs = 0  # pairs of shards whose stats were read
@@ -65,6 +64,11 @@ class Amount:
     def shards(self) -> int:
         """How many are whole."""
         return len(self._whole)
+
+    @property
+    def pairs(self) -> int:
+        """How many are done."""
+        return sum(self._done.values())
 
     def look(self, now: float, *, listing: bool = False, reading_s: float = READING_S) -> None:
         """Finds what is done by now.
@@ -76,30 +80,26 @@ class Amount:
         # Before they are listed: attempts go when a shard is whole.
         attempts = shards_under_way(self._attempts)
         if listing or now >= self._listed_again:
-            self._list(now, reading_s)
+            start = time.monotonic()
+            with suppress(Exception):  # a store that does not answer: those who write there tell
+                self._list(start + reading_s)
+            took_s = time.monotonic() - start
+            least_s = 0.0 if is_local(self._out) else LISTED_S
+            self._listed_again = now + max(least_s, took_s / LISTING_SHARE)
         for shard in attempts.keys() & self.sizes.keys() - self._whole:
             pairs = min(attempts[shard], self.sizes[shard])
-            self._under_way[shard] = max(pairs, self._under_way.get(shard, 0))
-        self.pairs = self._pairs_of_whole + sum(self._under_way.values())
+            self._done[shard] = max(pairs, self._done[shard])
 
-    def _list(self, now: float, reading_s: float) -> None:
-        start = time.monotonic()
-        with suppress(Exception):  # a store that does not answer: those who write there tell
-            new = self.sizes.keys() & shards_there(self._out).keys() - self._whole
-            self._whole |= new
-            for shard in new:
-                self._pairs_of_whole += self.sizes[shard]
-                self._under_way.pop(shard, None)
-            if not self._has_listed:  # what earlier starts have done is not a speed of this one
-                self._has_listed, self.earlier = True, self._pairs_of_whole
-            self._unread.extend(sorted(new))
-            self._read_stats(start + reading_s)
-        took_s = time.monotonic() - start
-        least_s = 0.0 if is_local(self._out) else LISTED_S
-        self._listed_again = now + max(least_s, took_s / LISTING_SHARE)
-
-    def _read_stats(self, until: float) -> None:
-        """Adds up what whole shards say of their pairs; what cannot be read is left out."""
+    def _list(self, until: float) -> None:
+        """Finds the shards that are whole, and adds up what they say of their pairs until then;
+        what cannot be read is left out."""
+        new = self.sizes.keys() & shards_there(self._out).keys() - self._whole
+        self._whole |= new
+        self._done |= {shard: self.sizes[shard] for shard in new}
+        if not self._has_listed:  # what earlier starts have done is not a speed of this one
+            self._has_listed = True
+            self.earlier = sum(self.sizes[shard] for shard in new)
+        self._unread.extend(sorted(new))
         while self._unread and time.monotonic() < until:
             path = ShardPlaces(self._out).stats(self._unread.popleft())
             with suppress(OSError, DocumentError):  # a store; another version's
@@ -119,14 +119,14 @@ class Amount:
     @property
     def outcome(self) -> str:
         """As ", 88.8% kept, 11.2% failed (http_404 11.2%)", of shards whose stats were read."""
-        parts = (
-            [f", {self._kept_pairs / self._judged_pairs:.1%} kept"] if self._judged_pairs else []
-        )
+        if not self._judged_pairs:
+            return ""
+        text = f", {self._kept_pairs / self._judged_pairs:.1%} kept"
         if failures := self._failures.total():
             kinds = self._failures.most_common(_MOST_FAILURES)
             names = ", ".join(f"{name} {n / self._judged_pairs:.1%}" for name, n in kinds)
-            parts.append(f", {failures / self._judged_pairs:.1%} failed ({names})")
-        return "".join(parts)
+            text += f", {failures / self._judged_pairs:.1%} failed ({names})"
+        return text
 
 
 def verb_of(formats: Collection[str]) -> str:
@@ -139,16 +139,15 @@ def what_is_left(amount: Amount, verb: str) -> str:
     """The work to do, such as "40 shards, 4,000 pairs to fetch"; after a resume, the part that is
     left."""
     shards, pairs = len(amount.sizes) - amount.shards, amount.total - amount.pairs
+    of_shards, of_pairs = counted(len(amount.sizes), "shard"), counted(amount.total, "pair")
     if not amount.sizes:
         return f"no pair is left to {verb}"
     if not shards:
-        return f"{counted(amount.shards, 'shard')}, each of them whole: what is left is to add up"
+        return f"{of_shards}, each of them whole: what is left is to add up"
     if not amount.shards:
-        return f"{counted(shards, 'shard')}, {counted(pairs, 'pair')} to {verb}"
-    shards_left = (
-        f"{shards:,} of {counted(len(amount.sizes), 'shard')} {'is' if shards == 1 else 'are'} left"
-    )
-    return f"{shards_left}, {pairs:,} of {counted(amount.total, 'pair')} to {verb}"
+        return f"{of_shards}, {counted(pairs, 'pair')} to {verb}"
+    are = "is" if shards == 1 else "are"
+    return f"{shards:,} of {of_shards} {are} left, {pairs:,} of {of_pairs} to {verb}"
 
 
 class ImageProgress:
@@ -162,11 +161,7 @@ class ImageProgress:
     """
 
     def __init__(
-        self,
-        out: str,
-        attempts: str,
-        sizes: Mapping[int, int],
-        verb: str = "fetch",
+        self, out: str, attempts: str, sizes: Mapping[int, int], verb: str = "fetch"
     ) -> None:
         self._amount = Amount(out, attempts, sizes)
         self._verb, self._over = verb, Event()

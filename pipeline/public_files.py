@@ -95,22 +95,22 @@ def _shard_files(out: str, manifest: Manifest) -> Iterator[tuple[str, str | None
 
 
 def _public_file(out: str, path: str, sha256: str | None) -> PublicFile:
-    whole = f"{out}/{path}"
+    source_path = f"{out}/{path}"
     parts = path.split("/")
     for count in range(1, len(parts) + 1) if is_local(out) else ():
         link = f"{out}/{'/'.join(parts[:count])}"
         if os.path.islink(link):
             raise UsageError(f"{link} is a link, which may lead anywhere: put the file there")
-    if not exists(whole):
-        raise UsageError(f"{whole} is missing, which the manifest names: restore it")
+    if not exists(source_path):
+        raise UsageError(f"{source_path} is missing, which the manifest names: restore it")
     if parts[-1] in _DOCUMENTS:
-        body = _without_folders(whole)
+        body = _strip_folders(source_path)
         return PublicFile(path, len(body), body)
-    with open_to_read(whole) as source:
+    with open_to_read(source_path) as source:
         return PublicFile(path, source.seek(0, 2), None, sha256)
 
 
-def _without_folders(path: str) -> bytes:
+def _strip_folders(path: str) -> bytes:
     """A JSON document in which local files have no folders, and a Croissant file that does not name
     the dropped pairs."""
     with open_to_read(path) as source:
@@ -120,14 +120,15 @@ def _without_folders(path: str) -> bytes:
             raise UsageError(f"{path} is not JSON: {error}; mend it") from error
     if path.endswith("croissant.json"):
         for kind, name in (("distribution", "rejected_files"), ("recordSet", "rejected")):
-            document[kind] = [of for of in document.get(kind, []) if of.get("@id") != name]
+            document[kind] = [entry for entry in document.get(kind, []) if entry.get("@id") != name]
     return f"{json.dumps(_plain(document), indent=2)}\n".encode()
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {
-            name: _plain_path(of) if name == "path" else _plain(of) for name, of in value.items()
+            name: _plain_path(entry) if name == "path" else _plain(entry)
+            for name, entry in value.items()
         }
     if isinstance(value, list):
         return [_plain(item) for item in value]
@@ -197,12 +198,12 @@ def _check_target(out: str, target: str, identity: bytes) -> None:
     if not (files := match(target, links=True)):
         return
     unfinished, manifest = Path(target, _UNFINISHED), Path(target, MANIFEST)
-    there = b""
+    published = b""
     if unfinished.is_file():
-        there = unfinished.read_bytes()
+        published = unfinished.read_bytes()
     elif manifest.is_file():
-        there = _identity(manifest.read_bytes())
-    if there != identity:
+        published = _identity(manifest.read_bytes())
+    if published != identity:
         raise UsageError(
             f"{target} holds files that are not of this dataset, such as {files[0][0]}; name a new "
             "folder"
@@ -226,11 +227,11 @@ def copy_file_to(source: str, target: str, file: PublicFile) -> None:
 
 
 def _write(source: BinaryIO, digest: str, path: str, sink: BinaryIO) -> None:
-    there = hashlib.sha256()
+    found = hashlib.sha256()
     while piece := source.read(PIECE):
-        there.update(piece)
+        found.update(piece)
         sink.write(piece)
-    if there.hexdigest() != digest:
+    if found.hexdigest() != digest:
         raise RuntimeError(f"{path} is not the file that the manifest names, or is being changed")
 
 

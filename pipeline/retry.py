@@ -57,9 +57,9 @@ def begin_retry(folder: RunFolder) -> Change | None:
     if folder.change:
         return folder.change
     manifest, funnel = read_set(folder.out)
-    there = {path for path, _ in match(f"{folder.out}/rejected")}
+    paths = {path for path, _ in match(f"{folder.out}/rejected")}
     for path in map(ShardPlaces(folder.out).rejected, manifest.numbers):
-        if path not in there:  # no other command may wait for this one
+        if path not in paths:  # no other command may wait for this one
             folder.clean()
             raise UsageError(
                 f"{path} is missing, which has the failed fetches: bring it back, or fetch by a "
@@ -95,8 +95,8 @@ def plan_retry(pipeline: beam.Pipeline, change: Change, settings: Settings, plac
             yield shard, block
 
     old, counts, plans = change.manifest.numbers, [], []
-    for first, name in ((0, "shards"), (HOLDOUT, "holdout")):
-        of_kind = [shard for shard in old if (shard >= HOLDOUT) == (first == HOLDOUT)]
+    for first_shard, name in ((0, "shards"), (HOLDOUT, "holdout")):
+        of_kind = [shard for shard in old if (shard >= HOLDOUT) == (first_shard == HOLDOUT)]
         shards = (
             pipeline | f"Old {name}" >> beam.Create(of_kind) | f"Spread {name}" >> beam.Reshuffle()
         )
@@ -105,7 +105,7 @@ def plan_retry(pipeline: beam.Pipeline, change: Change, settings: Settings, plac
         counts.append(rows | f"Count {name}" >> beam.CombineGlobally(sum))
         plan = PlanShards(
             *(places.work.plan, settings.samples_per_shard, counts[-1], blocks),
-            first=max(of_kind, default=first - 1) + 1,
+            first=max(of_kind, default=first_shard - 1) + 1,
         )
         plans.append((pairs | f"Plan {name}" >> plan).shards)
     shards = plans | "All" >> beam.Flatten() | beam.combiners.ToDict()
@@ -145,7 +145,7 @@ def manifest_of_retry(
     entry = replace(
         base.retries[-1],
         tried=sum(text.shards.values()),
-        kept=sum(of.pairs for of in (*training.values(), *held_out.values())) - base.pairs,
+        kept=sum(entry.pairs for entry in (*training.values(), *held_out.values())) - base.pairs,
         shards=(added[0], added[-1]) if added else None,
         fetch=folder.description.fetch,
     )

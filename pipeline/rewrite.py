@@ -109,7 +109,9 @@ class HeldSet:
         path, folder = f"{self.out}/{TAKEN_DOWN_KEYS}", self.work.leaving
         files = [name for name in leaving_files(folder) if name.startswith("rejected/")]
         rows = [read_leaving(folder, name).rows for name in files]
-        keys = [of.filter(pc.equal(of["reason"], TAKEN_DOWN))["key"].to_numpy() for of in rows]
+        keys = [
+            table.filter(pc.equal(table["reason"], TAKEN_DOWN))["key"].to_numpy() for table in rows
+        ]
         if any(map(len, keys)):
             keys += [read_taken_down(path)] if exists(path) else []
             body = np.unique(np.concatenate(keys)).astype("<u8").tobytes()

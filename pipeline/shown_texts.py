@@ -65,9 +65,9 @@ def text_table(names: Sequence[str], rows: Sequence[Sequence[str]], width: int) 
     Args:
       width: columns of the terminal.
     """
-    most = max(12, width // 4)
+    max_width = max(12, width // 4)
     columns = list(zip(names, *rows, strict=True))[:-1]
-    widths = [min(most, max(cells(printable(text)) for text in column)) for column in columns]
+    widths = [min(max_width, max(cells(printable(text)) for text in column)) for column in columns]
     widths[0] = max(widths[0], 16)  # a whole key
     last = max(10, width - sum(widths) - 2 * len(widths))
     lines = (

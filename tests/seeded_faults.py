@@ -1,6 +1,6 @@
 """Faults that are put into the product, one at a time: the tests must notice each of them.
 
-    python -m tests.seeded_faults [NAME ...] [--jobs=2] [--all] [--result=FILE]
+    python -m tests.seeded_faults [NAME ...] [--jobs=2] [--all]
 
 Each fault of `seeded_faults.toml` changes a copy of the sources, never the sources themselves. The
 tests that it names run over the copy, first those of `make test`, then those of `make test-slow`;
@@ -23,7 +23,7 @@ import tempfile
 import tomllib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -68,12 +68,8 @@ class Fault:
         return str(Path("tests", self.file).parent)
 
 
-@dataclass
-class Noticed:
-    """Which test files fail with a fault, those of `make test` and those of `make test-slow`."""
-
-    fault: Fault
-    files: dict[str, list[str]] = field(default_factory=lambda: {"test": [], "test-slow": []})
+# The test files that fail with a fault, of `make test` and of `make test-slow`.
+Noticed = dict[str, list[str]]
 
 
 class _FirstOfEachFile:
@@ -82,13 +78,11 @@ class _FirstOfEachFile:
     def __init__(self) -> None:
         self.failed: set[str] = set()
 
-    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+    def pytest_collectreport(self, report: pytest.CollectReport | pytest.TestReport) -> None:
         if report.failed:
             self.failed.add(report.nodeid.partition("::")[0])
 
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.failed:
-            self.failed.add(report.nodeid.partition("::")[0])
+    pytest_runtest_logreport = pytest_collectreport
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
@@ -209,14 +203,14 @@ class Control:
 
 def notice(copy: Copy, fault: Fault, control: Control, *, all_tests: bool) -> Noticed:
     """Which tests notice a fault; with `all_tests` the slow ones too where others do."""
-    noticed = Noticed(fault)
+    noticed: Noticed = {"test": [], "test-slow": []}
     for files in ([f"tests/{name}" for name in fault.tests], [fault.folder]):
         for target, marker in (("test", "not slow"), ("test-slow", "slow")):
-            if all_tests or not any(noticed.files.values()):
+            if all_tests or not any(noticed.values()):
                 with copy.changed(fault) as kernels:
                     failing = copy.failing(files, marker, kernels)
-                noticed.files[target] = control.without_failing(copy, failing, marker)
-        if any(noticed.files.values()):
+                noticed[target] = control.without_failing(copy, failing, marker)
+        if any(noticed.values()):
             break
     return noticed
 
@@ -244,7 +238,7 @@ def run_faults(
             noticed = notice(copy, fault, control, all_tests=all_tests)
         finally:
             copies.put(copy)
-        shown = "; ".join(f"{name}: {' '.join(f) or '-'}" for name, f in noticed.files.items())
+        shown = "; ".join(f"{name}: {' '.join(f) or '-'}" for name, f in noticed.items())
         print(f"{fault.name} ({fault.meaning}): {shown}", flush=True)
         return noticed
 
@@ -265,17 +259,14 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help="of faults; none: all")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--all", action="store_true", help="run the slow tests of each fault too")
-    parser.add_argument("--result", type=Path, help="a JSON file for what was found")
     flags = parser.parse_args()
-    control = Control()
-    found = run_faults(read_faults(flags.names), control, flags.jobs, all_tests=flags.all)
-    if flags.result:
-        table = {noticed.fault.name: noticed.files for noticed in found}
-        flags.result.write_text(json.dumps(table, indent=1) + "\n")
-    unnoticed = [noticed.fault.name for noticed in found if not any(noticed.files.values())]
-    slow = [n.fault.name for n in found if n.files["test-slow"] and not n.files["test"]]
-    noticed = len(found) - len(unnoticed)
-    print(f"{len(found)} faults, {noticed} noticed, {len(slow)} by slow tests alone")
+    control, faults = Control(), read_faults(flags.names)
+    found = run_faults(faults, control, flags.jobs, all_tests=flags.all)
+    by_name = dict(zip((fault.name for fault in faults), found, strict=True))
+    unnoticed = [name for name, noticed in by_name.items() if not any(noticed.values())]
+    slow = [name for name, files in by_name.items() if files["test-slow"] and not files["test"]]
+    seen = len(found) - len(unnoticed)
+    print(f"{len(found)} faults, {seen} noticed, {len(slow)} by slow tests alone")
     for name in unnoticed:
         print(f"nothing notices: {name}")
     for name in slow:

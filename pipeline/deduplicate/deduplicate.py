@@ -93,14 +93,14 @@ def _find(manifest: Manifest, places: Places, engine: Engine, *, near: bool) -> 
       BrokenInputError: a file of `rejected/` is damaged.
     """
     shards = ShardPlaces(places.out)
-    there = {path for folder in shards.folders for path, _ in match(folder)}
+    paths = {path for folder in shards.folders for path, _ in match(folder)}
     for shard in manifest.holding:
         for path in (shards.sidecar(shard), shards.tar(shard)):
-            if path not in there:
+            if path not in paths:
                 raise UsageError(f"{path} is missing: bring it back; nothing was changed")
     # One that is cut would stop the rewriting half-way, or the counting behind it.
     list(in_threads(schema_of, [path for path, _ in match(f"{places.out}/rejected")]))
-    most = int(manifest.rules.get(MAX_TEXTS_PER_IMAGE.name, MAX_TEXTS_PER_IMAGE.default))
+    max_texts = int(manifest.rules.get(MAX_TEXTS_PER_IMAGE.name, MAX_TEXTS_PER_IMAGE.default))
     descriptors = ""
     if any(entry.pairs for entry in manifest.held_out.values()):
         descriptors = f"{places.work.path}/descriptors"  # nobody has written any
@@ -108,7 +108,7 @@ def _find(manifest: Manifest, places: Places, engine: Engine, *, near: bool) -> 
     training = min(manifest.holding, default=HOLDOUT)
     if near and training < HOLDOUT and not has_looks(shards.sidecar(training)):
         say(describing_cost(manifest.pairs, near=True))
-    rules = CopyRules(most, once=True, near=near)
+    rules = CopyRules(max_texts, once=True, near=near)
     find = find_copies(rules, places, manifest.pairs, descriptors)
     with engine.pipeline("deduplicate") as pipeline:
         per_shard = pipeline | beam.Create(manifest.holding) | beam.Reshuffle() | find

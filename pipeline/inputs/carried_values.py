@@ -4,40 +4,37 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from alignset.pipeline.inputs.row_groups import RowGroups, check_footer
+from alignset.pipeline.inputs.row_groups import STRINGS, RowGroups, check_footer
 from alignset.pipeline.inputs.splits import Split
 from alignset.transforms.columns.carried import CARRIED, WRONG_TYPE, from_json, json_values, typed
 from alignset.transforms.columns.hashing import Bools
 from alignset.transforms.storage.files import open_to_read
 
 
-def with_carried(columns: dict[str, pa.Array], size: int, split: Split) -> dict[str, pa.Array]:
+def source_columns(split: Split) -> dict[str, str]:
+    """The columns of a file that are read, by the names that they get."""
+    texts = dict(zip(STRINGS, split.text_columns, strict=False))
+    return texts | {
+        CARRIED + column.field.name: column.source for column in split.carried if column.source
+    }
+
+
+def add_carried(columns: dict[str, pa.Array], size: int, split: Split) -> dict[str, pa.Array]:
     """The columns of a batch with all that are carried, in the types of the run."""
     for field in (column.field for column in split.carried):
         values = columns.get(CARRIED + field.name, pa.nulls(size, field.type))
         columns[CARRIED + field.name], wrong = typed(values, field.type)
-        if wrong is not None and not split.keeps_all:
-            columns["malformed"] = _with_wrong(columns.get("malformed", pa.nulls(size)), wrong)
+        _mark_wrong(columns, size, split, wrong)
     return columns
 
 
-def with_sources(
-    rows: pa.RecordBatch, split: Split, sources: Mapping[str, pa.Array]
-) -> pa.RecordBatch:
-    """Rows with the carried columns that a file has, given by their names there."""
-    for column in split.carried:
-        if column.source:
-            rows = rows.append_column(CARRIED + column.field.name, sources[column.source])
-    return rows
-
-
-def with_json(
+def add_json_values(
     rows: pa.RecordBatch, split: Split, records: Sequence[Mapping[str, Any]]
 ) -> pa.RecordBatch:
     """Rows with the carried columns of their objects of JSON; `malformed`, string[n], also says
@@ -47,15 +44,16 @@ def with_json(
         if column.source:
             values = [record.get(column.source) for record in records]
             columns[CARRIED + column.field.name], wrong = from_json(values, column.field.type)
-            if wrong is not None and not split.keeps_all:
-                columns["malformed"] = _with_wrong(columns["malformed"], wrong)
+            _mark_wrong(columns, len(rows), split, wrong)
     return pa.record_batch(columns)
 
 
-def _with_wrong(faults: pa.Array, wrong: Bools) -> pa.Array:
-    """Faults, string[n] or null, including values that do not fit their column."""
-    wrong_types = pc.if_else(pa.array(wrong), WRONG_TYPE, pa.scalar(None, pa.string()))
-    return pc.coalesce(faults.cast(pa.string()), wrong_types)
+def _mark_wrong(columns: dict[str, pa.Array], size: int, split: Split, wrong: Bools | None) -> None:
+    """Adds values that do not fit their column to `malformed`, where a pair goes for one."""
+    if wrong is not None and not split.keeps_all:
+        faults = columns.get("malformed", pa.nulls(size)).cast(pa.string())
+        wrong_types = pc.if_else(pa.array(wrong), WRONG_TYPE, pa.scalar(None, pa.string()))
+        columns["malformed"] = pc.coalesce(faults, wrong_types)
 
 
 class SidecarValues:
@@ -71,30 +69,26 @@ class SidecarValues:
         if all(source in record for source in self._split.sources):
             return record
         if self._rows is None:
-            self._rows = self._read()
+            try:
+                self._rows = self._read()
+            except (OSError, KeyError, TypeError, ValueError, pa.ArrowException):
+                self._rows = {}
         return {**self._rows.get(name.rpartition("/")[2], {}), **record}
 
     def _read(self) -> dict[str, dict[str, Any]]:
-        """The rows by their keys; none where no sidecar can be read."""
-        path = f"{self._split.path.removesuffix('.tar')}.parquet"
-        try:
-            with open_to_read(path) as source:
-                return self._read_rows(source)
-        except (OSError, KeyError, TypeError, ValueError, pa.ArrowException):
-            return {}
-
-    def _read_rows(self, source: BinaryIO) -> dict[str, dict[str, Any]]:
-        names = pq.read_schema(source).names
-        kinds = {of.source: of.field.type for of in self._split.carried}
-        sources = [name for name in self._split.sources if names.count(name) == 1]
-        groups = RowGroups(source, [], [], {name: name for name in ("key", *sources)})
-        check_footer(groups.footer, source.seek(0, io.SEEK_END))
+        """The rows by their keys."""
+        kinds = {column.source: column.field.type for column in self._split.carried}
         rows: dict[str, dict[str, Any]] = {}
-        for group in range(groups.footer.num_row_groups):
-            for batch in groups.read(group):
-                values = {name: _json_or_misfits(batch[name], kinds[name]) for name in sources}
-                for at, key in enumerate(batch["key"].to_pylist()):
-                    rows[key] = {name: of_name[at] for name, of_name in values.items()}
+        with open_to_read(f"{self._split.path.removesuffix('.tar')}.parquet") as source:
+            names = pq.read_schema(source).names
+            sources = [name for name in self._split.sources if names.count(name) == 1]
+            groups = RowGroups(source, {name: name for name in ("key", *sources)})
+            check_footer(groups.footer, source.seek(0, io.SEEK_END))
+            for group in range(groups.footer.num_row_groups):
+                for batch in groups.read(group):
+                    values = {name: _json_or_misfits(batch[name], kinds[name]) for name in sources}
+                    for at, key in enumerate(batch["key"].to_pylist()):
+                        rows[key] = {name: of_name[at] for name, of_name in values.items()}
         return rows
 
 
@@ -102,8 +96,6 @@ def _json_or_misfits(column: pa.Array, kind: pa.DataType) -> list[Any]:
     """A column as JSON has it; of values that do not fit, what JSON has not."""
     values, wrong = typed(column, kind)
     texts = json_values(values)
-    return (
-        texts
-        if wrong is None
-        else [object() if is_wrong else text for text, is_wrong in zip(texts, wrong, strict=True)]
-    )
+    if wrong is None:
+        return texts
+    return [object() if is_wrong else text for text, is_wrong in zip(texts, wrong, strict=True)]

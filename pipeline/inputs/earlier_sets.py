@@ -131,7 +131,7 @@ def shared_about(sets: Sequence[EarlierSet]) -> dict[str, str]:
     return {
         name: text
         for name, text in (common[0] if common else ())
-        if all((name, text) in of for of in common)
+        if all((name, text) in earlier for earlier in common)
     }
 
 
@@ -143,10 +143,7 @@ def earlier_sets(files: list[InputFile]) -> list[EarlierSet]:
 def folders_of_sets(files: Iterable[InputFile]) -> set[str]:
     """The folders of the datasets whose pairs files may be."""
     folders = {file.path.rpartition("/")[0] for file in files}
-    parts = [
-        f"./{folder}".rpartition("/") if "/" not in folder else folder.rpartition("/")
-        for folder in folders
-    ]
+    parts = [(folder if "/" in folder else f"./{folder}").rpartition("/") for folder in folders]
     return {root for root, _, name in parts if name in OF_SETS}
 
 
@@ -157,9 +154,9 @@ def removed_before(files: list[InputFile]) -> UInt64s:
     Raises:
       UsageError: a list of keys is not one.
     """
-    paths = [f"{root}/{TAKEN_DOWN_KEYS}" for root in sorted(folders_of_sets(files))]
-    keys = [read_taken_down(path) for path in paths if exists(path)]
-    return np.unique(np.concatenate(keys)) if keys else np.zeros(0, np.uint64)
+    paths = [f"{root}/{TAKEN_DOWN_KEYS}" for root in folders_of_sets(files)]
+    keys = [np.zeros(0, np.uint64), *(read_taken_down(path) for path in paths if exists(path))]
+    return np.unique(np.concatenate(keys))
 
 
 def read_taken_down(path: str) -> UInt64s:
@@ -182,9 +179,10 @@ def read_taken_down(path: str) -> UInt64s:
 
 def set_of(path: str, sets: Sequence[EarlierSet]) -> EarlierSet | None:
     """The dataset of ours that a file belongs to."""
-    # The set "." has files such as shards/00000.tar.
-    paths = (path, f"./{path}")
-    return next((of for of in sets if any(p.startswith(f"{of.folder}/") for p in paths)), None)
+    for earlier in sets:  # the set "." has files such as shards/00000.tar
+        if f"./{path}".startswith(f"{earlier.folder}/") or path.startswith(f"{earlier.folder}/"):
+            return earlier
+    return None
 
 
 def mark_splits_of_sets(splits: Iterable[Split], sets: Sequence[EarlierSet]) -> list[Split]:
@@ -192,14 +190,16 @@ def mark_splits_of_sets(splits: Iterable[Split], sets: Sequence[EarlierSet]) -> 
     return [replace(split, of_set=set_of(split.path, sets) is not None) for split in splits]
 
 
-def without_other_files(pattern: str, files: list[InputFile], job: Job) -> list[InputFile]:
+def leave_out_other_files(pattern: str, files: list[InputFile], job: Job) -> list[InputFile]:
     """Files that a folder or glob names, without files of datasets in it that are not their pairs:
     rejects, held-out pairs, history. Files that a pattern names within a dataset stay."""
-    sets = [there for there in earlier_sets(files) if not pattern.startswith(f"{there.folder}/")]
+    sets = [
+        earlier for earlier in earlier_sets(files) if not pattern.startswith(f"{earlier.folder}/")
+    ]
     if not sets:
         return files
-    folders = tuple(f"{folder}/" for there in sets for folder in there.pair_folders(job))
-    within = tuple(f"{there.folder}/" for there in sets)
+    folders = tuple(f"{folder}/" for earlier in sets for folder in earlier.pair_folders(job))
+    within = tuple(f"{earlier.folder}/" for earlier in sets)
     return [
         file for file in files if file.path.startswith(folders) or not file.path.startswith(within)
     ]

@@ -30,22 +30,21 @@ def find_blocklists(blocklist: str, min_phash_distance: int, min_pdq_distance: i
     paths = [path for path in blocklist.split(",") if path]
     if len(paths) > MOST_LISTS:
         raise UsageError(f"blocklist takes {MOST_LISTS} files; got {len(paths)}: join some of them")
-    lists = tuple(map(_compile, paths))
-    for place, own_list in enumerate(lists):
-        if own_list.name in {other.name for other in lists[:place]}:
+    lists: dict[str, CompiledList] = {}
+    for path in paths:
+        named = _NAMED.fullmatch(path)
+        compiled = _compile(named[2] if named else path)
+        compiled = replace(compiled, name=named[1]) if named else compiled
+        if compiled.name in lists:
             raise UsageError(
-                f"two blocklists are called {own_list.name}, by which dropped pairs tell of them: "
+                f"two blocklists are called {compiled.name}, by which dropped pairs tell of them: "
                 "pass each list once, and each name once in NAME=FILE"
             )
-    blocklists = Blocklists(lists, min_phash_distance, min_pdq_distance)
-    if blocklists.have(k.PDQ):
-        _check_extra("pdq", "a pdq: entry of a blocklist")
-    return blocklists
-
-
-def _check_extra(extra: str, feature: str) -> None:
-    if missing := missing_extra(extra, feature):
+        lists[compiled.name] = compiled
+    blocklists = Blocklists(tuple(lists.values()), min_phash_distance, min_pdq_distance)
+    if blocklists.have(k.PDQ) and (missing := missing_extra("pdq", "a pdq: entry of a blocklist")):
         raise UsageError(missing)
+    return blocklists
 
 
 @lru_cache
@@ -55,12 +54,6 @@ def _folder(pid: int) -> tempfile.TemporaryDirectory[str]:
 
 
 def _compile(path: str) -> CompiledList:
-    if named := _NAMED.fullmatch(path):
-        return replace(_compile_file(named[2]), name=named[1])
-    return _compile_file(path)
-
-
-def _compile_file(path: str) -> CompiledList:
     folder = _folder(os.getpid()).name
     try:
         if path.startswith(f"{k.IMAGE}:"):
@@ -73,8 +66,10 @@ def _compile_file(path: str) -> CompiledList:
             )
         return compile_list(path, folder)
     except ModuleNotFoundError as error:
-        _check_extra("blocklists", f"{path}: a domain: entry of a blocklist")
-        raise error
+        missing = missing_extra("blocklists", f"{path}: a domain: entry of a blocklist")
+        if missing:
+            raise UsageError(missing) from error
+        raise
     except ListError as error:
         raise UsageError(str(error)) from error
     except OSError as error:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
+from itertools import islice
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet as pq
 
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.inputs.column_types import column_types
 from alignset.pipeline.inputs.earlier_sets import EarlierSet, set_of
+from alignset.pipeline.inputs.readers import tar_samples
 from alignset.pipeline.inputs.splits import CarriedColumn, Split
-from alignset.pipeline.inputs.text_headers import DELIMITERS
+from alignset.pipeline.inputs.text_files import DELIMITERS, HEAD, dialect, text_blocks
 from alignset.pipeline.job import Job
 from alignset.pipeline.rule_files import INPUT, names_of_ours
 from alignset.pipeline.shown_texts import counted
@@ -20,6 +27,8 @@ from alignset.transforms.columns.carried import plain_type
 from alignset.transforms.rules.catalogue import KEEP_MOST_SIMILAR, SIMILARITY
 from alignset.transforms.rules.columns import MAX, MIN, verified_column
 from alignset.transforms.rules.rule_settings import RuleSettings
+from alignset.transforms.storage.files import exists, open_to_read
+from alignset.transforms.storage.tar_members import BrokenTar
 
 LOG = logging.getLogger("alignset")
 ALL = "all"
@@ -27,6 +36,8 @@ _NO_SIMILARITY = (
     f"--{KEEP_MOST_SIMILAR} goes by the column {SIMILARITY}, and the pairs will have none: pass "
     f"--score_model, or --columns={SIMILARITY} where the input has it"
 )
+_SAMPLES = 100  # of a shard that are looked at
+_CODE = "^[-+]?0[0-9]"  # of whole numbers that are codes, such as 00123, which no number holds
 Types = Mapping[str, pa.DataType]
 
 
@@ -49,54 +60,53 @@ def find_columns(
     Raises:
       UsageError: a column is nowhere, has a name of ours, or has types that do not fit.
     """
-    own = frozenset(rules.computed_columns) | names_of_ours()
+    our_names = frozenset(rules.computed_columns) | names_of_ours()
     given_names = [*filter(None, job.columns.split(","))]
     names = [*given_names, *rules.judged_columns]
     names += (name for earlier in sets for name in earlier.columns if not given_names)
-    for name in own.intersection(names):
+    for name in our_names.intersection(names):
         raise UsageError(
             f"{name!r} is the name of a column of ours; pass --columns={INPUT}{name}, by which the "
             "input's is carried, and judged"
         )
     if not names:
-        _check_numbers(rules, (), own)
+        _check_numbers(rules, (), our_names)
         return [*splits], ()
     by_path = {split.path: split for split in splits if not split.broken}
     types = {path: column_types(split) for path, split in by_path.items()}
     if ALL in names:
-        names = [*_all_of(by_path, types, sets, own), *(name for name in names if name != ALL)]
-    sources = {
-        path: {name: _source(name, of, by_path[path].of_set) for name in dict.fromkeys(names)}
-        for path, of in types.items()
-    }
-    for name in {*given_names} - {
-        ALL
-    }:  # which a dataset itself may have measured, if no input had it
-        if not any(of[name] for of in sources.values()):
-            for path, of in types.items():
-                sources[path][name] = _source(name, of, within_set=False)
+        names = [
+            *_all_of(by_path, types, sets, our_names),
+            *(name for name in names if name != ALL),
+        ]
+    fields, sources = list[pa.Field](), {path: dict[str, str]() for path in types}
     tables = {path for path, split in by_path.items() if split.format in DELIMITERS}
-    fields = list[pa.Field]()
     for name in dict.fromkeys(names):
+        of_name = {
+            path: _source(name, kinds, by_path[path].of_set) for path, kinds in types.items()
+        }
+        if name in given_names and not any(of_name.values()):
+            # A dataset itself may have measured it, if no input had it.
+            of_name = {
+                path: _source(name, kinds, within_set=False) for path, kinds in types.items()
+            }
+        for path, source in of_name.items():
+            sources[path][name] = source
         try:
-            fields.append(_field(name, types, sources, tables))
+            fields.append(_field(name, types, of_name, tables))
         except UsageError as error:
             if not keeps_all or name in (*given_names, *rules.judged_columns):
                 raise
             LOG.info("%s; it is left out", error)
-    _check_numbers(rules, fields, own)
+    _check_numbers(rules, fields, our_names)
     return [
-        replace(split, carried=_carry(fields, sources.get(split.path, {})), keeps_all=keeps_all)
+        replace(split, carried=carry(fields, sources.get(split.path, {})), keeps_all=keeps_all)
         for split in splits
     ], tuple(fields)
 
 
-def with_carried(splits: Iterable[Split], fields: Sequence[pa.Field]) -> list[Split]:
-    """Splits of what has none of these columns."""
-    return [replace(split, carried=_carry(fields, {})) for split in splits]
-
-
-def _carry(fields: Sequence[pa.Field], sources: Mapping[str, str]) -> tuple[CarriedColumn, ...]:
+def carry(fields: Iterable[pa.Field], sources: Mapping[str, str]) -> tuple[CarriedColumn, ...]:
+    """Columns as a file has them, which has those that `sources` names."""
     return tuple(CarriedColumn(sources.get(field.name, ""), field) for field in fields)
 
 
@@ -105,14 +115,14 @@ def _source(name: str, types: Types, within_set: bool) -> str:
     with our names did not come from the input."""
     short = name.removeprefix(INPUT)
     names = (name,) if within_set and short in names_of_ours() else (name, short)
-    return next((of for of in names if of in types), "")
+    return next((source for source in names if source in types), "")
 
 
 def _all_of(
     splits: Mapping[str, Split],
     types: Mapping[str, Types],
     sets: Sequence[EarlierSet],
-    own: frozenset[str],
+    our_names: frozenset[str],
 ) -> list[str]:
     """All columns of the files that have no name of ours; of datasets of ours, what they carry."""
     names: dict[str, None] = {}
@@ -127,7 +137,7 @@ def _all_of(
                 continue
             try:
                 plain_type(kind)
-                fits = name not in own
+                fits = name not in our_names
             except TypeError:
                 fits = False
             (names if fits else left_out)[name] = None
@@ -139,60 +149,54 @@ def _all_of(
 
 
 def _field(
-    name: str,
-    types: Mapping[str, Types],
-    sources: Mapping[str, Mapping[str, str]],
-    tables: Set[str],
+    name: str, types: Mapping[str, Types], sources: Mapping[str, str], tables: Set[str]
 ) -> pa.Field:
     """A column in the type that holds the values of all files.
 
     Args:
-      tables: those that are tables in text.
+      sources: its name in each file. tables: the files that are tables in text.
     """
-    having = {path: types[path][of[name]] for path, of in sources.items() if of[name]}
+    having = {path: types[path][source] for path, source in sources.items() if source}
     if not having:
-        there = dict.fromkeys(of for of_file in types.values() for of in of_file)
+        known = [*dict.fromkeys(column for of_file in types.values() for column in of_file)]
         raise UsageError(
             f"no input file has a column {name!r}, which --columns or a rule names"
-            + (f"; pass one of {', '.join([*there][:20])}" if there else "")
+            + (f"; pass one of {', '.join(known[:20])}" if known else "")
         )
     lacking = [path for path in sources if path not in having]
     if lacking:
         message = "the column %r is missing in %s, such as %s: their pairs have no value in it"
         LOG.info(message, name, counted(len(lacking), "file"), lacking[0])
-    kinds: dict[pa.DataType, str] = {}
+    paths: dict[pa.DataType, str] = {}
     for path, kind in having.items():
         try:
-            kinds.setdefault(plain_type(kind), path)
+            paths.setdefault(plain_type(kind), path)
         except TypeError as error:
             raise UsageError(f"{path}: column {name!r} cannot be carried: {error}") from error
-    (first, place), *others = kinds.items()
-    for kind, path in others:
-        first = _common(name, tables, (first, place), (kind, path))
-    return pa.field(name, pa.string() if pa.types.is_null(first) else first)
+    (common, first_path), *other_kinds = paths.items()
+    for kind, path in other_kinds:
+        is_text = pa.string() in (common, kind)  # as which a text table's column can be read
+        if is_text and (path if common == pa.string() else first_path) in tables:
+            common = pa.string()
+            continue
+        schemas = [pa.schema([(name, each)]) for each in (common, kind)]
+        try:
+            common = pa.unify_schemas(schemas, promote_options="permissive").field(0).type
+        except pa.ArrowException as error:
+            raise UsageError(
+                f"column {name!r} is {common} in {first_path} and {kind} in {path}; make them one "
+                "type, or leave the column out"
+            ) from error
+    return pa.field(name, pa.string() if pa.types.is_null(common) else common)
 
 
-def _common(name: str, tables: Set[str], *kinds: tuple[pa.DataType, str]) -> pa.DataType:
-    """The type that holds the values of two. Every column of a text table can be text."""
-    others = [path for kind, path in kinds if kind != pa.string()]
-    if len(others) < len(kinds) and tables >= {*others}:
-        return pa.string()
-    schemas = [pa.schema([(name, kind)]) for kind, _ in kinds]
-    try:
-        return pa.unify_schemas(schemas, promote_options="permissive").field(0).type
-    except pa.ArrowException as error:
-        (one, path), (other, place) = kinds
-        raise UsageError(
-            f"column {name!r} is {one} in {path} and {other} in {place}; make them one type, or "
-            "leave the column out"
-        ) from error
-
-
-def _check_numbers(rules: RuleSettings, fields: Iterable[pa.Field], own: frozenset[str]) -> None:
+def _check_numbers(
+    rules: RuleSettings, fields: Iterable[pa.Field], our_names: frozenset[str]
+) -> None:
     """Raises UsageError where a rule compares a column without numbers, or a hash is not a text."""
     kinds = {field.name: field.type for field in fields}
     comparisons = [name.partition("=")[::2] for name in rules.numbers]
-    if rules.keep_most_similar < 1 and SIMILARITY not in own:
+    if rules.keep_most_similar < 1 and SIMILARITY not in our_names:
         if SIMILARITY not in kinds:
             raise UsageError(_NO_SIMILARITY)
         comparisons.append((KEEP_MOST_SIMILAR, SIMILARITY))
@@ -205,3 +209,82 @@ def _check_numbers(rules: RuleSettings, fields: Iterable[pa.Field], own: frozens
         kind = kinds[hashing[1]]
         if kind != pa.string():
             raise UsageError(f"--verify_hash takes a column of hex text; {hashing[1]!r} is {kind}")
+
+
+def column_types(split: Split) -> dict[str, pa.DataType]:
+    """The type of each column that a file has.
+
+    A table in text has numbers, truth values and times where its first MiB reads as such, but for
+    whole numbers that begin with 0. Values of JSON have the types of the first objects, or of a
+    shard's sidecar.
+    """
+    if split.format == "parquet":
+        return _parquet_types(split.path)
+    if split.format == "webdataset":
+        return _shard_types(split.path)
+    head = next(text_blocks(split, HEAD), b"")
+    if split.format != "jsonl":
+        return _table_types(head, split)
+    records = []
+    for line in filter(bytes.strip, head.splitlines()):
+        with contextlib.suppress(ValueError, RecursionError):
+            records.append(json.loads(line.decode("utf-8", "replace")))
+    return _record_types(record for record in records if isinstance(record, dict))
+
+
+def _parquet_types(path: str) -> dict[str, pa.DataType]:
+    with open_to_read(path) as source:
+        schema = pq.read_schema(source)
+    return {field.name: field.type for field in schema if schema.names.count(field.name) == 1}
+
+
+def _shard_types(path: str) -> dict[str, pa.DataType]:
+    records: list[Mapping[str, Any]] = []
+    with open_to_read(path) as source, contextlib.suppress(BrokenTar, OSError):
+        for sample in islice(tar_samples(source, None), _SAMPLES):
+            records.append(sample["carried"])
+    types, sidecar = _record_types(records), f"{path.removesuffix('.tar')}.parquet"
+    if exists(sidecar):
+        with contextlib.suppress(OSError, pa.ArrowException):
+            beside = _parquet_types(sidecar)
+            types |= {n: kind for n, kind in beside.items() if n in types or "key" in beside}
+    return types
+
+
+def _record_types(records: Iterable[Mapping[str, Any]]) -> dict[str, pa.DataType]:
+    """The types of the fields of objects; of one with several, a type that cannot be carried."""
+    values: dict[str, list[Any]] = {}
+    for record in records:
+        for name, value in record.items():
+            values.setdefault(name, []).append(value)
+    types = {}
+    for name, of_name in values.items():
+        try:
+            types[name] = pa.array(of_name).type
+        except (pa.ArrowException, OverflowError, ValueError):
+            types[name] = pa.union([], "dense")
+    return types
+
+
+def _table_types(head: bytes, split: Split) -> dict[str, pa.DataType]:
+    def read(text: bytes, kinds: Mapping[str, pa.DataType]) -> pa.Table:
+        reading = pa.csv.ReadOptions(block_size=len(text) + 1, use_threads=False)
+        convert = pa.csv.ConvertOptions(column_types=kinds)
+        parsing = dialect(split, lambda row: "skip")
+        return pa.csv.read_csv(pa.BufferReader(text), reading, parsing, convert)
+
+    try:
+        schema = read(head, {}).schema
+        integers = [field.name for field in schema if pa.types.is_integer(field.type)]
+        texts = read(head, dict.fromkeys(integers, pa.string())).columns
+    except (pa.ArrowException, ValueError):  # of a row that is cut, or no UTF-8
+        header = read(head.partition(b"\n")[0] + b"\n", {})
+        return dict.fromkeys(header.column_names, pa.string())
+    types = {}
+    for field, values in zip(schema, texts, strict=True):
+        types[field.name] = pa.string()
+        is_whole = pa.types.is_integer(field.type)
+        if not (is_whole and pc.any(pc.match_substring_regex(values, _CODE)).as_py()):
+            with contextlib.suppress(TypeError):
+                types[field.name] = plain_type(field.type)
+    return types

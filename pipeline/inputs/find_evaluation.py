@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from alignset.pipeline.errors import UsageError
 from alignset.transforms.decontamination.evaluation_files import EVALUATION_SUFFIXES, check_images
-from alignset.transforms.decontamination.evaluation_index import IndexDescription, find_index
+from alignset.transforms.decontamination.evaluation_index import find_index
 from alignset.transforms.decontamination.overlap_settings import INDEX_SETTINGS, EvaluationFile
 from alignset.transforms.storage.files import is_local, match
 
@@ -42,15 +42,22 @@ def find_evaluation(eval_images: str, eval_index: str) -> Evaluation:
     Raises:
       UsageError: they are not there, or the index is none that this command can use.
     """
-    folder = eval_index.rstrip("/")
+    folder, description = eval_index.rstrip("/"), None
+    try:
+        description = find_index(folder) if folder else None
+    except OSError as error:
+        raise UsageError(
+            f"{folder} cannot be read as an index of evaluation images: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
     if eval_images:
-        if folder and _find_index(folder):
+        if description:
             raise UsageError(
                 f"{folder} is an index itself: leave out --eval_images to use it as it is, or give "
                 "--eval_index the folder that it is in"
             )
         files = find_evaluation_files(eval_images)
-        for path in (of.path for of in files if of.path.lower().endswith(".parquet")):
+        for path in (file.path for file in files if file.path.lower().endswith(".parquet")):
             try:  # before anything is fetched
                 check_images(path)
             except (OSError, ValueError, pa.ArrowException) as error:
@@ -62,7 +69,6 @@ def find_evaluation(eval_images: str, eval_index: str) -> Evaluation:
         return Evaluation(files)
     if not folder:
         return Evaluation()
-    description = _find_index(folder)
     if description is None:
         raise UsageError(
             f"{folder} is not a whole index of evaluation images: pass --eval_images=NAME=PATH to "
@@ -92,27 +98,15 @@ def check_index_folder(folder: str) -> None:
     """
     if not is_local(folder):
         return
-    there = Path(folder)
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    fault = "" if there.is_dir() else "is a file"
-    if there.is_dir() and not os.access(there, os.W_OK):
-        fault = "may not be written"
+    parents = [Path(folder), *Path(folder).parents]
+    parent = next(path for path in parents if path.exists())
+    fault = "" if os.access(parent, os.W_OK) else "may not be written"
+    fault = fault if parent.is_dir() else "is a file"
     if fault:
         raise UsageError(
-            f"the index of evaluation images cannot be kept in {folder}, since {there} {fault}: "
+            f"the index of evaluation images cannot be kept in {folder}, since {parent} {fault}: "
             "pass --eval_index=FOLDER, another one"
         )
-
-
-def _find_index(folder: str) -> IndexDescription | None:
-    try:
-        return find_index(folder)
-    except OSError as error:
-        raise UsageError(
-            f"{folder} cannot be read as an index of evaluation images: "
-            f"{str(error).splitlines()[0]}"
-        ) from error
 
 
 def find_evaluation_files(eval_images: str) -> list[EvaluationFile]:
@@ -132,7 +126,7 @@ def find_evaluation_files(eval_images: str) -> list[EvaluationFile]:
                 f"eval_images names {name} twice: pass all its paths as one glob, or two names"
             )
         names.add(name)
-        items = [of for of in match(pattern, links=True) if of[0].lower().endswith(_SUFFIXES)]
+        items = [item for item in match(pattern, links=True) if item[0].lower().endswith(_SUFFIXES)]
         if any(path.lower().endswith(".tar") for path, _ in items):
             items = [item for item in items if not item[0].lower().endswith(".parquet")]
         if not items:

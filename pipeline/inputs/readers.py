@@ -13,7 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alignset.pipeline.inputs.carried_values import SidecarValues, with_carried, with_json
+from alignset.pipeline.inputs.carried_values import (
+    SidecarValues,
+    add_carried,
+    add_json_values,
+    source_columns,
+)
 from alignset.pipeline.inputs.row_groups import (
     BATCH_BYTES,
     STRINGS,
@@ -22,17 +27,21 @@ from alignset.pipeline.inputs.row_groups import (
     string_sizes,
 )
 from alignset.pipeline.inputs.splits import Split
-from alignset.pipeline.inputs.text_files import BLOCK, read_json_lines, read_table
-from alignset.pipeline.inputs.text_headers import HEAD
-from alignset.pipeline.inputs.whole_lines import LONGEST_ROW
+from alignset.pipeline.inputs.text_files import (
+    BLOCK,
+    HEAD,
+    LONGEST_ROW,
+    read_json_lines,
+    read_table,
+)
 from alignset.transforms.arrivals.stored_images import SPARSE_OR_LINK
 from alignset.transforms.columns.carried import CARRIED, MOST_DECODING_BYTES, decoding_bytes
-from alignset.transforms.columns.pair_columns import PAGE_URL, UNREADABLE
+from alignset.transforms.columns.pair_columns import UNREADABLE
 from alignset.transforms.images.file_formats import IMAGE_EXTENSIONS
 from alignset.transforms.pages.page_files import SAID
 from alignset.transforms.storage.broken_files import BrokenFile, BrokenInputError, broken_file
 from alignset.transforms.storage.files import is_local, open_to_read
-from alignset.transforms.storage.tar_members import BrokenTar, Member, tar_members
+from alignset.transforms.storage.tar_members import BrokenTar, tar_members
 
 # Bytes of a shard's text files that are read; parsed, JSON takes up to 25 times its bytes.
 _LONGEST_OF = {"txt": LONGEST_ROW, "json": 1 << 22}
@@ -67,7 +76,7 @@ def read_split(
             }
             if split.of_set:  # a kept text that shows "&amp;" must not become another
                 columns["caption"] = pc.replace_substring(columns["caption"], "&", "&amp;")
-            yield pa.record_batch(with_carried(columns, len(part), split))
+            yield pa.record_batch(add_carried(columns, len(part), split))
     if faults and not skip_broken:
         raise BrokenInputError.not_skipped(faults[0])
     for start in range(0, len(faults), batch_rows):
@@ -84,9 +93,10 @@ def _unless_broken(
     try:
         if split.format in ("parquet", "pages"):
             yield from _parquet(split, batch_rows, faults)
+        elif split.format == "webdataset":
+            yield from _webdataset(split, batch_rows)
         else:
-            readers = {"jsonl": read_json_lines, "webdataset": _webdataset}
-            yield from readers.get(split.format, read_table)(split, batch_rows)
+            yield from (read_json_lines if split.format == "jsonl" else read_table)(split)
     except Exception as error:
         faults.append(_fault(split, error))
 
@@ -127,10 +137,10 @@ def _parts(batch: pa.RecordBatch, batch_rows: int) -> Iterator[tuple[int, int, i
     sizes = np.cumsum(np.sum([string_sizes(batch[name]) for name in names], axis=0))
     start = 0
     while start < len(batch):
-        before = sizes[start - 1] if start else 0
-        full = int(np.searchsorted(sizes, before + BATCH_BYTES, side="right"))
+        bytes_before = sizes[start - 1] if start else 0
+        full = int(np.searchsorted(sizes, bytes_before + BATCH_BYTES, side="right"))
         stop = min(max(full, start + 1), start + batch_rows, len(batch))
-        yield start, stop, int(sizes[stop - 1] - before)
+        yield start, stop, int(sizes[stop - 1] - bytes_before)
         start = stop
 
 
@@ -158,31 +168,27 @@ def _parquet(split: Split, batch_rows: int, faults: list[BrokenFile]) -> Iterato
 
     Each group is read by itself, in steps that do not depend on `batch_rows` or on the split.
     """
-    names = [split.url_column, split.text_column, *filter(None, [split.page_column])]
-    others = (
-        ["malformed", *SAID] if split.format == "pages" else ["reason"] if split.reasons else []
-    )
+    more_columns = ("malformed", *SAID) if split.format == "pages" else ()
+    columns = source_columns(split) | {name: name for name in more_columns}
+    columns |= {"reason": "reason"} if split.reasons else {}
+    reasons = pa.array(split.reasons, pa.string())
     # Arrow's own file does not wait for the interpreter's lock.
     path = split.path
     with pa.OSFile(os.fsencode(path)) if is_local(path) else open_to_read(path) as source:
-        carried_sources = {CARRIED + of.field.name: of.source for of in split.carried if of.source}
-        groups = RowGroups(source, names, others, carried_sources)
+        groups = RowGroups(source, columns)
 
         def read_each() -> Iterator[pa.RecordBatch]:
             for group in split.row_groups:
                 try:
                     for batch in groups.read(group):
-                        yield _dropped_for(split.reasons, batch) if split.reasons else batch
+                        if split.reasons:
+                            mask = pc.is_in(batch["reason"], value_set=reasons)
+                            batch = batch.filter(mask).drop_columns(["reason"])
+                        yield batch
                 except Exception as error:
                     faults.append(_fault(split, error))
 
         yield from join_batches(read_each(), batch_rows)
-
-
-def _dropped_for(reasons: Sequence[str], batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The pairs of a batch that were dropped for one of these reasons."""
-    mask = pc.is_in(batch["reason"], value_set=pa.array(reasons, pa.string()))
-    return batch.filter(mask).drop_columns(["reason"])
 
 
 def _webdataset(split: Split, batch_rows: int) -> Iterator[pa.RecordBatch]:
@@ -207,6 +213,13 @@ def _webdataset(split: Split, batch_rows: int) -> Iterator[pa.RecordBatch]:
         raise fault
 
 
+def _sample_batch(samples: list[dict[str, Any]], split: Split) -> pa.RecordBatch:
+    kinds = dict.fromkeys((*STRINGS, "source_path"), pa.binary())  # no name need be UTF-8
+    kinds |= {"source_at": pa.int64(), "source_size": pa.int64(), "malformed": pa.string()}
+    batch = pa.RecordBatch.from_pylist(samples, schema=pa.schema(kinds))
+    return add_json_values(batch, split, [sample["carried"] for sample in samples])
+
+
 def tar_samples(source: BinaryIO, fields: Sequence[str] | None = ()) -> Iterator[dict[str, Any]]:
     """The samples of a shard: neighbouring files whose names agree up to the first dot. The last
     sample of a broken shard is left out where it may lack files.
@@ -218,18 +231,29 @@ def tar_samples(source: BinaryIO, fields: Sequence[str] | None = ()) -> Iterator
     Args:
       fields: the fields of `KEY.json` that are wanted; None for all of them.
     """
-    key, sample = None, _new_sample("")
+    key: tuple[int, tuple[str, str]] | None = None
+    sample: dict[str, Any] = {}
     try:
         for member in tar_members(source):
-            of, extension = _sample_of(member.name)
+            stem, extension = _sample_of(member.name)
             readable = member.plain or extension in IMAGE_EXTENSIONS
-            if not readable or of[1].startswith("__"):
+            if not readable or stem[1].startswith("__"):
                 continue
-            if (member.tar, of) != key and key is not None:
-                yield sample
-            if (member.tar, of) != key:
-                key, sample = (member.tar, of), _new_sample("/".join(filter(None, of)), member.tar)
-            _read_member(source, member, extension, sample, fields)
+            if (member.tar, stem) != key:
+                if key is not None:
+                    yield sample
+                key = (member.tar, stem)
+                sample = {"name": "/".join(filter(None, stem)), "tar": member.tar}
+                sample |= dict.fromkeys(STRINGS) | {"carried": {}, "carried_bytes": 0}
+                sample |= {"source_at": 0, "source_size": 0}
+            if extension in IMAGE_EXTENSIONS:
+                if member.plain:
+                    sample |= {"source_at": member.at, "source_size": member.size}
+                elif not sample["source_at"]:
+                    sample["source_at"] = SPARSE_OR_LINK
+            elif member.size <= _LONGEST_OF.get(extension, -1):
+                source.seek(member.at)
+                _read_text(sample, extension, source.read(member.size), fields)
     except BrokenTar as error:
         if key is not None and error.member is not None and _sample_of(error.member)[0] != key[1]:
             yield sample
@@ -238,34 +262,11 @@ def tar_samples(source: BinaryIO, fields: Sequence[str] | None = ()) -> Iterator
         yield sample
 
 
-def _read_member(
-    source: BinaryIO,
-    member: Member,
-    extension: str,
-    sample: dict[str, Any],
-    fields: Sequence[str] | None,
-) -> None:
-    if extension in IMAGE_EXTENSIONS:
-        if member.plain:
-            sample |= {"source_at": member.at, "source_size": member.size}
-        elif not sample["source_at"]:
-            sample["source_at"] = SPARSE_OR_LINK
-    elif member.size <= _LONGEST_OF.get(extension, -1):
-        source.seek(member.at)
-        _read_text(sample, extension, source.read(member.size), fields)
-
-
 def _sample_of(name: str) -> tuple[tuple[str, str], str]:
     """A file's folder and stem, which name its sample, and its extension in lower case."""
     folder, _, base = name.rpartition("/")
     stem, _, extension = base.partition(".")
     return (folder, stem), extension.lower()
-
-
-def _new_sample(name: str, tar: int = 0) -> dict[str, Any]:
-    """A sample without known values."""
-    places = {"name": name, "tar": tar, "source_at": 0, "source_size": 0}
-    return dict.fromkeys(STRINGS) | places | {"carried": {}, "carried_bytes": 0}
 
 
 def _read_text(
@@ -287,19 +288,3 @@ def _read_text(
             sample["carried_bytes"] = len(body)
     except (ValueError, AttributeError, RecursionError):
         return  # without a URL the pair is malformed, and is recorded as such
-
-
-def _sample_batch(samples: list[dict[str, Any]], split: Split) -> pa.RecordBatch:
-    schema = pa.schema(
-        [
-            ("url", pa.binary()),
-            ("caption", pa.binary()),
-            (PAGE_URL, pa.binary()),
-            ("source_path", pa.binary()),  # its name need not be UTF-8
-            ("source_at", pa.int64()),
-            ("source_size", pa.int64()),
-            ("malformed", pa.string()),
-        ]
-    )
-    batch = pa.RecordBatch.from_pylist(samples, schema=schema)
-    return with_json(batch, split, [sample["carried"] for sample in samples])

@@ -53,19 +53,15 @@ class RowGroups:
     their column in the file: of further ones the rows are unreadable.
 
     Args:
-      names: the columns that are `STRINGS`. others: further ones. carried_sources: columns of any
-        type, by the names that they get.
+      columns: the columns to read, by the names that they get.
     """
 
-    def __init__(
-        self, source: Any, names: list[str], others: list[str], carried_sources: Mapping[str, str]
-    ) -> None:
-        self.source, self.names = source, names
+    def __init__(self, source: Any, columns: Mapping[str, str]) -> None:
+        self.source, self.columns = source, columns
         self.footer = pq.read_metadata(source)
-        self.others = {**{name: name for name in others}, **carried_sources}
-        self.carried_sources = set(carried_sources.values())
+        self.texts = {columns[name] for name in STRINGS if name in columns}
         # By the column, the leaves of lists and structs, too.
-        self.leaves: dict[str, list[int]] = {n: [] for n in [*names, *self.carried_sources]}
+        self.leaves: dict[str, list[int]] = {name: [] for name in columns.values()}
         for at in range(self.footer.num_columns):
             path = self.footer.schema.column(at).path
             for name in {path, path.partition(".")[0]} & self.leaves.keys():
@@ -74,18 +70,8 @@ class RowGroups:
         checks = {"pre_buffer": False, "page_checksum_verification": True}
         self.options = {"metadata": self.footer, **checks}
 
-    def _bytes_by_column(self, group: int) -> dict[str, int]:
-        metadata = self.footer.row_group(group)
-        return {
-            name: sum(max(0, metadata.column(at).total_compressed_size) for at in leaves)
-            for name, leaves in self.leaves.items()
-        }
-
-    def read(self, group: int, *, whole: bool = False) -> Iterator[pa.RecordBatch]:
+    def read(self, group: int) -> Iterator[pa.RecordBatch]:
         """The rows of one, in batches of at most ROWS_AT_ONCE.
-
-        Args:
-          whole: read all long values, for one who leaves dictionaries as they are.
 
         Raises:
           FileFault: too many of its long values share their bytes with the one before.
@@ -93,27 +79,23 @@ class RowGroups:
         rows, shared_columns, nested_texts = self._rows_at_once(group)
         paths = self.footer.schema.column
         flat = [name for name, at in self.leaves.items() if [paths(i).path for i in at] == [name]]
-        repeats = _long_repeats(
-            self.source, [n for n in flat if n not in shared_columns], group, rows, self.options
-        )
+        repeats = self._long_repeats([n for n in flat if n not in shared_columns], group, rows)
         file = pq.ParquetFile(self.source, read_dictionary=repeats + nested_texts, **self.options)
         few = min(rows, SHARED_ROWS) if shared_columns else rows
-        columns = [*dict.fromkeys([*self.names, *self.others.values()])]
-        budgets = {
-            name: FREE_BYTES // self.footer.num_row_groups + MOST_TIMES * size
-            for name, size in self._bytes_by_column(group).items()
-            if not whole
-        }
-        for batch in file.iter_batches(batch_size=few, row_groups=[group], columns=columns):
-            of_file = {name: batch[name] for name in columns}
-            is_over = _without_long_values(of_file, len(batch), budgets)
-            pairs = {STRINGS[at]: of_file[name] for at, name in enumerate(self.names)}
-            pairs |= {name: of_file[of] for name, of in self.others.items()}
+        metadata, budgets = self.footer.row_group(group), {}
+        for name, leaves in self.leaves.items():
+            sizes = (metadata.column(at).total_compressed_size for at in leaves)
+            share = FREE_BYTES // self.footer.num_row_groups
+            budgets[name] = share + MOST_TIMES * sum(max(0, size) for size in sizes)
+        for batch in file.iter_batches(batch_size=few, row_groups=[group], columns=[*self.leaves]):
+            of_file = {name: batch[name] for name in self.leaves}
+            is_over = _take_out_long_values(of_file, len(batch), budgets)
+            pairs = {name: of_file[source] for name, source in self.columns.items()}
             if is_over.any():
                 faults = pairs.get("malformed", pa.nulls(len(batch), pa.string()))
                 pairs["malformed"] = pc.if_else(pa.array(is_over), UNREADABLE, faults)
             yield pa.record_batch(pairs)
-            if any(budgets.get(name, 0) < 0 for name in shared_columns):
+            if any(budgets[name] < 0 for name in shared_columns):
                 fault = f"its row group {group} holds values that share too many bytes"
                 raise FileFault(DAMAGED, fault)
 
@@ -128,7 +110,7 @@ class RowGroups:
                 size = column.total_uncompressed_size / metadata.num_rows
                 size = max(size, self.footer.schema.column(at).length or 1)  # where it is fixed
                 rows = min(rows, max(1, int(BATCH_BYTES / size)))
-                is_text = column.physical_type == "BYTE_ARRAY" or name not in self.carried_sources
+                is_text = column.physical_type == "BYTE_ARRAY" or name in self.texts
                 if is_text and any("DELTA" in encoding for encoding in column.encodings):
                     shared_columns.add(name)
                 # By the schema's name: the row group may give another, which no reader has.
@@ -136,8 +118,24 @@ class RowGroups:
                     nested_texts.append(path)
         return rows, shared_columns, nested_texts
 
+    def _long_repeats(self, names: list[str], group: int, rows: int) -> list[str]:
+        """The columns to leave as dictionaries until a batch is cut: where every row had the
+        longest value of one, so many rows would be vast. A file of 180 KB may hold one of 1 MB
+        20,000 times."""
+        # 64 KiB at once: the dictionaries come first, 3 ms for one of usual size.
+        options = {"read_dictionary": names, "buffer_size": 1 << 16, **self.options}
+        file = pq.ParquetFile(self.source, **options)
+        long = set()
+        reading = {"batch_size": 1, "row_groups": [group], "columns": names, "use_threads": False}
+        for batch in islice(file.iter_batches(**reading), 1):
+            for name in names:
+                longest = string_sizes(getattr(batch[name], "dictionary", batch[name]))
+                if longest.max(initial=0) * rows > DECODED_BYTES:
+                    long.add(name)
+        return sorted(long)
 
-def _without_long_values(
+
+def _take_out_long_values(
     columns: dict[str, pa.Array], rows: int, budgets: dict[str, int]
 ) -> npt.NDArray[np.bool_]:
     """Takes the long values that a budget has no bytes for out of the columns, and their bytes off
@@ -170,23 +168,6 @@ def join_batches(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.Re
         count, size = count + len(batch), size + batch.nbytes
     if parts:
         yield parts[0] if len(parts) == 1 else pa.concat_batches(parts)
-
-
-def _long_repeats(
-    source: Any, names: list[str], group: int, rows: int, options: dict[str, Any]
-) -> list[str]:
-    """The columns to leave as dictionaries until a batch is cut: where every row had the longest
-    value of one, so many rows would be vast. A file of 180 KB may hold one of 1 MB 20,000 times."""
-    # 64 KiB at once: the dictionaries come first, 3 ms for one of usual size.
-    file = pq.ParquetFile(source, read_dictionary=names, buffer_size=1 << 16, **options)
-    long = set()
-    reading = {"batch_size": 1, "row_groups": [group], "columns": names, "use_threads": False}
-    for batch in islice(file.iter_batches(**reading), 1):
-        for name in names:
-            longest = string_sizes(getattr(batch[name], "dictionary", batch[name])).max(initial=0)
-            if longest * rows > DECODED_BYTES:
-                long.add(name)
-    return sorted(long)
 
 
 def string_sizes(values: pa.Array) -> npt.NDArray[np.int64]:

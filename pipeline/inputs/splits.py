@@ -67,6 +67,11 @@ class Split:
     of_set: bool = False  # whether a run of ours wrote its texts, whose entities are decoded
 
     @property
+    def text_columns(self) -> list[str]:
+        """The columns of URLs, of texts, and of pages if the file has them."""
+        return [self.url_column, self.text_column, *filter(None, [self.page_column])]
+
+    @property
     def sources(self) -> list[str]:
         """The carried columns that the file has."""
         return [*dict.fromkeys(column.source for column in self.carried if column.source)]

@@ -21,10 +21,14 @@ from alignset.pipeline.inputs.earlier_sets import (
     removed_before,
 )
 from alignset.pipeline.inputs.find_blocklists import find_blocklists
-from alignset.pipeline.inputs.find_columns import find_columns, with_carried
+from alignset.pipeline.inputs.find_columns import carry, find_columns
 from alignset.pipeline.inputs.find_evaluation import Evaluation, find_evaluation
-from alignset.pipeline.inputs.find_inputs import find_files, find_vocabulary
-from alignset.pipeline.inputs.find_splits import find_splits, with_faults
+from alignset.pipeline.inputs.find_inputs import (
+    find_files,
+    find_splits,
+    find_vocabulary,
+    mark_broken,
+)
 from alignset.pipeline.inputs.splits import InputFile, Split, row_group_splits
 from alignset.pipeline.job import OPENNSFW, Job
 from alignset.pipeline.settings import Settings
@@ -76,7 +80,7 @@ class Input:
         """
         files = find_files(settings, settings.catalogue)
         splits = find_splits(settings, files)
-        files, sets = with_faults(files, splits), earlier_sets(files)
+        files, sets = mark_broken(files, splits), earlier_sets(files)
         splits = mark_splits_of_sets(splits, sets)
         keeps_all = settings.decontaminate_only or settings.score_only
         splits, carried_fields = find_columns(settings, settings, splits, sets, keeps_all=keeps_all)
@@ -112,12 +116,17 @@ class Input:
         """The same with what its pages were parsed to in place of the pages."""
         if not self.pages:
             return self
-        return replace(
-            self,
-            files=parsed_files(folder, self.pages, self.files),
-            splits=[*self.splits, *with_carried(parsed_splits(folder, self.pages), self.carried)],
-            pages=(),
-        )
+        files = [file for file in self.files if file.format not in PAGE_FORMATS]
+        splits = [*self.splits]
+        for number in range(len(self.pages)):
+            path = parsed_path(folder, number)
+            with open_to_read(path) as source:
+                files.append(InputFile(path, source.seek(0, 2), "pages"))
+                footer = pq.read_metadata(source)
+            split = Split(path, "pages", "", "url", "caption", page_column=PAGE_URL)
+            split = replace(split, carried=carry(self.carried, {}))
+            splits += row_group_splits(split, footer)
+        return replace(self, files=files, splits=splits, pages=())
 
 
 PAGES_PER_PART = 1 << 12
@@ -147,43 +156,17 @@ def find_pages(job: Job, files: Iterable[InputFile]) -> list[PageFiles]:
 
 
 def _page_url(job: Job, path: str) -> str:
-    """Where a page is served: its place in the folder that was given, below the base URL."""
+    """Where a page is served: its path in the folder that was given, below the base URL."""
     if not job.base_url:
         return ""
+    name = path.rpartition("/")[2]
     for pattern in job.inputs:
         folder = re.split(r"[*?\[]", pattern)[0]
         folder = folder if folder == pattern else folder.rpartition("/")[0]
         if path.startswith(f"{folder.rstrip('/')}/"):
-            return urljoin(job.base_url, _quote(path[len(folder.rstrip("/")) + 1 :]))
-    return urljoin(job.base_url, _quote(path.rpartition("/")[2]))
-
-
-def _quote(path: str) -> str:
-    return quote(os.fsencode(path))  # a name may be no UTF-8
-
-
-def parsed_splits(folder: str, parts: Sequence[PageFiles]) -> list[Split]:
-    """The splits of what the pages were parsed to."""
-    splits = []
-    for number in range(len(parts)):
-        path = parsed_path(folder, number)
-        with open_to_read(path) as source:
-            footer = pq.read_metadata(source)
-        split = Split(path, "pages", "", "url", "caption", page_column=PAGE_URL)
-        splits.extend(row_group_splits(split, footer))
-    return splits
-
-
-def parsed_files(
-    folder: str, parts: Sequence[PageFiles], files: Iterable[InputFile]
-) -> list[InputFile]:
-    """The input, with what the pages were parsed to in place of the pages."""
-    all_files = [file for file in files if file.format not in PAGE_FORMATS]
-    for number in range(len(parts)):
-        path = parsed_path(folder, number)
-        with open_to_read(path) as source:
-            all_files.append(InputFile(path, source.seek(0, 2), "pages"))
-    return all_files
+            name = path[len(folder.rstrip("/")) + 1 :]
+            break
+    return urljoin(job.base_url, quote(os.fsencode(name)))  # a name may be no UTF-8
 
 
 def find_unsafe_model(settings: Settings) -> UnsafeModel | None:

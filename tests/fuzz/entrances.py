@@ -25,8 +25,7 @@ import alignset.pipeline.takedown.__main__ as takedown_command
 from alignset import beam_runner
 from alignset.pipeline import command_line
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.inputs.find_inputs import find_files
-from alignset.pipeline.inputs.find_splits import find_splits
+from alignset.pipeline.inputs.find_inputs import find_files, find_splits
 from alignset.pipeline.inputs.readers import read_split
 from alignset.pipeline.job import Job
 from alignset.train.data.images import decode_image, decode_square

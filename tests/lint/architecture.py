@@ -37,22 +37,6 @@ def test_no_module_is_named_after_nothing() -> None:
     assert shapeless == []
 
 
-def test_tests_are_in_tests_alone() -> None:
-    assert [path for path in SOURCES if path.match("test_*.py") and path.parts[0] != "tests"] == []
-
-
-def test_tests_import_helpers_by_one_name() -> None:
-    helpers = {helper.stem for helper in (ROOT / "tests" / "support").glob("*.py")} - {"__init__"}
-    for path in tracked("tests/**/*.py"):
-        names = set()
-        for node in ast.walk(parsed(path)):
-            if isinstance(node, ast.ImportFrom):
-                names.add(node.module or "")
-            elif isinstance(node, ast.Import):
-                names |= {alias.name for alias in node.names}
-        assert not {name.partition(".")[0] for name in names} & helpers, path
-
-
 @pytest.mark.parametrize("settings", GROUPS.values(), ids=lambda kind: kind.__name__)
 def test_the_types_of_flags_can_be_read(settings: type) -> None:
     fields = declared_fields(settings)

@@ -1,203 +1,117 @@
-"""Bad input of every kind: each row is a pair or has a detail, or the command refuses in one
-line. docs/bad_input.md is this table in words."""
+"""Runs whose input is bad or broken: every row is kept or rejected once, each broken file costs
+itself alone and is named, and what cannot be done is one line. docs/bad_input.md has the table."""
 
-import decimal
 import gzip
-import io
-import tarfile
+import json
+import os
+import re
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.inputs.find_inputs import find_files
-from alignset.pipeline.inputs.find_splits import find_splits
-from alignset.pipeline.inputs.readers import BATCH_BYTES, read_split
-from alignset.pipeline.inputs.row_groups import FREE_BYTES, MOST_TIMES, check_footer, string_sizes
-from alignset.pipeline.inputs.splits import CarriedColumn, Split
-from alignset.pipeline.inputs.text_files import read_json_lines
+from alignset.pipeline.inputs.find_inputs import find_files, find_splits
 from alignset.pipeline.job import Job
-from alignset.pipeline.shown_texts import on_one_line
-from alignset.transforms.columns.carried import CARRIED, plain_type
-from alignset.transforms.pairs.measure_pairs import measure
-from alignset.transforms.storage.broken_files import BrokenInputError, FileFault
-from tests.support.command import funnel, kept, rejected, run, succeed
+from alignset.pipeline.look.__main__ import main as look
+from alignset.transforms.storage.broken_files import BrokenFile
+from tests.pipeline.inputs.test_readers import BAD_JSONL, CSV, CSV_ROWS, REFUSED, compressed
+from tests.support.command import fates, funnel, manifest, rejected, run, succeed
+from tests.support.golden import TEXTS, Fate
+from tests.support.hostile_tars import tar_of
+from tests.support.picture_files import encoded, photograph
 
-GOOD = b'{"url": "http://a.org/0", "caption": "some text"}\n'
-TABLE = b"url,caption\n"
-ROW = b"http://a.org/0,some text\n"
-UNREADABLE, NOT_UTF8, NO_TEXT, NO_URL = "unreadable_row", "not_utf8", "no_text", "no_url"
-ALL = ("--text_only", "--language=", "--min_words=1", "--max_words=100000000")
-
-
-def parquet(texts: Any, **more: Any) -> bytes:
-    urls = [f"http://a.org/{n}" for n in range(len(texts))]
-    sink = io.BytesIO()
-    pq.write_table(pa.table({"url": urls, "caption": texts}), sink, **more)
-    return sink.getvalue()
+ALL = ("--language=", "--min_words=1", "--max_words=100000000")
+TEXT_ONLY = ("--text_only", *ALL)
+JPEG = encoded(photograph(1, 210, 210), "JPEG")
+SAMPLES = 4  # of a shard
 
 
-def line(caption: bytes, url: bytes = b"http://a.org/1") -> bytes:
-    return b'{"url": "%s", "caption": %s}\n' % (url, caption)
+def url(shard: int, sample: int) -> str:
+    return f"http://a.org/{shard}/{sample}.jpg"
 
 
-def shard(files: dict[str, bytes]) -> bytes:
-    whole = io.BytesIO()
-    with tarfile.open(fileobj=whole, mode="w") as tar:
-        for name, body in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(body)
-            tar.addfile(member, io.BytesIO(body))
-    return whole.getvalue()
+def shard(number: int, image: bytes = JPEG) -> bytes:
+    """A tar of SAMPLES samples, of which each has three members."""
+    files: dict[str, bytes] = {}
+    for n in range(SAMPLES):
+        key, text = f"{number:05d}{n:04d}", f"picture number {n} of shard {number}"
+        record = {"url": url(number, n), "caption": text}
+        files |= {f"{key}.jpg": image, f"{key}.txt": text.encode()}
+        files[f"{key}.json"] = json.dumps(record).encode()
+    return tar_of(files)
 
 
-# Name of the file, its bytes, how many pairs are kept, and the details of the rejected.
-ROWS: dict[str, tuple[str, bytes, int, list[str | None]]] = {
-    "decimals": ("a.parquet", parquet([decimal.Decimal("1.5"), None]), 1, [NO_TEXT]),
-    "no text at all": ("a.parquet", parquet(pa.nulls(2)), 0, [NO_TEXT] * 2),
-    "bytes": ("a.parquet", parquet([b"caf\xe9", b"\xed\xa0\x80", b"cafe"]), 1, [NOT_UTF8] * 2),
-    "repeats": ("a.parquet", parquet(["a b", None] * 5000), 5000, [NO_TEXT] * 5000),
-    "CR": ("a.csv", (TABLE + ROW).replace(b"\n", b"\r"), 1, []),
-    "NUL": ("a.csv", TABLE + ROW + b"\0\n", 1, [UNREADABLE]),
-    "ragged": ("a.csv", TABLE + b"x\n" + ROW + b"x,y,z\n", 1, [UNREADABLE] * 2),
-    "blank lines": ("a.csv", TABLE + b"\n" * (2 << 20) + ROW + b",\n", 1, [NO_URL]),
-    "long header": (
-        "a.csv",
-        b"url,caption,%s\n" % (b"x" * (2 << 20)) + b"http://a.org,b,\n",
-        1,
-        [],
-    ),
-    "long row": ("a.csv", TABLE + b"http://a.org,%s\n" % (b"x" * 18_000_000) + ROW, 2, []),
-    "long line": ("a.jsonl", line(b'"%s"' % (b"x" * 18_000_000)) + GOOD, 2, []),
-    # Without a look at its beginning, pyarrow ends the process by a segmentation fault.
-    "null first": ("a.jsonl", b"null\n" + GOOD, 1, [UNREADABLE]),
-    "marked, null first": ("a.jsonl", b"\xef\xbb\xbfnull\n" + GOOD, 1, [UNREADABLE]),
-    "marked, one bad": ("a.jsonl", b"\xef\xbb\xbf" + GOOD + b"bad\n", 1, [UNREADABLE]),
-    "scalars": ("a.jsonl", GOOD + b'null\n7\n"x"\n[]\n', 1, [UNREADABLE] * 4),
-    "two on a line": ("a.jsonl", GOOD + GOOD.strip() * 2 + b"\n", 1, [UNREADABLE]),
-    "over two lines": ("a.jsonl", GOOD + line(b'"x"').replace(b" ", b"\n", 1), 1, [UNREADABLE] * 2),
-    "text twice": ("a.jsonl", GOOD + line(b'"x", "caption": "y"'), 1, [UNREADABLE]),
-    "another field twice": ("a.jsonl", b"bad\n" + line(b'"x", "n": 1, "n": []'), 1, [UNREADABLE]),
-    "no text": ("a.jsonl", GOOD + line(b"7") + line(b"NaN") + line(b"[]"), 1, [UNREADABLE] * 3),
-    "huge number": ("a.jsonl", b"bad\n" + line(b'"x", "n": ' + b"9" * 5000), 1, [UNREADABLE]),
-    "surrogates": (
-        "a.jsonl",
-        line(rb'"a \ud800"') + line(rb'"\udcc3\udca9"') + line(rb'"a \ud83d\ude00"'),
-        1,
-        [NOT_UTF8] * 2,
-    ),
-    "deep sidecar": (
-        "a.tar",
-        shard({"1.json": b"[" * 100_000, "2.json": GOOD, "3.txt": b"x"}),
-        1,
-        [NO_URL] * 2,
-    ),
-}
+def member_at(tar: bytes, name: str) -> int:
+    """Where a member's header is."""
+    return tar.index(name.encode() + b"\0")
 
 
-def rows_of(path: Path) -> tuple[int, list[str | None]]:
-    """How many distinct pairs of a file are well-formed, and the details of the others; those of
-    repeats are None."""
-    job = Job(input=str(path), output=f"{path}.set")
-    keys, details = set[int](), list[str | None]()
-    for split in find_splits(job, find_files(job)):
-        for batch in read_split(split, 1000):
-            pairs = measure(batch)
-            for key, fault in zip(pairs.key.tolist(), pairs.malformed.to_pylist(), strict=True):
-                if fault or key in keys:
-                    details.append(fault)
-                else:
-                    keys.add(key)
-    return len(keys), details
+def shards(folder: Path, count: int, image: bytes = JPEG) -> dict[str, int]:
+    """A folder of shards, three of them cut: the samples that are whole in each of those."""
+    folder.mkdir()
+    for number in range(count):
+        (folder / f"{number:05d}.tar").write_bytes(shard(number, image))
+    in_member, in_header, empty = 3, count // 2, count - 1
+    left = {}
+    for number, whole in ((in_member, 2), (in_header, 1), (empty, 0)):
+        path = folder / f"{number:05d}.tar"
+        tar = path.read_bytes()
+        ends = {
+            in_member: member_at(tar, f"{number:05d}0002.jpg") + 512 + 100,
+            in_header: member_at(tar, f"{number:05d}0001.txt") + 200,
+            empty: 0,
+        }
+        path.write_bytes(tar[: ends[number]])
+        left[str(path)] = whole
+    return left
 
 
-@pytest.mark.parametrize("case", ROWS)
-def test_every_row_is_well_formed_or_has_a_detail(tmp_path: Path, case: str):
-    name, body, good, details = ROWS[case]
-    (tmp_path / name).write_bytes(body)
-    found, faults = rows_of(tmp_path / name)
-    assert (found, Counter(faults)) == (good, Counter(details))
+def broken_fates(output: Path) -> list[Fate]:
+    return [fate for fate in rejected(output) if fate.reason == "broken_input"]
 
 
-def test_a_run_has_the_rows_of_all_its_files(tmp_path: Path):
-    """Also of one that looks like a header without rows, by its line ends."""
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "a.jsonl").write_bytes(GOOD + b'null\n7\n"x"\n[]\n')
-    (tmp_path / "in" / "b.csv").write_bytes((TABLE + ROW.replace(b"0", b"1")).replace(b"\n", b"\r"))
-    succeed(tmp_path / "in", tmp_path / "set", *ALL)
-    assert len(kept(tmp_path / "set")) == 2
-    assert [fate.detail for fate in rejected(tmp_path / "set")] == [UNREADABLE] * 4
-    assert funnel(tmp_path / "set")["steps"][0]["seen"] == 6
+def table(first: int, count: int) -> pa.Table:
+    numbers = range(first, first + count)
+    urls = [f"http://a.org/{n}" for n in numbers]
+    return pa.table({"url": urls, "caption": [f"text number {n}" for n in numbers]})
 
 
-def test_a_row_longer_than_a_block_repeats_and_loses_none(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("alignset.pipeline.inputs.text_files.BLOCK", 1000)
-    rows = [b"http://a.org/%d,text %d" % (n, n) for n in range(300)]
-    rows[150] += b" long" * 1000
-    rows[10] = rows[290] = b"bad"
-    (tmp_path / "a.csv").write_bytes(TABLE + b"\n".join(rows))
-    batches = read_split(Split(str(tmp_path / "a.csv"), "csv", "", "url", "caption"), 7)
-    captions = [row["caption"] for batch in batches for row in batch.to_pylist()]
-    good = [row.partition(b",")[2] for row in rows if row != b"bad"]
-    assert captions == [*good, b"bad", b"bad"]
+def test_every_row_of_every_format_ends_kept_or_rejected_once(tmp_path: Path):
+    """One command over a folder of all formats: as many rows come out as went in."""
+    folder, parts = tmp_path / "in", [(f"http://a.org/{n}", text) for n, text in enumerate(TEXTS)]
+    folder.mkdir()
+    pq.write_table(
+        pa.table(dict(zip(("url", "caption"), zip(*parts[:30], strict=True), strict=True))),
+        folder / "a.parquet",
+    )
+    lines = b"".join(f"9,{url},{text}\n".encode() for url, text in parts[30:60])
+    for number, suffix in enumerate(["", ".gz", ".zst"]):
+        (folder / f"b{number}.csv{suffix}").write_bytes(compressed(CSV + lines, suffix))
+        body = "".join(
+            json.dumps({"caption": text, "url": url}) + "\n" for url, text in parts[60:]
+        ).encode()
+        more = b"\n".join(BAD_JSONL) if number else b""
+        (folder / f"c{number}.jsonl{suffix}").write_bytes(compressed(body + more, suffix))
+    ends = "url,caption\rhttp://a.org/of an old Mac,a dog in the garden\r"
+    (folder / "d.csv").write_bytes(ends.encode())
+    succeed(folder, tmp_path / "set", "--text_only", "--batch_rows=7", "--language=")
 
-
-def _damaged(body: bytes) -> bytes:
-    """With another letter in the middle of a page that nothing but its checksum protects."""
-    at = body.index(b"some text 50 ")
-    return body[:at] + b"S" + body[at + 1 :]
-
-
-PLAIN = parquet(
-    [f"some text {n} " for n in range(100)],
-    compression="none",
-    use_dictionary=False,
-    write_page_checksum=True,
-)
-ZONE = pa.array([0], pa.timestamp("us", "Mars/Phobos"))
-TERMINAL = pa.BufferOutputStream()
-pq.write_table(pa.table({"u\nrl\x1b[31m\u202e": ["x"]}), TERMINAL)
-MANY = pa.BufferOutputStream()
-pq.write_table(pa.table({f"c{n}": ["x"] for n in range(1000)}), MANY)
-# Name of the file, its bytes, the exit status, and what the one line says.
-REFUSED: dict[str, tuple[str, bytes, int, str]] = {
-    "a zone that is none": ("a.parquet", parquet(ZONE), 2, "timezone"),
-    "a name for terminals": ("a.parquet", TERMINAL.getvalue(), 2, r"u\nrl\x1b[31m\u202e"),
-    "many names": ("a.parquet", MANY.getvalue(), 2, "and 980 more"),
-    "a damaged page": ("a.parquet", _damaged(PLAIN), 1, "replace the file"),
-    "UTF-16": ("a.csv", (TABLE + ROW).decode().encode("utf-16"), 2, "not UTF-8"),
-    "UTF-16, unmarked": ("a.jsonl", GOOD.decode().encode("utf-16-le"), 2, "not UTF-8"),
-    "gzip by another name": ("a.csv", gzip.compress(TABLE + ROW), 2, "decompress"),
-    "Latin-1 in the header": ("a.csv", b"url,caf\xe9\n" + ROW, 2, "not UTF-8"),
-    "no first line": ("a.csv", b"\n" + TABLE + ROW, 2, "must name the columns"),
-    "a header of two lines": ("a.csv", b'url,"cap\ntion"\n' + ROW, 2, "line break"),
-    "a header without end": ("a.csv", b"x" * (34 << 20), 2, "first 32 MiB"),
-    "thousands of columns": ("a.csv", TABLE[:-1] + b",x" * 9999 + b"\n" + ROW, 2, "at most 10,000"),
-    "never closed": ("a.csv", TABLE + b'http://a.org/7,"some\n' + ROW, 1, "http://a.org/7"),
-    "never closed, by the end": ("a.csv", TABLE + ROW + b'x,"some', 1, "quotation mark"),
-    "a row of 70 MiB": ("a.csv", TABLE + b"x" * (70 << 20) + b"\n", 1, "longer than 32 MiB"),
-    "a line of 50 MiB": ("a.jsonl", GOOD * 2 + b"x" * (50 << 20), 1, "longer than 32 MiB"),
-    "an array": ("a.jsonl", b"[\n7\n]", 2, "one object on each line"),
-    "compressed shards": ("a.tar.gz", gzip.compress(shard({"1.txt": b"x"})), 2, "decompress it"),
-    "compressed Parquet": ("a.parquet.gz", gzip.compress(PLAIN), 2, "decompress it"),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_read_is_one_line(tmp_path: Path, case: str):
-    name, body, status, says = REFUSED[case]
-    (tmp_path / name).write_bytes(body)
-    with pytest.raises(UsageError if status == 2 else BrokenInputError) as refused:
-        rows_of(tmp_path / name)
-    line = on_one_line(str(refused.value))
-    assert says in line
-    assert len(line) < 700
+    unreadable = [row[1].decode("utf-8", "replace") for row in CSV_ROWS if row[2]] * 3
+    unreadable += [line.decode("utf-8", "replace") for line in BAD_JSONL] * 2
+    captions = Counter(
+        f.caption for f in rejected(tmp_path / "set") if f.detail == "unreadable_row"
+    )
+    assert captions == Counter(unreadable)
+    rows = fates(tmp_path / "set")
+    lines = 3 * (len(CSV_ROWS) + 30) + 3 * (len(TEXTS) - 60) + 2 * len(BAD_JSONL)
+    assert rows.total() == 30 + lines + 1
+    assert rows.total() == funnel(tmp_path / "set")["steps"][0]["seen"]
+    assert all(rows[Fate(url, text)] == 1 for url, text in parts)
+    copies = {Fate(url, text, "duplicate_pair"): 2 for url, text in parts[30:]}
+    assert copies.items() <= rows.items()
 
 
 def test_a_run_says_what_cannot_be_read_and_nothing_else(tmp_path: Path):
@@ -207,7 +121,7 @@ def test_a_run_says_what_cannot_be_read_and_nothing_else(tmp_path: Path):
     ):
         name, body, status, says = REFUSED[case]
         (tmp_path / name).write_bytes(body)
-        ended = run(tmp_path / name, tmp_path / f"set-{status}", *ALL)
+        ended = run(tmp_path / name, tmp_path / f"set-{status}", *TEXT_ONLY)
         assert ended.status == status
         lines = [text for text in ended.err.splitlines() if not text.startswith(("comp", *made))]
         assert len(lines) == 1, ended.err
@@ -216,168 +130,157 @@ def test_a_run_says_what_cannot_be_read_and_nothing_else(tmp_path: Path):
         assert lines[0].isprintable()
 
 
-def columns_of(path: Path, **flags: str) -> list[tuple[str, str]]:
-    job = Job(input=str(path), output="o", **flags)
-    return [(split.url_column, split.text_column) for split in find_splits(job, find_files(job))]
+def test_fail_ends_at_the_first_broken_one_in_one_line(tmp_path: Path):
+    left = shards(tmp_path / "in", 12)
+    (empty,) = [path for path, whole in left.items() if not whole]
+    flags = (*TEXT_ONLY, "--on_broken_input=fail")
+    ended = run(tmp_path / "in", tmp_path / "set", *flags)
+    assert (ended.status, ended.err.count("\n")) == (2, 1)  # an empty one is seen at the start
+    assert f"cannot read {empty} as webdataset: it is cut off" in ended.err
+    assert "--on_broken_input=skip" in ended.err
+    assert not (tmp_path / "set").exists()
+
+    Path(empty).unlink()
+    ended = run(tmp_path / "in", tmp_path / "set", *flags)
+    assert ended.status == 1
+    last = ended.err.splitlines()[-1]
+    assert re.match(r"beam_runner\.py: failed: cannot read /\S+\.tar to its end: it is cut", last)
+    assert last.endswith(
+        "replace the file, leave it out of --input, or pass --on_broken_input=skip, each with "
+        "another --output"
+    )
+    assert "while running" not in ended.err
+    assert "Traceback" not in ended.err
 
 
-def test_columns_that_are_told(tmp_path: Path):
-    for name, body in (("a.csv", TABLE + ROW), ("a.jsonl", GOOD)):
-        (tmp_path / name).write_bytes(body)
-        with pytest.raises(UsageError, match="both URL and text; pass another --text_column"):
-            columns_of(tmp_path / name, url_column="caption")
-    few = tmp_path / "few.jsonl"
-    few.write_bytes(b'{"url": "http://a.org"}\n' * 50 + GOOD)
-    with pytest.raises(UsageError, match="has no column named caption"):
-        columns_of(few)
-    assert columns_of(few, text_column="caption") == [("url", "caption")]
+def test_where_all_are_broken_the_run_fails(tmp_path: Path):
+    for name in ("a.tar", "b.tar"):
+        (tmp_path / name).write_bytes(b"no tar" * 1000)
+    sources = f"{tmp_path}/a.tar,{tmp_path}/b.tar"
+    ended = run(sources, tmp_path / "set", *TEXT_ONLY)
+    assert ended.status == 1
+    last = ended.err.splitlines()[-1]
+    assert f"cannot read {tmp_path}/a.tar to its end, nor any of the 1 others: no tar" in last
+    for name in ("a.tar", "b.tar"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "c.parquet").write_bytes(b"PAR1" + bytes(100))
+    ended = run(f"{sources},{tmp_path}/c.parquet", tmp_path / "other", *TEXT_ONLY)
+    assert (ended.status, ended.err.count("\n")) == (2, 1)
+    assert "and none of the other 2 files can be read" in ended.err
+    assert run(sources, tmp_path / "set", "--on_broken_input=no").status == 2
 
 
-def test_a_row_of_parquet_that_is_too_long_is_a_reason(tmp_path: Path):
-    """Of 41 MiB, which as JSON would end the command; its neighbours are read."""
-    texts = ["some text 1", "x" * (41 << 20), "some text 2", "x" * (39 << 20)]
-    urls = [f"http://a.org/{n}" for n in range(4)]
-    pq.write_table(pa.table({"url": urls, "caption": texts}), tmp_path / "a.parquet")
-    split = Split(str(tmp_path / "a.parquet"), "parquet", "", "url", "caption", (0,))
-    rows = [row for batch in read_split(split, 100) for row in batch.to_pylist()]
-    assert [row["url"].decode() for row in rows] == urls
-    assert [row.get("malformed") for row in rows] == [None, "unreadable_row", None, None]
-    assert rows[1]["caption"] is None
-    assert [len(row["caption"] or b"") for row in rows] == [11, 0, 11, 39 << 20]
+def broken_of(source: str) -> list[BrokenFile | None]:
+    job = Job(input=source, output="o")
+    return [split.broken for split in find_splits(job, find_files(job))]
 
 
-def test_lines_of_a_block_with_a_bad_one_are_batches_too(tmp_path: Path):
-    (tmp_path / "a.jsonl").write_bytes(GOOD + b"\n" + b"bad\n" * 20 + GOOD)
-    split = Split(str(tmp_path / "a.jsonl"), "jsonl", "", "url", "caption")
-    sizes = [len(batch) for batch in read_json_lines(split, 8)]
-    assert sizes == [8, 8, 6]
+def test_unfinished_shards_are_known_by_their_stats(tmp_path: Path):
+    for number in range(4):
+        (tmp_path / f"{number:05d}.tar").write_bytes(shard(number))
+    (tmp_path / "extra.tar").write_bytes(shard(9))  # no number: nobody's shard
+    assert broken_of(str(tmp_path)) == [None] * 5
+    for number in (0, 1, 3, 7):  # of the last one nothing was kept, and there is no tar
+        (tmp_path / f"{number:05d}_stats.json").write_text("{}")
+    fault = "its writer has not ended: there is no 00002_stats.json beside it"
+    for source in (f"{tmp_path}", f"{tmp_path}/*.tar"):
+        assert broken_of(source) == [
+            *(None, None, BrokenFile(f"{tmp_path}/00002.tar", "unfinished", fault), None, None),
+        ]
+    with pytest.raises(UsageError, match=r"00002_stats\.json"):
+        broken_of(f"{tmp_path}/00002.tar")
 
 
-KINDS = [pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary()]
+def test_broken_files_of_all_formats_beside_a_whole_one(tmp_path: Path):
+    """What could be read of each is kept, the counts add up, and names give no commands."""
+    pq.write_table(table(0, 10), tmp_path / "good.parquet")
+    pq.write_table(table(100, 10), tmp_path / "cut.parquet")
+    whole = (tmp_path / "cut.parquet").read_bytes()
+    (tmp_path / "cut.parquet").write_bytes(whole[:-30])
+    lines = [b"http://a.org/%d,text number %d\n" % (n, n) for n in range(200, 1200)]
+    (tmp_path / "cut.csv.gz").write_bytes(gzip.compress(b"url,caption\n" + b"".join(lines))[:-9])
+    (tmp_path / "open.csv").write_bytes(
+        b"url,caption\n" + b"".join(lines[:3]).replace(b"/2", b"/9") + b'http://a.org/7,"open\n'
+    )
+    (tmp_path / "no.jsonl.gz").write_bytes(b'{"url": "http://a.org/5", "caption": "b"}\n')
+    (tmp_path / "cut.tar").write_bytes(shard(1)[: member_at(shard(1), "000010003.txt") + 100])
+    (tmp_path / "no.warc").write_bytes(b"no archive\n" * 100)
+    (tmp_path / "page.html").write_bytes(b"<img src=http://a.org/1300 alt='a page'>")
+    hostile = [os.fsencode(tmp_path) + name for name in (b"/a\n\x1b[31m.tar", b"/\xff.tar")]
+    for path in hostile:
+        Path(os.fsdecode(path)).write_bytes(shard(2)[:600])
+    names = sorted(path.name for path in tmp_path.iterdir())
+    ended = run(",".join(f"{tmp_path}/{name}" for name in names), tmp_path / "set", *TEXT_ONLY)
+    assert ended.status == 1
+    assert "8 of 10 input files were broken, and the dataset is made of the rest" in ended.err
+    assert r"/a\n\x1b[31m.tar (cut_short" in ended.out
+    assert "/\ufffd.tar (cut_short" in ended.out
+    assert all(line.isprintable() for line in ended.out.splitlines())
+    told = funnel(tmp_path / "set")
+    details = {Path(fate.url).name: fate.detail for fate in broken_fates(tmp_path / "set")}
+    assert {details.pop(name) for name in [*details] if not name.isascii() or "\n" in name} == {
+        "cut_short"
+    }
+    assert details == {
+        "cut.parquet": "cut_short",
+        "cut.csv.gz": "cut_short",
+        "open.csv": "damaged",
+        "no.jsonl.gz": "wrong_format",
+        "cut.tar": "cut_short",
+        "no.warc": "wrong_format",
+    }
+    assert told["broken_input"]["details"] == {"cut_short": 5, "damaged": 1, "wrong_format": 2}
+    assert told["broken_input"]["files"] == 10
+    good = fates(tmp_path / "set")
+    texts = {fate.caption for fate in good if not fate.reason}
+    assert {f"text number {n}" for n in range(10)} <= texts
+    assert "a page" in texts
+    assert "open" not in " ".join(texts)
+    assert len([text for text in texts if text.startswith("text number")]) >= 10 + 900
+    assert sum(text.startswith("picture number") for text in texts) == 3
+    assert told["steps"][0]["seen"] == good.total()
 
 
-@pytest.mark.parametrize(
-    ("kind", "dictionary"), [*((kind, True) for kind in KINDS), (pa.string(), False)], ids=str
-)
-def test_batches_are_cut_by_bytes(tmp_path: Path, kind: pa.DataType, dictionary: bool):
-    """40 rows of 2 MB are never one batch; of a dictionary neither, whose file is small."""
-    texts = [b"%d" % (n % 3) * 2_000_000 for n in range(40)]
-    table = pa.table({"url": [f"{n}" for n in range(40)], "caption": pa.array(texts).cast(kind)})
-    path = tmp_path / "a.parquet"
-    pq.write_table(table, path, use_dictionary=dictionary, dictionary_pagesize_limit=1 << 27)
-    split = Split(str(path), "parquet", "", "url", "caption", (0,))
-    batches = list(read_split(split, 65_536))
-    assert [row for batch in batches for row in batch["caption"].to_pylist()] == texts
-    assert max(batch["caption"].nbytes for batch in batches) < BATCH_BYTES + (1 << 10)
-    assert len(batches) >= 3
-
-
-class ReadRows(NamedTuple):
-    """Rows as they were read: how many, the URLs of those that are unreadable, and the bytes of
-    the values of a column."""
-
-    count: int
-    unreadable: list[bytes]
-    bytes: int
-
-
-def read_rows(path: Path, column: str, *carried: CarriedColumn) -> ReadRows:
-    """Reads all splits; no batch may have much more than its bytes."""
-    job, count, size, unreadable = Job(input=str(path), output="o"), 0, 0, []
-    for split in find_splits(job, find_files(job)):
-        for batch in read_split(replace(split, carried=carried), 1 << 20, skip_broken=True):
-            assert batch.nbytes < BATCH_BYTES + (1 << 23)
-            count += len(batch)
-            size += string_sizes(batch[column]).sum()
-            faults = batch.schema.get_field_index("malformed") >= 0 and batch["malformed"]
-            if faults:
-                unreadable += batch["url"].filter(faults.is_valid()).to_pylist()
-    return ReadRows(count, unreadable, int(size))
-
-
-LONG_KINDS = [(pa.string(), 100_000), (pa.large_binary(), 900_000), (pa.binary(100_000), 100_000)]
-
-
-@pytest.mark.parametrize(("kind", "size"), LONG_KINDS, ids=str)
-def test_repeats_of_one_long_text_are_read_up_to_a_bound(
-    tmp_path: Path, kind: pa.DataType, size: int
-):
-    """18 GB of text in a file of 200 kB: twice the rows have no more of it. Short texts among them
-    are all read."""
-    path = tmp_path / "a.parquet"
-    dictionary = pa.array([b"x" * size]).cast(kind)
-    if kind != pa.binary(100_000):
-        dictionary = pa.concat_arrays([dictionary, pa.array([b"short"]).cast(kind)])
-    for rows in (10_000, 20_000):
-        at = np.where(np.arange(rows) % 9 > 6, len(dictionary) - 1, 0).astype(np.int32)
-        long = np.flatnonzero(at == 0)
-        texts = pa.DictionaryArray.from_arrays(at, dictionary)
-        table = pa.table({"url": np.arange(rows).astype(str), "caption": texts})
-        pq.write_table(table, path, store_schema=False, row_group_size=rows // 2)
-        bound = FREE_BYTES + MOST_TIMES * path.stat().st_size
-        assert bound < 1 << 28
-        found = read_rows(path, "caption")
-        assert found.count == rows
-        assert bound // 3 < found.bytes < bound + rows * 5
-        of_each_half = (found.bytes // size) // 2 - 1
-        assert {b"%d" % row for row in long[of_each_half : of_each_half + 9]} & {*found.unreadable}
-        assert {*found.unreadable} <= {b"%d" % row for row in long}
-
-
-@pytest.mark.parametrize("form", ["text", "list", "struct"])
-def test_repeats_in_a_carried_column_are_read_up_to_a_bound(tmp_path: Path, form: str):
-    """10 GB of text in 100 kB, within lists and structs too, and where one row is a list of all."""
-    for rows in (10_000, 20_000):
-        dictionary = pa.array(["y" * 1_000_000, "short"])
-        at = np.arange(rows, dtype=np.int32) % 2
-        values: pa.Array = pa.DictionaryArray.from_arrays(at, dictionary)
-        if form == "list":
-            stops = np.r_[0, 0, np.arange(2, rows), 2 * rows - 2].astype(np.int32)
-            values = pa.ListArray.from_arrays(stops, pa.concat_arrays([values, values]))
-        elif form == "struct":
-            values = pa.StructArray.from_arrays([values, pa.array(at)], ["text", "n"])
-        table = pa.table(
-            {"url": np.arange(rows).astype(str), "caption": ["of"] * rows, "more": values}
+def test_files_whose_own_names_are_not_utf8_are_read(tmp_path: Path):
+    """Input of every kind, and evaluation images in folders, tars and tables, whose images are
+    found again by `look`."""
+    pictures = [encoded(photograph(n, 210, 210), "JPEG") for n in range(5)]
+    tar = shard(0, pictures[0])
+    sets = [tmp_path / name for name in ("in", "folder", "tars", "tables")]
+    for path in sets:
+        path.mkdir()
+    (sets[0] / os.fsdecode(b"\xff.tar")).write_bytes(tar)
+    for n in (1, 2, 3):
+        image = pictures[n]
+        names = {1: b"\xff.jpg", 2: b"\xff.tar", 3: b"\xff.parquet"}
+        path = sets[n] / os.fsdecode(names[n])
+        with path.open("wb") as file:
+            if n == 3:
+                paths = pa.array([b"\xff", b"b"]).view(pa.string())
+                bodies = pa.array([image, pictures[4]])
+                struct = pa.StructArray.from_arrays([bodies, paths], ["bytes", "path"])
+                pq.write_table(pa.table({"image": struct}), file)
+            else:
+                file.write(image if n == 1 else tar_of({"\udcff.jpg": image}))
+        more = tar_of(
+            {f"{n}.jpg": image, f"{n}.json": b'{"url": "http://h/%d", "caption": "a"}' % n}
         )
-        path = tmp_path / "a.parquet"
-        pq.write_table(table, path)
-        field = pa.field("more", plain_type(values.type))
-        found = read_rows(path, CARRIED + "more", CarriedColumn("more", field))
-        assert found.count == rows
-        bound = FREE_BYTES + MOST_TIMES * path.stat().st_size
-        assert bound // 2 < found.bytes < bound + rows * 5
-        assert len(found.unreadable) == pytest.approx(rows / 2 - found.bytes / 10**6, abs=3)
-
-
-def test_row_groups_that_share_their_bytes_are_damage(tmp_path: Path):
-    (tmp_path / "a.parquet").write_bytes(parquet(["some text"] * 5, row_group_size=1))
-    size = (tmp_path / "a.parquet").stat().st_size
-    footer = pq.read_metadata(tmp_path / "a.parquet")
-    check_footer(footer, size)
-    with pytest.raises(FileFault, match="and it has 200"):
-        check_footer(footer, 200)
-
-
-@pytest.mark.slow
-def test_values_that_share_much_are_not_decoded_at_once(tmp_path: Path):
-    """102 MB of text in 300 KB, as Spark may write it: each value adds to the one before. Of much
-    more the file is broken."""
-    rows, text = 340, "x" * 300_000
-    table = pa.table({"url": np.arange(rows), "caption": [text] * rows})
-    encodings = {"url": "PLAIN", "caption": "DELTA_BYTE_ARRAY"}
-    path = tmp_path / "a.parquet"
-    how = {"use_dictionary": False, "column_encoding": encodings, "compression": "none"}
-    pq.write_table(table, path, **how)
-    split = Split(str(path), "parquet", "", "url", "caption", (0,))
-    del table
-    before, count = pa.total_allocated_bytes(), 0
-    for batch in read_split(split, 65_536):
-        assert pa.total_allocated_bytes() - before < 2 * BATCH_BYTES
-        assert batch["url"].to_pylist() == [b"%d" % (count + at) for at in range(len(batch))]
-        count += len(batch)
-    assert count == rows
-    table = pa.table({"url": np.arange(9000), "caption": [text[:90_000]] * 9000})
-    pq.write_table(table, path, **how)
-    *_, last = read_split(split, 65_536, skip_broken=True)
-    assert "share too many bytes" in str(last["caption"][-1].as_py())
-    assert last["malformed"][-1].as_py() == "damaged"
+        (sets[0] / f"{n}.tar").write_bytes(more)
+    evaluation = ",".join(f"{path.name}={path}" for path in sets[1:])
+    flags = (*ALL, f"--eval_images={evaluation}", "--max_unsafe_score=1")
+    succeed(sets[0], tmp_path / "set", *flags)
+    assert Counter(fate.reason for fate in fates(tmp_path / "set").elements()) == {
+        None: SAMPLES,
+        "evaluation_overlap": 3,
+    }
+    assert {Path(file["path"]).name for file in manifest(tmp_path / "set")["input"]} >= {
+        r"\xff.tar"
+    }
+    look_flags = (str(tmp_path / "set"), "--reason=evaluation_overlap")
+    assert look([*look_flags, f"--output={tmp_path}/look.html"]) == 0
+    tables = tmp_path / "in_tables"
+    tables.mkdir()
+    pq.write_table(table(0, 10), (tables / "a.parquet").open("wb"))
+    pq.write_table(table(10, 10), (tables / os.fsdecode(b"\xff.parquet")).open("wb"))
+    succeed(tables, tmp_path / "texts", *TEXT_ONLY)
+    assert len(fates(tmp_path / "texts")) == 20

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image as PillowImage
 
+from tests.support.agreement import rows
 from tests.support.bad_web import bad_web
 from tests.support.command import funnel, kept, manifest, run, succeed
 from tests.support.golden import FLAGS, TEXTS
@@ -72,10 +73,6 @@ def blocked(tmp_path_factory: pytest.TempPathFactory):
         yield Blocked(good, bad, folder, hits)
 
 
-def rows(out: Path) -> list[dict]:
-    return [r for f in sorted(out.glob("rejected/*.parquet")) for r in pq.read_table(f).to_pylist()]
-
-
 @pytest.fixture(scope="module")
 def found(blocked: Blocked, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("found") / "set"
@@ -87,13 +84,13 @@ def test_planted_matches_are_dropped_and_a_blocked_host_is_never_asked(
     blocked: Blocked, found: Path
 ) -> None:
     out = found
-    assert {row["url"]: row["detail"] for row in rows(out)} == blocked.expected
-    assert {row["reason"] for row in rows(out)} == {"blocked"}
-    assert {row["detail"].partition(":")[2]: row["step"] for row in rows(out)} == {
+    assert {row["url"]: row["detail"] for row in rows(out, "rejected")} == blocked.expected
+    assert {row["reason"] for row in rows(out, "rejected")} == {"blocked"}
+    assert {row["detail"].partition(":")[2]: row["step"] for row in rows(out, "rejected")} == {
         **dict.fromkeys(("host", "url", "text"), "blocklist"),
         **dict.fromkeys(("sha256", "md5", "phash"), "blocked_images"),
     }
-    assert all(row["thumbnail"] is None for row in rows(out))
+    assert all(row["thumbnail"] is None for row in rows(out, "rejected"))
     assert len(kept(out)) == COUNT + 3 - len(blocked.expected)
     assert blocked.bad.requests == []  # not even its robots.txt
     assert not {"/g/1", "/g/3"} & {*blocked.good.requests}
@@ -122,8 +119,8 @@ def test_a_redirect_to_a_blocked_host_is_not_followed(tmp_path: Path) -> None:
         (tmp_path / "hosts.txt").write_text("host:localhost\n")
         lists = f"--blocklist=hosts.txt={tmp_path}/hosts.txt"
         succeed(tmp_path / "pairs.parquet", tmp_path / "set", *FLAGS, ROBOTS, lists)
-        assert [row["url"] for row in rows(tmp_path / "set")] == urls[:1]
-        assert rows(tmp_path / "set")[0]["detail"] == "hosts.txt:host"
+        assert [row["url"] for row in rows(tmp_path / "set", "rejected")] == urls[:1]
+        assert rows(tmp_path / "set", "rejected")[0]["detail"] == "hosts.txt:host"
         assert there.requests.count("/a") == 1
         assert [fate.url for fate in kept(tmp_path / "set")] == urls[1:]
 
@@ -131,7 +128,7 @@ def test_a_redirect_to_a_blocked_host_is_not_followed(tmp_path: Path) -> None:
 def test_rows_may_be_left_without_what_they_tell(blocked: Blocked, tmp_path: Path) -> None:
     out = tmp_path / "set"
     succeed(blocked.source, out, *FLAGS, blocked.lists, "--forget_blocked")
-    found = rows(out)
+    found = rows(out, "rejected")
     assert len(found) == len(blocked.expected)
     for row in found:
         assert row["key"]
@@ -170,7 +167,7 @@ def test_a_retry_asks_the_lists_that_it_is_given(blocked: Blocked, tmp_path: Pat
     succeed(blocked.source, out, *FLAGS, f"--blocklist=longer.txt={longer}", retry)
     assert len(kept(out)) == before + 1
     assert sorted(web.requests[asked:]) == ["/g/8", "/g/9"]
-    details = {row["url"]: row["detail"] for row in rows(out)}
+    details = {row["url"]: row["detail"] for row in rows(out, "rejected")}
     assert details[f"{web.url}/g/7"] == "longer.txt:url"
     assert details[f"{web.url}/g/8"] == "longer.txt:sha256"
     (retried,) = manifest(out)["retries"]

@@ -13,7 +13,6 @@ import skimage.data
 from PIL import Image as PillowImage
 
 from alignset.pipeline.deduplicate.__main__ import main
-from alignset.pipeline.look.__main__ import main as look
 from alignset.transforms.pairs.hold_out import held_out
 from tests.support.agreement import check_dataset, rows, stored
 from tests.support.command import digests, funnel, manifest, run, succeed
@@ -201,9 +200,3 @@ def test_what_cannot_be_done_is_one_line(made: Made, tmp_path: Path, capsys: pyt
     assert digests(out) == before
     ended = run(made.source, tmp_path / "x", *FLAGS, "--duplicates=alike")
     assert (ended.status, "must be one of keep, exact, near; got" in ended.err) == (2, True)
-
-
-def test_a_dropped_copy_is_looked_at_by_the_image_that_is_kept(made: Made, tmp_path: Path):
-    sheet = tmp_path / "sheet.html"
-    assert look([str(made.exact), "--reason=duplicate_image", f"--output={sheet}", "--n=4"]) == 0
-    assert sheet.read_text().count("data:image/jpeg") == 4

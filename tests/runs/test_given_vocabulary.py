@@ -147,27 +147,6 @@ def test_a_finished_run_is_known_by_its_vocabulary(old: Old, new: Crawl, tmp_pat
     assert digests(tmp_path / "set") == before
 
 
-def test_a_killed_run_goes_on(monkeypatch, old: Old, tmp_path: Path):
-    """Killed when the text stage has ended, and started again from another folder."""
-    flags = (*FLAGS, f"--vocabulary_size={SIZE}")
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.chdir(tmp_path)
-    with monkeypatch.context() as patched:
-        patched.setattr("alignset.pipeline.run.renumber_shards", stop)
-        ended = run(old.crawl.source, "set", *flags)
-    assert ended.status == 1
-    assert (tmp_path / "set" / "_temporary" / "text.json").exists()
-    assert not (tmp_path / "set" / "vocabulary.u64").exists()
-    (tmp_path / "elsewhere").mkdir()
-    monkeypatch.chdir(tmp_path / "elsewhere")
-    ended = succeed(old.crawl.source, tmp_path / "set", *flags)
-    assert "split 0" not in ended.err  # the text stage is not done again
-    assert digests(tmp_path / "set") == digests(old.output)
-
-
 @pytest.mark.parametrize(
     ("path", "error"),
     [

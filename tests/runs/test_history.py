@@ -12,11 +12,10 @@ import pytest
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.find_inputs import find_files
 from alignset.pipeline.job import Job, undoable_reasons
-from alignset.pipeline.report.comparison import write_comparison
 from alignset.pipeline.takedown.__main__ import main as take_down
 from alignset.transforms.rules.catalogue import PRODUCT
 from tests.support.agreement import rows
-from tests.support.command import funnel, kept, manifest, rejected, run, succeed
+from tests.support.command import funnel, kept, manifest, rejected, run, samples, succeed
 from tests.support.golden import FLAGS, TEXTS
 from tests.support.picture_files import encoded, photograph
 from tests.support.small_web import SmallWeb, small_web
@@ -71,6 +70,8 @@ def test_a_loosened_rule_is_one_command_and_fetches_only_what_is_missing(
     assert all(
         page.startswith("https://page.example/") for page in pages_of(out, ("shards",)).values()
     )
+    said = [json.loads(files["json"]) for files in samples(out).values()]
+    assert {row["url"]: row["page_url"] for row in said} == pages_of(out, ("shards",))
     [stage] = funnel(out)["history"]
     assert stage["folder"] == "history/00"
     assert stage["pairs"] == COUNT - 6
@@ -157,8 +158,7 @@ def test_two_sets_and_a_table_beside(first: First, tmp_path: Path):
         funnel(folder)["pairs"] for folder in (first.output, other)
     )
     assert [stage["folder"] for stage in stages] == ["history/00", "history/01"]
-    succeed(first.source, tmp_path / "alone", "--text_only", "--language=")
-    assert "history" not in funnel(tmp_path / "alone")
+    assert "history" not in funnel(first.output)
 
 
 def test_what_an_earlier_set_says_gives_no_commands(first: First, tmp_path: Path):
@@ -242,26 +242,6 @@ def test_the_reasons_that_another_run_may_undo():
     final |= {"taken_down", "removed_before"}
     assert set(PRODUCT.reasons) - set(undoable_reasons()) == final
     assert "blocked" in undoable_reasons()
-
-
-def test_a_comparison_tells_that_one_set_was_made_of_others(first: First, tmp_path: Path):
-    second, page = tmp_path / "second", tmp_path / "compare.html"
-    succeed(first.output, second, *FLAGS, "--max_words=9")
-    write_comparison(str(first.output), str(second), str(page))
-    text = page.read_text()
-    assert "B was made of other datasets: its funnel is of its last run alone." in text
-    assert "A was made of" not in text
-
-
-def test_the_card_tells_of_the_filters_of_the_set_before(first: First, tmp_path: Path):
-    """The vocabulary's size and the fetch, through a run."""
-    succeed(first.source, tmp_path / "a", *FLAGS, *STRICT, "--vocabulary_size=5000")
-    succeed(tmp_path / "a", tmp_path / "b", "--min_image_side=90", "--language=")
-    card = (tmp_path / "b/README.md").read_text()
-    assert "- `vocabulary_size` `5000`\n" in card
-    words = funnel(tmp_path / "a")["vocabulary"]["vocabulary"]
-    assert f"Earlier, of `history/00`: Texts were kept by the {words:,} most frequent" in card
-    assert "Earlier, of `history/00`: The images were fetched on `20" in card
 
 
 def test_a_stored_image_wins_over_a_fetch_for_all_texts_of_its_url(first: First, tmp_path: Path):

@@ -3,7 +3,6 @@
 import random
 import re
 import shutil
-import tarfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -194,20 +193,6 @@ def test_deduplicate_near_keeps_what_a_run_keeps(
     assert main([str(out), "--near"]) == 0
     assert "nothing was changed" in capsys.readouterr().out
     assert digests(out) == before
-
-
-def test_a_folder_of_another_tool_becomes_a_set_without_near_duplicates(made: Made, tmp_path: Path):
-    folder = tmp_path / "other"
-    folder.mkdir()
-    for tar in made.keep.glob("shards/*.tar"):
-        with tarfile.open(tar) as opened:  # ours has the same members as img2dataset's
-            names = opened.getnames()
-        assert {name.partition(".")[2] for name in names} == {"jpg", "json", "txt"}
-        shutil.copy(tar, folder)
-    flags = [flag for flag in FLAGS if not flag.startswith("--holdout")]
-    flags += ["--duplicates=near", "--input_format=webdataset"]
-    succeed(folder, tmp_path / "set", *flags)
-    assert training(tmp_path / "set") == training(made.near)
 
 
 def test_a_dropped_photograph_is_looked_at_beside_the_kept_one(made: Made, tmp_path: Path):

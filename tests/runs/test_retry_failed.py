@@ -1,7 +1,6 @@
 """What failed is fetched again and joins the same dataset, of which no finished byte changes."""
 
 import json
-import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -11,7 +10,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from alignset.pipeline.report.__main__ import main as report
 from tests.support.agreement import check_dataset
 from tests.support.command import digests, fates, funnel, kept, manifest, rejected, run, succeed
 from tests.support.golden import FLAGS, TEXTS
@@ -140,12 +138,3 @@ def test_without_a_run_or_its_rows_nothing_is_changed(half: Half, tmp_path: Path
     assert "rejected/images-00000.parquet is missing, which has the failed" in ended.err
     assert digests(out) == before
     assert not (out / "_temporary").exists()
-
-
-def test_sets_are_compared_without_the_minutes_that_they_took(half: Half, tmp_path: Path):
-    """The report of a slow run has a chart more."""
-    out = shutil.copytree(half.output, tmp_path / "set")
-    os.utime(min(out.glob("shards/*_stats.json")), (1e9, 1e9))
-    assert report([str(out)]) == 0
-    assert b"Fetches by when their shard ended" in (out / "report.html").read_bytes()
-    assert digests(out)["report.html"] == digests(half.output)["report.html"]

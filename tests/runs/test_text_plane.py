@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 from alignset.demo import text_rules
 from alignset.demo.text_rules import Numbers
 from alignset.pipeline.curate import Places, curate_texts
-from alignset.pipeline.inputs.find_inputs import find_files
-from alignset.pipeline.inputs.find_splits import find_splits
+from alignset.pipeline.inputs.find_inputs import find_files, find_splits
 from alignset.pipeline.options import parse
 from alignset.pipeline.runs.work_folder import WorkFolder
 from alignset.transforms.corpus.count_pairs import count_batch, distinct_pairs

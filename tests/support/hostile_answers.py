@@ -141,11 +141,8 @@ def png_bomb(random: Random) -> Iterator[Part]:
     side = random.choice([9500, 15_000, 60_000])
     rows = zlib.compress(bytes(1 << 20), 9) * 5
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)), (b"IDAT", rows)]
-    body = b"\x89PNG\r\n\x1a\n"
-    for name, data in [*chunks, (b"IEND", b"")]:
-        body += struct.pack(">I", len(data)) + name + data
-        body += struct.pack(">I", zlib.crc32(name + data))
-    yield whole(body)
+    chunks.append((b"IEND", b""))
+    yield whole(b"\x89PNG\r\n\x1a\n" + b"".join(pictures.png_chunk(*chunk) for chunk in chunks))
 
 
 @kind("too_many_scans")

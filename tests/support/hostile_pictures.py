@@ -7,6 +7,7 @@ import zlib
 
 from PIL import Image as PillowImage
 
+from tests.fuzz.pictures import png_chunk
 from tests.support.avif_files import coded_frame, frame_file, grid, many_entries, one_item
 from tests.support.picture_files import encoded, photograph
 
@@ -16,10 +17,6 @@ def zeros(size: int) -> bytes:
     packing = zlib.compressobj(9)
     parts = [packing.compress(bytes(min(1 << 24, size - at))) for at in range(0, size, 1 << 24)]
     return b"".join([*parts, packing.flush()])
-
-
-def png_chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def strip(width: int, height: int) -> bytes:

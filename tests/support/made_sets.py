@@ -1,7 +1,6 @@
 """Datasets under way of any size, as the shards and the rules of texts leave them: sidecars and
 dropped pairs of chance, and a few tars."""
 
-import io
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.shards.shard_stats import shard_stats
 from alignset.transforms.storage.documents import write_document
 from alignset.transforms.storage.parquet_files import write_batches
+from tests.support.hostile_tars import tar_of
 from tests.support.picture_files import encoded, photograph
 from tests.support.rules import run_rules
 
@@ -153,9 +153,6 @@ def _images(
 
 
 def _put_tar(path: str, keys: list[str], shard: int) -> None:
-    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for place, key in enumerate(keys):
-            body = encoded(photograph(1000 * shard + place % 50, 40, 40), "JPEG")
-            member = tarfile.TarInfo(f"{key}.jpg")
-            member.size = len(body)
-            tar.addfile(member, io.BytesIO(body))
+    images = [encoded(photograph(1000 * shard + n, 40, 40), "JPEG") for n in range(50)]
+    files = {f"{key}.jpg": images[n % 50] for n, key in enumerate(keys)}
+    Path(path).write_bytes(tar_of(files, tarfile.USTAR_FORMAT))

@@ -14,7 +14,6 @@ from alignset.pipeline.inputs.find_evaluation import (
     find_evaluation_files,
     index_folder,
 )
-from tests.support.command import run
 from tests.support.golden import evaluation_image
 from tests.transforms.decontamination.test_evaluation_index import made
 
@@ -35,16 +34,6 @@ def test_images_that_cannot_be_had(tmp_path: Path, flag: str, says: str) -> None
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match=says):
         find_evaluation(flag.replace("{here}", str(tmp_path)), "")
-
-
-def test_bad_flags_are_one_line_and_status_2(tmp_path: Path) -> None:
-    table = pa.table({"url": ["http://a.org/1"], "caption": ["one text"]})
-    pq.write_table(table, tmp_path / "a.parquet")
-    for flags in (("--eval_images=exam=nowhere",), ("--eval_index=nowhere",)):
-        ended = run(tmp_path / "a.parquet", tmp_path / "set", *flags)
-        assert (ended.status, ended.err.count("\n")) == (2, 1), ended.err
-        assert "nowhere" in ended.err
-        assert not (tmp_path / "set").exists()
 
 
 def test_evaluation_sets_are_found_by_name(tmp_path: Path) -> None:
@@ -76,31 +65,26 @@ def test_an_index_is_used_as_it_is(tmp_path: Path) -> None:
         find_evaluation("", place)
 
 
-def test_what_is_no_index_is_refused(tmp_path: Path) -> None:
+def test_what_cannot_be_used_is_refused_before_anything_is_fetched(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(evaluation_image())
     with pytest.raises(UsageError, match="is not a whole index"):
-        find_evaluation("", str(tmp_path))
-    (tmp_path / "description.json").write_text("{")
+        find_evaluation("", str(folder))
+    (folder / "description.json").write_text("{")
     with pytest.raises(UsageError, match="is not a whole index"):
-        find_evaluation("", str(tmp_path))
-
-
-def test_a_table_without_images_is_told_before_anything_is_fetched(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(evaluation_image())
-    pq.write_table(pa.table({"label": [1]}), tmp_path / "labels.parquet")
+        find_evaluation("", str(folder))
+    pq.write_table(pa.table({"label": [1]}), folder / "labels.parquet")
     with pytest.raises(UsageError, match=r"labels\.parquet cannot be used: .*no column image"):
-        find_evaluation(f"x={tmp_path}", "")
-    (tmp_path / "labels.parquet").write_bytes(b"PAR1")
+        find_evaluation(f"x={folder}", "")
+    (folder / "labels.parquet").write_bytes(b"PAR1")
     with pytest.raises(UsageError, match=r"labels\.parquet cannot be used"):
-        find_evaluation(f"x={tmp_path}", "")
-
-
-def test_an_index_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(evaluation_image())
+        find_evaluation(f"x={folder}", "")
     check_index_folder(str(tmp_path / "new" / "deep"))
     check_index_folder("s3://bucket/x")
     assert not (tmp_path / "new").exists()
     with pytest.raises(UsageError, match="is a file"):
-        check_index_folder(str(tmp_path / "a.png" / "index"))
+        check_index_folder(str(folder / "a.png" / "index"))
 
 
 def test_paths_are_those_that_workers_find(tmp_path: Path) -> None:
@@ -108,15 +92,9 @@ def test_paths_are_those_that_workers_find(tmp_path: Path) -> None:
     there = find_evaluation(f"x={tmp_path}", "").on_workers(lambda path: f"/at{path}")
     assert [file.path for file in there.files] == [f"/at{tmp_path}/a.png"]
     assert (there.index, Evaluation(index="b").on_workers(str.upper).index) == ("", "B")
-
-
-@pytest.mark.parametrize(
-    ("out", "folder"),
-    [
-        ("/data/set", "/data/set.eval_index"),
-        ("s3://bucket/set", "s3://bucket/set.eval_index"),
-        ("s3://bucket", "s3://bucket/eval_index"),
-    ],
-)
-def test_the_index_lies_beside_the_output(out: str, folder: str) -> None:
-    assert index_folder(out) == folder
+    for out, folder in {
+        "/data/set": "/data/set.eval_index",
+        "s3://bucket/set": "s3://bucket/set.eval_index",
+        "s3://bucket": "s3://bucket/eval_index",
+    }.items():
+        assert index_folder(out) == folder

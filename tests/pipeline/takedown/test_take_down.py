@@ -13,11 +13,11 @@ import pytest
 
 import alignset
 from alignset.pipeline.takedown.__main__ import main
+from tests.runs.test_killed_changes import NEVER, run_killed
 from tests.runs.test_takedown import taken
 from tests.support.agreement import rows, samples, stored
 from tests.support.command import digests
 from tests.support.golden import TEXTS
-from tests.support.killed_changes import NEVER, run_killed
 from tests.support.made_batches import run_in_beam
 from tests.support.picture_files import encoded, photograph
 from tests.support.small_web import small_web
