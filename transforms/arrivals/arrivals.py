@@ -120,7 +120,7 @@ def screened(
 
 @dataclass(frozen=True)
 class _Look:
-    """What a thread does with the images that came."""
+    """The work of a thread on images that came."""
 
     images: Images
     settings: ShardSettings

@@ -6,7 +6,7 @@ A shard is one table of its pairs, to which each step adds columns:
 2. `take_in`: the images of the others come, one for all pairs with its URL, and fill their columns.
 3. `with_images`: pairs get the columns of their images, and what keeps them out.
 4. `judge`: the rules compare the measures with their thresholds.
-5. `judge_custom`: rules of users see the pictures and texts of what is left.
+5. `judge_custom`: rules of users see the images and texts that are left.
 6. The files are selections of the columns: tar, sidecar and responses of pairs without a reason,
    `rejected/` of those with one.
 """
