@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from alignset.transforms.blocklists.blocklists import NO_LISTS, Blocklists
+from alignset.transforms.blocklists.blocklists import NO_LISTS, Blocklists, least_distance
 from alignset.transforms.blocklists.compiled_list import compile_list
 
 FIRST = """
@@ -17,6 +17,8 @@ host:bad.example
 domain:evil.co.uk
 url:http://h.example/a b.jpg
 prefix:https://p.example/private/
+prefix:q.example/ab
+prefix:q.example/abc
 text:two words
 key:00000000000000ff
 """
@@ -55,6 +57,8 @@ def lists(tmp_path_factory: pytest.TempPathFactory) -> Blocklists:
         ("http://p.example/private/a/b?c", "first.txt:prefix"),
         ("http://p.example/x/../private/", "first.txt:prefix"),
         ("http://p.example/privates", None),
+        ("http://q.example/ab", "first.txt:prefix"),  # anywhere, and by one of several sizes
+        ("http://q.example/a", None),
         ("", None),
     ],
 )
@@ -108,6 +112,13 @@ def test_pictures(lists: Blocklists) -> None:
     assert lists.near("pdq", pdq ^ np.uint64(0xFF)) is None
 
 
+def test_the_nearest_of_more_hashes_than_are_compared_at_once() -> None:
+    members = np.random.default_rng(7).integers(0, 2**63, (4, 70_000)).astype(np.uint64)
+    for words in (members[:, 69_999] ^ np.uint64(5), ~members[:, 3]):
+        bits = np.bitwise_count(members ^ words[:, None]).sum(axis=0)
+        assert least_distance(members, words) == bits.min()
+
+
 def test_nothing_is_near_at_the_distance_zero(lists: Blocklists) -> None:
     none = Blocklists(lists.lists, min_phash_distance=0)
     assert none.near("phash", word_of(0xFFFF0000FFFF0000)) is None
@@ -122,4 +133,4 @@ def test_they_cross_to_workers_and_none_blocks_nothing(lists: Blocklists) -> Non
 
 
 def test_arrays_are_where_all_workers_see_them(lists: Blocklists) -> None:
-    assert {Path(compiled.path).parent.name for compiled in lists.lists} == {"work"}
+    assert {Path(compiled.stem).parent.name for compiled in lists.lists} == {"work"}
