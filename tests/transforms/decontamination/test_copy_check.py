@@ -17,11 +17,9 @@ from alignset.transforms.decontamination.copy_check import (
 from alignset.transforms.decontamination.copy_index import distance_of, distance_of_smooth
 from alignset.transforms.decontamination.copy_planes import copy_planes
 from alignset.transforms.decontamination.plane_alignment import (
-    agreement_of,
     aligned,
     is_plausible,
     normalised_detail,
-    place,
     placement_of,
 )
 from alignset.transforms.rules.overlap import COPY_DISTANCE
@@ -31,8 +29,6 @@ pytestmark = pytest.mark.numeric
 
 PICTURE = grey_photograph(11, 640, 480)
 EVALUATION = copy_planes(PICTURE).whole
-LARGE = grey_photograph(5, 512, 512)
-DETAIL = normalised_detail(copy_planes(LARGE).whole, 5.0)
 START = placement_of(1.0, 0.0, 0.0)
 WHOLE = [*degenerate_planes(), ("photograph", EVALUATION)]
 
@@ -142,32 +138,3 @@ def test_corners_and_tones_are_of_the_plane_that_has_fewer_and_more():
     plain = copy_planes(bannered(0.45)).whole
     checks = [Query(plain).check(EVALUATION, START), Query(EVALUATION).check(plain, START)]
     assert checks[0].plain == checks[1].plain == share_of_one_tone(plain)
-
-
-@pytest.mark.parametrize("size", [0.46, 0.44, 1.44, 1.46])
-def test_a_placement_is_plausible_where_copies_are_seen(size):
-    placement = placement_of(size, 0, 0)
-    assert is_plausible(placement) == (0.45 < size < 1.45)
-    for at, wrong in itertools.product(np.ndindex(2, 3), (np.nan, np.inf, -np.inf, 200)):
-        broken = placement.copy()
-        broken[at] = wrong
-        assert not is_plausible(broken)
-
-
-def test_samples_are_placed_between_pixels_and_compared_there():
-    y, x = np.mgrid[:64, :64].astype(np.float32)
-    # None lies just on the border, where rounding would decide.
-    placement = np.array([[0.9, 0.05, 3.2531], [-0.04, 0.8, 4.5031]], np.float32)
-    made, inside = place(2 * x + 5 * y, placement)
-    at_x, at_y = (row @ np.stack([x, y, np.ones_like(x)]).reshape(3, -1) for row in placement)
-    clear = (at_x > 0.1) & (at_x < 62.9) & (at_y > 0.1) & (at_y < 62.9)
-    beyond = (at_x < -0.1) | (at_x > 63.1) | (at_y < -0.1) | (at_y > 63.1)
-    assert inside.ravel()[clear].all()
-    assert not inside.ravel()[beyond].any()
-    # Places are rounded to a 32nd of a pixel by some of OpenCV's code.
-    assert np.abs(made.ravel() - (2 * at_x + 5 * at_y))[clear].max() < 7 / 32
-    assert not made[inside == 0].any()
-    assert agreement_of(DETAIL, DETAIL, START) == pytest.approx(1)
-    assert agreement_of(DETAIL, -DETAIL, START) == pytest.approx(-1)
-    assert agreement_of(DETAIL, np.roll(DETAIL, 4, axis=1), placement_of(1, 4, 0)) > 0.999
-    assert agreement_of(DETAIL, DETAIL, placement_of(1.0, 60.0, 0.0)) == -1  # hardly an overlap

@@ -23,12 +23,7 @@ from alignset.transforms.decontamination.copy_index_files import (
     variants_of,
 )
 from alignset.transforms.decontamination.copy_planes import copy_planes, image_planes
-from alignset.transforms.decontamination.copy_vectors import (
-    MODEL_PATH,
-    as_unit,
-    cosines,
-    descriptors,
-)
+from alignset.transforms.decontamination.copy_vectors import MODEL_PATH, descriptors
 from alignset.transforms.images.examine import examine
 from alignset.transforms.rules.overlap import COPY_DISTANCE
 from tests.support.grey_pictures import degenerate_planes, grey_photograph
@@ -42,7 +37,6 @@ WHOLE = np.stack(
     [copy_planes(grey_photograph(seed)).whole for seed in range(40)]
     + [plane for _, plane in degenerate_planes()]
 )
-DESCRIBED = descriptors(WHOLE)
 
 
 def rows(pictures) -> np.ndarray:
@@ -195,19 +189,6 @@ def test_an_index_with_a_fault_is_refused_in_one_line(tmp_path):
     assert len(CopyIndex(tmp_path)) == 2
 
 
-def test_entries_that_are_not_there_are_not_read(tmp_path):
-    build_copy_index([rows(EVALUATION[:2])], tmp_path)
-    made, path = rows(EVALUATION[:1]), str(tmp_path / SEARCH)
-    assert [match.row for match in CopyIndex(tmp_path).nearest(made)] == [0]
-    stored = faiss.read_index(path)
-    vectors = stored.reconstruct_n(0, stored.ntotal)
-    damaged = faiss.index_factory(64, "IVF1,Flat", faiss.METRIC_INNER_PRODUCT)
-    damaged.train(vectors)
-    damaged.add_with_ids(vectors, np.arange(stored.ntotal) + 10**9)
-    faiss.write_index(damaged, path)
-    assert CopyIndex(tmp_path).nearest(made) == [None]
-
-
 def stripe(top: int) -> np.ndarray:
     picture = np.full((240, 320), 230, np.uint8)
     picture[top : top + 60] = 40
@@ -274,20 +255,6 @@ def test_each_variant_shows_the_part_that_it_says(down, across, count):
     assert starts["crop_75_top_right_mirrored"] == (0, 0)
     assert starts["crop_75_middle_centre_mirrored"] == (8, 8)
     assert starts["crop_88_bottom_left"] == (0, 8)
-
-
-def test_cosines_of_bytes_are_rounded_whatever_is_beside_them():
-    vectors = np.vstack([DESCRIBED, np.zeros((1, 64), np.int8)])
-    unit = as_unit(vectors)
-    assert not unit[-1].any()
-    rows_of = np.tile(np.arange(len(vectors)), (len(DESCRIBED), 1))
-    made = cosines(DESCRIBED, vectors, rows_of)
-    assert np.abs(made - unit[:-1] @ unit.T).max() < 1e-4
-    assert (np.round(made, 4) == made).all()
-    alone = [cosines(DESCRIBED[[3]], vectors, np.array([[n]]))[0, 0] for n in rows_of[0]]
-    assert made[3].tolist() == alone
-    rows_of[:, 3], made[:, 3] = -1, -2  # of no entry
-    assert (cosines(DESCRIBED, vectors, rows_of) == made).all()
 
 
 def test_a_network_other_than_the_shipped_one_is_refused(tmp_path, monkeypatch):

@@ -68,20 +68,6 @@ def test_a_border_may_ring_as_a_jpeg_does_but_not_more(ringing):
     assert small.is_trimmed == (ringing == 9)
 
 
-def test_another_size_of_the_same_picture_has_the_same_planes():
-    large = grey_photograph(1, 640, 480)
-    assert difference(copy_planes(large).whole, copy_planes(PICTURE).whole) < 3
-    squeezed = np.ascontiguousarray(large[:, ::2])
-    assert difference(copy_planes(squeezed).whole, copy_planes(PICTURE).whole) < 3
-
-
-def test_planes_of_arrays_that_are_views_are_the_same():
-    for view in (PICTURE[:, ::-1], PICTURE.T, PICTURE[5:, 7:], np.asfortranarray(PICTURE)):
-        mine, copied = copy_planes(view), copy_planes(view.copy(order="C"))
-        assert (mine.whole == copied.whole).all()
-        assert (mine.trimmed == copied.trimmed).all()
-
-
 @example(np.zeros((1, 100_000), np.uint8))
 @example(np.arange(100_000, dtype=np.uint8).reshape(-1, 1))
 @example(np.full((90, 120), 7, np.uint8))

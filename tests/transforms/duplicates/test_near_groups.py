@@ -12,16 +12,13 @@ from alignset.transforms.duplicates.near_groups import (
     LEAVES,
     NODE,
     STAYS,
-    as_block,
     by_rank,
-    cell_count,
     compare,
     find_centres,
     follow,
     lead,
     leaving,
     nearest_cells,
-    rows_of,
     settle,
     staying,
 )
@@ -162,30 +159,3 @@ def test_every_machine_finds_the_same_cells_and_leaders():
     found = [centres, nearest_cells(vectors, centres, 2).astype("<i8"), led.distances.astype("<i8")]
     digest = hashlib.sha256(b"".join(part.tobytes() for part in found)).hexdigest()
     assert digest[:16] == "84585728d1487e45"
-
-
-def test_copies_share_a_cell_and_centres_are_those_of_whole_numbers():
-    rng = np.random.default_rng(0)
-    vectors = np.clip(rng.normal(0, 40, (4000, 64)), -127, 127).astype(np.int8)
-    centres = find_centres(vectors[:640], 20)
-    assert centres.shape == (20, 64)
-    assert centres.dtype == np.int8
-    cells = nearest_cells(vectors, centres, 2)
-    products = vectors.astype(np.int64) @ centres.T.astype(np.int64)
-    best = np.sort(products, axis=1)[:, ::-1][:, :2]
-    assert (np.take_along_axis(products, cells, axis=1) == best).all()
-    noisy = np.clip(vectors + rng.normal(0, 12, vectors.shape), -127, 127).astype(np.int8)
-    shared = (nearest_cells(noisy, centres, 2)[:, :, None] == cells[:, None]).any((1, 2))
-    assert shared.mean() > 0.95
-    assert np.bincount(cells[:, 0]).max() < 1000
-    assert (find_centres(vectors[:9], 1).shape, cell_count(5), cell_count(1 << 40)) == (
-        (1, 64),
-        1,
-        1 << 14,
-    )
-
-
-def test_blocks_bring_rows_as_they_are():
-    some = nodes(5)
-    block = as_block(some)
-    assert (rows_of([block.slice(1, 2), block.slice(4)], NODE) == some[[1, 2, 4]]).all()

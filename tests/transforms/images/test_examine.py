@@ -3,7 +3,6 @@
 import contextlib
 import io
 import struct
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import imagehash
@@ -18,7 +17,6 @@ from PIL import ImageFile, ImageOps
 from alignset.transforms.images import decode, file_formats
 from alignset.transforms.images import examine as images
 from alignset.transforms.images import thumbnail as thumbnails
-from alignset.transforms.images.decode import turn_of
 from alignset.transforms.images.displayed_picture import displayed_picture, small_grey
 from alignset.transforms.images.examine import Image, Unusable, examine
 from alignset.transforms.images.file_formats import FileLook
@@ -253,15 +251,6 @@ def test_real_files_with_flipped_and_lost_bytes(name: str, data: st.DataObject) 
         assert isinstance(examine(bytes(body)), Image | Unusable)
 
 
-@pytest.mark.parametrize(
-    "signature", [b"", *(GOOD[name][:24] for name in ("jpeg", "png", "webp", "gif", "avif"))]
-)
-@given(st.binary(max_size=200))
-@settings(max_examples=100, deadline=None)
-def test_any_bytes_after_a_signature(signature: bytes, body: bytes) -> None:
-    assert isinstance(examine(signature + body), Unusable)
-
-
 def test_headers_that_lie_of_their_size() -> None:
     body = bytearray(LARGE["quality 75"])
     at = body.index(b"\xff\xc0") + 5
@@ -359,20 +348,6 @@ def test_whatever_our_code_raises_is_a_reason_of_the_image(
         assert examine(GOOD["jpeg"]) == Unusable("undecodable", "unexpected")
     assert len(caplog.messages) == 1  # once a kind
     assert "OverflowError" in caplog.messages[0]
-
-
-def test_many_pixels_wait_for_each_other_unless_one_thread_has_both() -> None:
-    held = []
-
-    def look() -> None:
-        held.append(turn_of(10**8).acquire(blocking=False))
-        assert turn_of(10).__enter__() is None  # a small one waits for nothing
-
-    with turn_of(10**8), turn_of(10**8):
-        thread = threading.Thread(target=look)
-        thread.start()
-        thread.join()
-    assert held == [False]
 
 
 @pytest.mark.parametrize(
