@@ -176,7 +176,7 @@ def _judge_pairs(
     command: Command,
     places: Places,
 ) -> JudgePairs:
-    blocking = Blocking(places.blocklists.of_pairs, command.job.forget_blocked)
+    blocking = Blocking(places.blocklists.match_pairs, command.job.forget_blocked)
     return JudgePairs(
         read=read,
         blocks=places.blocks,

@@ -191,7 +191,7 @@ class Blocklists:
         """Whether any list has entries of any of these kinds."""
         return any(kind in blocklist.entries for blocklist in self.lists for kind in kinds)
 
-    def of_pairs(
+    def match_pairs(
         self,
         urls: pa.StringArray,
         captions: pa.StringArray,
@@ -222,7 +222,7 @@ class Blocklists:
                     names.append(f"{blocklist.name}:{kind}")  # type: ignore[arg-type]
         return pa.array(names, pa.string()).take(pa.array(codes))
 
-    def of_url(self, url: str) -> str | None:
+    def match_url(self, url: str) -> str | None:
         """Which list a URL is on, such as one that a host redirects to. For all threads."""
         if not self.have(*k.OF_URLS):
             return None
@@ -233,7 +233,7 @@ class Blocklists:
                     return f"{blocklist.name}:{kind}"
         return None
 
-    def of_file(self, sha256: bytes | None, body: bytes | None = None) -> str | None:
+    def match_file(self, sha256: bytes | None, body: bytes | None = None) -> str | None:
         """Which list a file is on, by its digests.
 
         Args:
@@ -251,7 +251,7 @@ class Blocklists:
                     return f"{blocklist.name}:{kind}"
         return None
 
-    def of_picture(self, body: bytes, image: Image) -> str | None:
+    def match_picture(self, body: bytes, image: Image) -> str | None:
         """Which list an image is on by how it looks.
 
         Args:
@@ -267,7 +267,7 @@ class Blocklists:
         words = pdq_words(image) if self.have(k.PDQ) else None
         if words is not None and (detail := self.near(k.PDQ, words)):
             return detail
-        copy = self.listed_copy(body, image)
+        copy = self.find_copy(body, image)
         return copy and copy.detail
 
     def near(self, kind: str, words: UInt64s) -> str | None:
@@ -284,7 +284,7 @@ class Blocklists:
         bits = min(distances)
         return f"{self.lists[distances.index(bits)].name}:{kind}" if bits <= most else None
 
-    def listed_copy(self, body: bytes, image: Image | None = None) -> ListedCopy | None:
+    def find_copy(self, body: bytes, image: Image | None = None) -> ListedCopy | None:
         """Which listed image a file shows, too.
 
         Args:

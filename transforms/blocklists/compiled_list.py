@@ -196,7 +196,7 @@ def compile_images(path: str, folder: str) -> CompiledList:
     members = np.unique(images.digests.view("S32").ravel())
     sha256, count = hashlib.sha256(members.tobytes()).hexdigest(), len(images.paths)
     words = images.digests[:, -8:].copy().view(">u8").astype(np.uint64)
-    stem = _write({k.SHA256: np.unique(words), k.IMAGE: images.planes}, folder, sha256)
+    stem = _write({k.SHA256: np.unique(words), k.IMAGE: images.thumbnails}, folder, sha256)
     entries = {k.SHA256: count, k.IMAGE: count}
     return CompiledList(list_name(sha256), sha256, entries, stem, files=tuple(images.paths))
 

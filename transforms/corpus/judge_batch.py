@@ -176,14 +176,14 @@ class JudgeBatch:
         """How many rows there are, the kept, and the dropped as they are written down."""
         first, batch = numbered_batch
         pairs = recalled(batch) if is_remembered(batch) else measure(batch)
-        repeats = _within(self.repeats, first, len(batch))
+        repeats = _mark_rows(self.repeats, first, len(batch))
         foreign, of_language = self._languages(first, len(batch))
         list_details = self._list_details(pairs)
         on_list = list_details.is_valid().to_numpy(zero_copy_only=False)
         has_vote = self.rules.language.has_vote
         numbers = language_numbers(of_language["language"]) if has_vote else None
         rows = text_rows(pairs, self.corpus, repeats, foreign, on_list, numbers)
-        rows |= self._of_languages(numbers, pairs.key)
+        rows |= self._judge_languages(numbers, pairs.key)
         carried_values = carried_columns(batch, self.rules.carried)
         rows |= column_rows(self.rules.texts, carried_values)
         failed_rule = self._ask_custom(rows, pairs)
@@ -217,7 +217,7 @@ class JudgeBatch:
         rejects = without_contents(rejects, pa.array(forgotten).filter(why.is_valid()))
         return len(batch), pair_rows.filter(why.is_null()), rejects
 
-    def _of_languages(self, numbers: UInt8s | None, keys: UInt64s) -> dict[str, Any]:
+    def _judge_languages(self, numbers: UInt8s | None, keys: UInt64s) -> dict[str, Any]:
         """Values of rows by language that the rules judge: their limits of words, and which of them
         are too many."""
         columns: dict[str, Any] = {}
@@ -274,7 +274,7 @@ class JudgeBatch:
         return foreign, of_language
 
 
-def _within(rows: npt.NDArray[np.uint32], first: int, size: int) -> Bools:
+def _mark_rows(rows: npt.NDArray[np.uint32], first: int, size: int) -> Bools:
     low, high = np.searchsorted(rows, [first, first + size])
     marks = np.zeros(size, np.bool_)
     marks[rows[low:high].astype(np.int64) - first] = True

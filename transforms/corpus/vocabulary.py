@@ -16,7 +16,7 @@ from alignset.transforms.corpus.corpus_documents import (
     LanguageVocabulary,
     VocabularySummary,
 )
-from alignset.transforms.corpus.count_pairs import OfBucket
+from alignset.transforms.corpus.count_pairs import BucketDoFn
 from alignset.transforms.corpus.hash_counts import (
     Int64s,
     VocabularyCut,
@@ -38,7 +38,7 @@ from alignset.transforms.workers.threaded_dofn import ThreadedDoFn
 OfBucketByLanguage = tuple[int, dict[int, tuple[Int64s, Int64s]]]
 
 
-class _Sum(OfBucket):
+class _Sum(BucketDoFn):
     """One bucket's n-grams with their counts, and how many n-grams have each count, by language."""
 
     def __init__(self, blocks: Blocks) -> None:

@@ -24,7 +24,7 @@ class AvifHeader(NamedTuple):
 
     width: int
     height: int
-    fault: str | None
+    error: str | None
 
 
 class _AvifError(ValueError):
@@ -41,23 +41,23 @@ def avif_header(body: bytes) -> AvifHeader:
     """Reads the boxes of an AVIF, none of its pixels. Time is bounded, whatever the file's size.
 
     Returns:
-      0 x 0 with the fault where no size can be read.
+      0 x 0 with the error where no size can be read.
     """
-    size, fault, found = (0, 0), None, dict[bytes, _Box]()
+    size, detail, found = (0, 0), None, dict[bytes, _Box]()
     try:
         try:
             for box in _boxes(body, 0, len(body)):
                 found.setdefault(box.kind, box)
         except _AvifError as error:  # behind what says the size, most often
-            fault = str(error)
+            detail = str(error)
         # As libavif chooses: by the major brand.
         if b"moov" in found and (body[8:12] == b"avis" or b"meta" not in found):
             size = _track_size(body, found[b"moov"])
         else:
             size = _item_size(body, found[b"meta"])
     except (_AvifError, struct.error, IndexError, KeyError) as error:
-        fault = fault or (str(error) if isinstance(error, _AvifError) else "broken")
-    return AvifHeader(*size, fault)
+        detail = detail or (str(error) if isinstance(error, _AvifError) else "broken")
+    return AvifHeader(*size, detail)
 
 
 def _boxes(body: bytes, begin: int, end: int) -> Iterator[_Box]:

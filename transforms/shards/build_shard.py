@@ -91,7 +91,7 @@ def build_shard(
     """
     # Of a retry, pairs come here that were never asked of its lists.
     urls, texts = (table[name].combine_chunks() for name in ("url", "caption"))
-    list_details = settings.blocklists.of_pairs(urls, texts, table["key"].to_numpy())
+    list_details = settings.blocklists.match_pairs(urls, texts, table["key"].to_numpy())
     to_fetch, hashes = list_details.is_null().to_numpy(zero_copy_only=False), None
     if settings.rules.verified:
         hashes = InputHashes(*settings.rules.verified, table)
@@ -128,7 +128,7 @@ def build_shard(
 
 
 def _unscreened(pairs: pa.Table, settings: ShardSettings, nearly_taken: Event) -> Iterator[Fetched]:
-    how = settings.fetch, nearly_taken, settings.blocklists.of_url
+    how = settings.fetch, nearly_taken, settings.blocklists.match_url
     is_stored = stored_rows(pairs)
     if not is_stored.any():
         yield from fetch_all(pairs["url"].to_pylist(), *how)

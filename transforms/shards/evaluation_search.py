@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alignset.transforms.decontamination.copy_index import Nearest
-from alignset.transforms.decontamination.copy_planes import image_planes
+from alignset.transforms.decontamination.copy_thumbnails import stack_thumbnails
 from alignset.transforms.decontamination.evaluation_index import EvaluationIndex
 from alignset.transforms.images.examine import Image
 from alignset.transforms.rules.catalogue import RunRules
@@ -49,7 +49,7 @@ class EvaluationSearch:
             return
         widths, heights = zip(*((of.width, of.height) for of in images.values()), strict=True)
         fitting = list(compress(images, fit(self._rules, size_rows(widths, heights))))
-        planes = image_planes([images[row] for row in fitting])
+        planes = stack_thumbnails([images[row] for row in fitting])
         with self._lock:
             self._rows += fitting
             self._planes.append(planes)

@@ -64,7 +64,7 @@ def lists(tmp_path_factory: pytest.TempPathFactory) -> Blocklists:
 )
 def test_urls(lists: Blocklists, url: str, detail: str | None) -> None:
     urls = pa.array(["http://good.example/", url])
-    details = lists.of_pairs(urls, pa.array(["", "a text"]), np.zeros(2, np.uint64))
+    details = lists.match_pairs(urls, pa.array(["", "a text"]), np.zeros(2, np.uint64))
     assert details.to_pylist() == [None, detail]
 
 
@@ -73,28 +73,28 @@ def test_texts_and_keys(lists: Blocklists) -> None:
     texts = pa.array(["some Two, words here", "two other words", "x", "x"])
     keys = np.array([1, 2, 255, 256], np.uint64)
     expected = ["first.txt:text", None, "first.txt:key", None]
-    assert lists.of_pairs(urls, texts, keys).to_pylist() == expected
+    assert lists.match_pairs(urls, texts, keys).to_pylist() == expected
     words = np.array([4, 3, 1, 1], np.int32)
-    assert lists.of_pairs(urls, texts, keys, words).to_pylist() == expected
+    assert lists.match_pairs(urls, texts, keys, words).to_pylist() == expected
     words[0] = 0  # of a malformed pair, whose text is not looked at
-    assert lists.of_pairs(urls, texts, keys, words).to_pylist() == [None, *expected[1:]]
-    assert lists.of_pairs(urls.slice(4), texts.slice(4), keys[4:]).to_pylist() == []
+    assert lists.match_pairs(urls, texts, keys, words).to_pylist() == [None, *expected[1:]]
+    assert lists.match_pairs(urls.slice(4), texts.slice(4), keys[4:]).to_pylist() == []
 
 
 def test_files(lists: Blocklists) -> None:
     def asked(body: bytes) -> str | None:
-        return lists.of_file(hashlib.sha256(body).digest(), body)
+        return lists.match_file(hashlib.sha256(body).digest(), body)
 
     assert [asked(body) for body in (b"m", b"s", b"x", b"y")] == [
         *("second.txt:md5", "second.txt:sha1", "second.txt:sha256"),
         None,
     ]
-    assert lists.of_file(hashlib.sha256(b"m").digest()) is None  # whose bytes are not there
-    assert lists.of_file(bytes(32)) == "second.txt:sha256"
-    assert lists.of_file(bytes(31) + b"\1") is None
+    assert lists.match_file(hashlib.sha256(b"m").digest()) is None  # whose bytes are not there
+    assert lists.match_file(bytes(32)) == "second.txt:sha256"
+    assert lists.match_file(bytes(31) + b"\1") is None
     # A list with the digest of nothing but zeros does not take what has no digest.
-    assert lists.of_file(None, b"y") is None
-    assert lists.of_file(b"", b"y") is None
+    assert lists.match_file(None, b"y") is None
+    assert lists.match_file(b"", b"y") is None
 
 
 def word_of(phash: int) -> np.ndarray:
@@ -127,8 +127,8 @@ def test_nothing_is_near_at_the_distance_zero(lists: Blocklists) -> None:
 def test_they_cross_to_workers_and_none_blocks_nothing(lists: Blocklists) -> None:
     assert pickle.loads(pickle.dumps(lists)) == lists
     urls = pa.array(["http://bad.example/"])
-    assert NO_LISTS.of_pairs(urls, urls, np.zeros(1, np.uint64)).to_pylist() == [None]
-    assert NO_LISTS.of_file(bytes(32), b"") is None
+    assert NO_LISTS.match_pairs(urls, urls, np.zeros(1, np.uint64)).to_pylist() == [None]
+    assert NO_LISTS.match_file(bytes(32), b"") is None
     assert NO_LISTS.near("phash", word_of(1)) is None
 
 

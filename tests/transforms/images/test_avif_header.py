@@ -33,8 +33,8 @@ def test_real_files_have_the_size_that_pillow_finds_and_their_cuts_are_undecodab
     picture.load()
     assert isinstance(examine(body), Image)
     for length in range(12, len(body), 1 + len(body) // 100):
-        assert avif_header(body[:length]).fault or isinstance(examine(body[:length]), Unusable)
-    assert avif_header(body[:-9]).fault == "truncated"
+        assert avif_header(body[:length]).error or isinstance(examine(body[:length]), Unusable)
+    assert avif_header(body[:-9]).error == "truncated"
 
 
 @pytest.mark.parametrize("kind", [b"pitm", b"iloc", b"iinf", b"iprp", b"ispe", b"meta"])
@@ -50,4 +50,4 @@ def test_tables_are_read_no_further_than_they_may_be() -> None:
     for table in (b"iinf", b"iref"):  # what libavif makes of these is the child's to bound
         assert avif_header(many_entries(table, 5_000)) == (64, 64, None)
     at = FRAME.index(b"ipma") + 8
-    assert avif_header(FRAME[:at] + struct.pack(">I", 5_000) + FRAME[at + 4 :]).fault
+    assert avif_header(FRAME[:at] + struct.pack(">I", 5_000) + FRAME[at + 4 :]).error

@@ -21,7 +21,7 @@ from alignset.transforms.images.displayed_picture import displayed_picture, smal
 from alignset.transforms.images.examine import Image, Unusable, examine
 from alignset.transforms.images.file_formats import FileLook
 from alignset.transforms.images.open_picture import open_picture
-from alignset.transforms.images.perceptual_hash import picture_hash, plane_hash
+from alignset.transforms.images.perceptual_hash import picture_hash, thumbnail_hash
 from alignset.transforms.images.scaled_jpeg import jpeg_pixels
 from alignset.transforms.images.thumbnail import SIDE_PX, thumbnail
 from alignset.transforms.workers.limited_process import (
@@ -176,11 +176,11 @@ def test_a_small_grey_picture(size: tuple[int, int], small: tuple[int, int]) -> 
 def test_the_hash_of_a_thumbnail_is_imagehashes(size: tuple[int, int]) -> None:
     greys = [photograph(seed, *size).convert("L") for seed in range(25)]
     assert format(picture_hash(greys[3]), "016x") == str(imagehash.phash(greys[3]))
-    far = [(plane_hash(np.asarray(g)) ^ picture_hash(g)).bit_count() for g in greys]
+    far = [(thumbnail_hash(np.asarray(g)) ^ picture_hash(g)).bit_count() for g in greys]
     assert np.mean(far) < 0.2
     assert max(far) <= 4
     for value in (0, 1, 77, 255):  # no bit is told by rounding, which is another on other machines
-        assert plane_hash(np.full(size, value, np.uint8)) == (1 << 63 if value else 0)
+        assert thumbnail_hash(np.full(size, value, np.uint8)) == (1 << 63 if value else 0)
 
 
 # Damage
@@ -232,7 +232,7 @@ def test_what_libjpeg_warns_of_is_never_taken(name: str, data: st.DataObject) ->
     begin, size = data.draw(places), data.draw(st.sampled_from([0, 0, 1, 30, 1000]))
     body[begin : begin + size] = bytes(data.draw(st.sampled_from([0, size])))
     header = FileLook(bytes(body)).jpeg
-    fits = header and not header.fault and header.width * header.height < 10**7
+    fits = header and not header.error and header.width * header.height < 10**7
     if fits and isinstance(jpeg_pixels(bytes(body), header), np.ndarray):
         simplejpeg.decode_jpeg(bytes(body), "GRAY", min_height=60, min_width=60)
 

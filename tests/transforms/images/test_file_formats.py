@@ -97,7 +97,7 @@ SEEN_AT_ITS_DECODE = {
 def test_odd_files_are_pictures_or_have_a_reason(name: str) -> None:
     body, fault = (FAULTS | SEEN_AT_ITS_DECODE)[name]
     if name in FAULTS:
-        assert (FileLook(body).refusal or FileLook(body).fault) == fault
+        assert (FileLook(body).refusal or FileLook(body).error) == fault
     verdict = examine(body)
     if fault:
         assert isinstance(verdict, Unusable)
