@@ -354,7 +354,7 @@ def compare_near(out: str, counts: PairCounts) -> NearDuplicates:
     """How many images have the perceptual hash of another, and how many of a few such pairs show
     one image: an equal hash is not a proof. Reads their images from the tars."""
     # Which decode images, for this alone.
-    from alignset.transforms.decontamination.copy_index import plane_distance
+    from alignset.transforms.decontamination.copy_index import thumbnail_distance
     from alignset.transforms.images.examine import Image, examine
     from alignset.transforms.shards.descriptors import plane_of
 
@@ -369,5 +369,5 @@ def compare_near(out: str, counts: PairCounts) -> NearDuplicates:
         looks = [examine(images.get(of, b""), keep_grey=True) for of in two]
         planes = [plane_of(look) for look in looks if isinstance(look, Image)]
         if len(planes) == len(two):
-            alike.append(plane_distance(*planes) < COPY_DISTANCE)
+            alike.append(thumbnail_distance(*planes) < COPY_DISTANCE)
     return NearDuplicates(counts.near, len(alike), sum(alike))
