@@ -178,7 +178,9 @@ class JudgeBatch:
         pairs = recalled(batch) if is_remembered(batch) else measure(batch)
         repeats = _mark_rows(self.repeats, first, len(batch))
         foreign, of_language = self._languages(first, len(batch))
-        list_details = self._list_details(pairs)
+        list_details = pa.nulls(len(batch), pa.string())  # which blocklist each is on, or null
+        if self.blocking is not None:
+            list_details = self.blocking.find(pairs.url, pairs.text, pairs.key, pairs.word_count)
         on_list = list_details.is_valid().to_numpy(zero_copy_only=False)
         has_vote = self.rules.language.has_vote
         numbers = language_numbers(of_language["language"]) if has_vote else None
@@ -251,12 +253,6 @@ class JudgeBatch:
             failed_rule[usable[failures]] = limit.name
             rows[given.RULE_FAILED][usable[failures]] = True
         return pa.array(failed_rule, pa.string())
-
-    def _list_details(self, pairs: Pairs) -> pa.StringArray:
-        """Which blocklist each pair is on, or null: string[n]."""
-        if self.blocking is None:
-            return pa.nulls(len(pairs.key), pa.string())
-        return self.blocking.find(pairs.url, pairs.text, pairs.key, pairs.word_count)
 
     def _languages(self, first: int, size: int) -> tuple[Bools, pa.RecordBatch]:
         """Which rows of a batch are in a language that is not wanted: bool[size]; and the columns

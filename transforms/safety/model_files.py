@@ -166,13 +166,8 @@ def describe_model(path: str) -> UnsafeModel:
         with open_to_read(path) as source:
             sha256 = hashlib.sha256(source.read()).hexdigest()
     except DocumentError as error:
-        raise ModelError(
-            f"unsafe_model: {_reason(error)} (docs/safety.md has an example)"
-        ) from error
+        reason = str(error).replace(" is not as it was written", "").partition("\n")[0]
+        raise ModelError(f"unsafe_model: {reason} (docs/safety.md has an example)") from error
     except OSError as error:  # a folder, or nothing that may be read
         raise ModelError(f"unsafe_model: {path} cannot be read: {error}") from error
     return UnsafeModel(path, sha256, form)
-
-
-def _reason(error: DocumentError) -> str:
-    return str(error).replace(" is not as it was written", "").partition("\n")[0]
