@@ -1,6 +1,13 @@
-"""Whether one small thumbnail is a copy of another: aligned, then compared place by place.
+"""Whether one small thumbnail is a copy of another, by its fine detail: coarse light and shade is
+alike in many images.
 
-The check compares fine detail, since coarse light and shade is alike in many images.
+1. A thumbnail with too few corners cannot be aligned, and is not compared here.
+2. The detail at half the side is aligned from where the index's variant lies; a pair whose detail
+   hardly correlates there is refused.
+3. The thumbnails are compared where the variant says, unless its detail does not lie there, and
+   where the whole detail is aligned to, unless the former is good enough; the better counts.
+4. To compare is to correlate the surroundings of each pixel, of the thumbnail and of its fine band,
+   over the textured pixels of the best of five regions.
 """
 
 from __future__ import annotations

@@ -237,20 +237,6 @@ def test_what_libjpeg_warns_of_is_never_taken(name: str, data: st.DataObject) ->
         simplejpeg.decode_jpeg(bytes(body), "GRAY", min_height=60, min_width=60)
 
 
-@given(st.sampled_from(sorted(GOOD)), st.data())
-@settings(max_examples=150, deadline=None)
-def test_real_files_with_flipped_and_lost_bytes(name: str, data: st.DataObject) -> None:
-    body = bytearray(GOOD[name])
-    places = st.integers(0, min(len(body) - 1, data.draw(st.sampled_from([60, len(body)]))))
-    for place, value in data.draw(st.lists(st.tuples(places, st.integers(0, 255)), max_size=4)):
-        body[place] = value
-    hole = data.draw(places)
-    del body[hole : hole + data.draw(st.integers(0, 50))]
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(file_formats, "MAX_PIXELS", 10**7)
-        assert isinstance(examine(bytes(body)), Image | Unusable)
-
-
 def test_headers_that_lie_of_their_size() -> None:
     body = bytearray(LARGE["quality 75"])
     at = body.index(b"\xff\xc0") + 5
