@@ -168,7 +168,7 @@ def judge_texts(
     if settings.like:
         shares = counts | "Shares" >> beam.Map(shares_like, settings.like)
     corpus = _corpus(count_outputs, pairs, settings, places, buckets, vocabulary, counts)
-    blocking = Blocking(places.blocklists.of_pairs, settings.forget_blocked)
+    blocking = Blocking(places.blocklists.match_pairs, settings.forget_blocked)
     repeats = (count_outputs["repeated"], pairs["repeated"]) | "Repeated" >> beam.Flatten()
     judge_outputs = (
         {

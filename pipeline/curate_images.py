@@ -27,7 +27,7 @@ from alignset.transforms.arrivals.shard_settings import ShardSettings
 from alignset.transforms.decontamination.evaluation_files import parts_of
 from alignset.transforms.decontamination.evaluation_index import sets_of
 from alignset.transforms.decontamination.index_evaluation_images import (
-    PLANES,
+    THUMBNAILS,
     IndexEvaluationImages,
 )
 from alignset.transforms.duplicates.contents import CopyRules
@@ -180,7 +180,7 @@ def run_images(
 def _end_killed(attempts: str) -> None:
     """Ends what an earlier start, or a dead worker, was at, and logs it."""
     works = end_killed(attempts)
-    parts = {work for work in works if work.startswith(PLANES)}
+    parts = {work for work in works if work.startswith(THUMBNAILS)}
     for count, kind, of in (
         (len(works - parts), "shard", ""),
         (len(parts), "part", " of the evaluation images"),

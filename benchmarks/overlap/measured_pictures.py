@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image as PillowImage
 
-from alignset.transforms.decontamination.copy_planes import image_planes
+from alignset.transforms.decontamination.copy_thumbnails import stack_thumbnails
 from alignset.transforms.images.displayed_picture import displayed_picture
 from alignset.transforms.images.examine import Image, examine
 from benchmarks.overlap.alterations import ALTERATIONS, Picture
@@ -139,7 +139,7 @@ def _rows_of_file(item: tuple[str, bytes]) -> list[Row]:
     if not isinstance(image, Image):
         return []
     side_px = min(image.width, image.height)
-    return [(name, image_planes([image])[0], image.phash, image.format == "jpeg", side_px)]
+    return [(name, stack_thumbnails([image])[0], image.phash, image.format == "jpeg", side_px)]
 
 
 def _rows_of_alterations(item: tuple[str, bytes]) -> list[Row]:
@@ -151,7 +151,7 @@ def _rows_of_alterations(item: tuple[str, bytes]) -> list[Row]:
         assert isinstance(image, Image)  # Pillow wrote it just now
         is_jpeg = body.startswith(b"\xff\xd8")
         of_name = f"{name}: {alteration.name}"
-        rows.append((of_name, image_planes([image])[0], image.phash, is_jpeg, 0))
+        rows.append((of_name, stack_thumbnails([image])[0], image.phash, is_jpeg, 0))
     return rows
 
 

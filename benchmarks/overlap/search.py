@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from alignset.transforms.decontamination.copy_index import CopyIndex, Nearest
 from alignset.transforms.decontamination.copy_index_files import build_copy_index
-from alignset.transforms.images.perceptual_hash import plane_hash
+from alignset.transforms.images.perceptual_hash import thumbnail_hash
 from benchmarks.overlap.measured_pictures import Pictures
 
 _AT_ONCE = 64
@@ -75,4 +75,4 @@ def hash_distances(pictures: Pictures, evaluation: npt.NDArray[np.uint64]) -> np
 
 def hashes_of(planes: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
     """uint64[n]: the perceptual hashes of whole thumbnails, where nothing larger was kept."""
-    return np.array([plane_hash(pair[0]) for pair in planes], np.uint64)
+    return np.array([thumbnail_hash(pair[0]) for pair in planes], np.uint64)

@@ -154,7 +154,7 @@ def forget_listed(out: str, lists: Blocklists) -> None:
 
     def marks(rows: pa.RecordBatch) -> pa.BooleanArray:
         urls, captions = (pc.fill_null(rows[name], "") for name in ("url", "caption"))
-        listed = lists.of_pairs(urls, captions, keys_of(rows["key"])).is_valid()
+        listed = lists.match_pairs(urls, captions, keys_of(rows["key"])).is_valid()
         is_blocked = pc.fill_null(pc.is_in(rows["key"], value_set=value_set), False)
         return pc.and_(rows["url"].is_valid(), pc.or_(listed, is_blocked))
 

@@ -351,7 +351,7 @@ def compare_near(out: str, counts: PairCounts) -> NearDuplicates:
     one image: an equal hash is not a proof. Reads their images from the tars."""
     # Which decode images, for this alone.
     from alignset.transforms.arrivals.image_looks import plane_of
-    from alignset.transforms.decontamination.copy_index import plane_distance
+    from alignset.transforms.decontamination.copy_index import thumbnail_distance
     from alignset.transforms.images.examine import Image, examine
 
     files, places = find_own_set(out) or SetFiles(out, [], []), defaultdict[str, list[str]](list)
@@ -365,5 +365,5 @@ def compare_near(out: str, counts: PairCounts) -> NearDuplicates:
         looks = [examine(images.get(of, b""), keep_grey=True) for of in two]
         planes = [plane_of(look) for look in looks if isinstance(look, Image)]
         if len(planes) == len(two):
-            alike.append(plane_distance(*planes) < COPY_DISTANCE)
+            alike.append(thumbnail_distance(*planes) < COPY_DISTANCE)
     return NearDuplicates(counts.near, len(alike), sum(alike))

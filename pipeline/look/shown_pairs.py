@@ -153,14 +153,14 @@ def find_listed(
         if folder and lists.have(*kinds.OF_FILES, *kinds.OF_PICTURES, kinds.IMAGE):
             for key, body in folder.images(path, rest.difference(found)):
                 digest = sha256(body).digest()
-                if lists.of_file(digest, body) or listed_image(body, lists, original=False):
+                if lists.match_file(digest, body) or listed_image(body, lists, original=False):
                     found.append(key)
         return pa.array(found, pa.string())
 
     pairs, note = find_pairs(files, "", count, find_keys=find_keys)
     for at, pair in enumerate(pairs):
         body = dict(files.images(pair.file, [pair.key])).get(pair.key, b"")
-        if copy := lists.listed_copy(body) if body else None:
+        if copy := lists.find_copy(body) if body else None:
             pairs[at] = replace(
                 pair,
                 thumbnail=body,

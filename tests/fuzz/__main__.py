@@ -31,7 +31,7 @@ from tests.support.root import ROOT
 
 FILES = ("avif", "webp", "png", "gif", "jpeg", "tiff", "bmp", "tar", "parquet", "csv", "jsonl")
 FILES += ("warc", "wat", "html")
-MADE = ("soup", "archives", "texts", "urls", "counts", "planes", "lists")
+MADE = ("soup", "archives", "texts", "urls", "counts", "lists")
 TARGETS = (*FILES, *MADE)
 CASES, FOUND = ROOT / "tests/fuzz/cases", ROOT / "out/fuzz"
 CPU_S_A_MB = 2.0  # beside what an entrance may take

@@ -106,9 +106,9 @@ def check(random: Random) -> None:
         lists = Blocklists((compiled,), 3, 31)
         urls = [url_of(random).encode("utf-8", "replace").decode() for _ in range(3)]
         columns = [pa.array(texts, pa.string()) for texts in (urls, urls[::-1])]
-        details = lists.of_pairs(*columns, np.arange(3, dtype=np.uint64)).to_pylist()
+        details = lists.match_pairs(*columns, np.arange(3, dtype=np.uint64)).to_pylist()
         kinds = {f"{compiled.name}:{kind}" for kind in compiled.entries}
-        assert {*details, lists.of_file(bytes(32), b"body")} <= {None, *kinds}
+        assert {*details, lists.match_file(bytes(32), b"body")} <= {None, *kinds}
         for url, detail in zip(urls, details, strict=True):
-            of_url = lists.of_url(url)
-            assert of_url is None or detail is not None
+            match_url = lists.match_url(url)
+            assert match_url is None or detail is not None

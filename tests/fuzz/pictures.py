@@ -39,12 +39,8 @@ PNG_CHUNKS = (
     png_chunk(b"fcTL", struct.pack(">IIIIIHHBB", 0, 150, 110, 0, 0, 1, 1, 0, 0)),
 )
 GIF_BLOCKS = (
-    *(
-        b"!\xfe\x01a\0",
-        b"!\xfe\x01a\x01b\0",
-        b"!\xf9\4\0\0\0\0\0",
-        b"!\xff\x0bNETSCAPE2.0\3\1\0\0\0",
-    ),
+    *(b"!\xfe\x01a\0", b"!\xfe\x01a\x01b\0", b"!\xf9\4\0\0\0\0\0"),
+    b"!\xff\x0bNETSCAPE2.0\3\1\0\0\0",
     *(b"\x01a", b"\xff" + bytes(255), b"\0", b"!", b",", b"!\xfe", b";"),
 )
 WEBP_CHUNKS = tuple(

@@ -8,7 +8,6 @@ import gzip
 import importlib.util
 import io
 import json
-import struct
 import tempfile
 import zlib
 from collections.abc import Iterator
@@ -19,9 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from tests.fuzz.pictures import TURNED, box
+from tests.fuzz.pictures import TURNED
 from tests.support import small_sets
 from tests.support import stating_files as stating
+from tests.support.avif_files import frame_file, grid
 from tests.support.hostile_tars import HOSTILE, tar_of
 from tests.support.page_archives import packed, page_record, record, response
 from tests.support.picture_files import encoded, good_files, photograph, transparent
@@ -75,7 +75,7 @@ def _pictures() -> Iterator[tuple[str, bytes]]:
         yield kind.lower(), encoded(picture, kind, exif=exif, icc_profile=b"acsp" * 99)
     yield "gif", encoded(transparent(), "GIF", disposal=2, comment=b"words" * 99, **moving)
     for rows, columns in ((1, 1), (2, 3)):
-        yield "avif", avif_grid(good_files()["avif"], rows, columns)
+        yield "avif", grid([frame_file(64)], rows, columns, 64)
 
 
 LARGE: dict[str, dict[str, object]] = {
@@ -89,60 +89,11 @@ def large_file(kind: str, shape: str) -> bytes:
     """A file of some KB, for its many pixels of one colour: "square", or "strip" of two px, which
     is an AVIF of as many small tiles, each with the frame of the square.
     """
-    is_avif = kind == "avif" and shape == "strip"
+    if kind == "avif" and shape == "strip":
+        return grid([frame_file(4000)], 16, 16, 64)
     width = 2 if shape == "strip" and kind in ("png", "tiff") else 4000
     height = 10_000_000 if width == 2 else 4000
-    body = encoded(Image.new("L", (width, height), 200), kind.upper(), **LARGE[kind])
-    if not is_avif:
-        return body
-    sides = (struct.pack(">II", side, side) for side in (4000, 64))
-    return avif_grid(body.replace(*sides), 16, 16)
-
-
-def avif_grid(tile: bytes, rows: int, columns: int) -> bytes:
-    """An image of rows and columns that are all the same file, shown once for each tile.
-
-    Source: ISO/IEC 23008-12 (HEIF), 6.6.2.3.
-    """
-
-    def full(kind: bytes, version: int, *parts: bytes) -> bytes:
-        return box(kind, struct.pack(">I", version << 24) + b"".join(parts))
-
-    def inside(kind: bytes) -> bytes:
-        at = tile.index(kind)
-        return tile[at + 4 : at - 4 + int.from_bytes(tile[at - 4 : at], "big")]
-
-    frame, count = inside(b"mdat"), rows * columns
-    width, height = struct.unpack(">II", inside(b"ispe")[4:])
-    size = struct.pack(">II", width * columns, height * rows)
-    layout = struct.pack(">BBBB", 0, 1, rows - 1, columns - 1) + size
-    tiles = range(2, count + 2)
-    names = [full(b"infe", 2, struct.pack(">HH", n, 0) + b"av01\0") for n in tiles]
-    names.insert(0, full(b"infe", 2, struct.pack(">HH", 1, 0) + b"grid\0"))
-    kinds = [box(kind, inside(kind)) for kind in (b"ispe", b"pixi", b"av1C", b"colr")]
-    of_tile = [struct.pack(">HBBBBB", n, 4, 1, 2, 0x83, 4) for n in tiles]
-    of_grid = struct.pack(">HBBBB", 1, 3, 5, 2, 4)
-    properties = box(b"ipco", b"".join([*kinds, full(b"ispe", 0, size)])) + full(
-        b"ipma", 0, struct.pack(">I", count + 1), of_grid, *of_tile
-    )
-    uses = struct.pack(f">HH{count}H", 1, count, *tiles)
-    head = [
-        full(b"hdlr", 0, bytes(4) + b"pict" + bytes(13)),
-        full(b"pitm", 0, struct.pack(">H", 1)),
-        full(b"iinf", 0, struct.pack(">H", count + 1), *names),
-        full(b"iref", 0, box(b"dimg", uses)),
-        box(b"iprp", properties),
-    ]
-    kind = box(b"ftyp", b"avif" + bytes(4) + b"avifmif1miafMA1A")
-
-    def meta(begin: int) -> bytes:
-        extents = [(1, begin, len(layout)), *((n, begin + len(layout), len(frame)) for n in tiles)]
-        places = [struct.pack(">HHHII", n, 0, 1, at, size) for n, at, size in extents]
-        return full(
-            b"meta", 0, *head, full(b"iloc", 0, struct.pack(">HH", 0x4400, len(places)), *places)
-        )
-
-    return kind + meta(len(kind) + len(meta(0)) + 8) + box(b"mdat", layout + frame)
+    return encoded(Image.new("L", (width, height), 200), kind.upper(), **LARGE[kind])
 
 
 def _shipped() -> Iterator[tuple[str, bytes]]:

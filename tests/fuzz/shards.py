@@ -6,7 +6,7 @@ from __future__ import annotations
 import io
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -194,7 +194,7 @@ def read_by_both(tar: bytes) -> None:
 
 
 # By name a function of bytes, and the tokens of which patterns are made (`growth.py`).
-GROWTH: dict[str, tuple[Callable[[bytes], object], tuple[bytes, ...]]] = {
+GROWTH: dict[str, tuple[Callable[[bytes], object], Sequence[bytes]]] = {
     "headers": (
         lambda body: read_by_both(body + END),
         (
@@ -210,20 +210,7 @@ GROWTH: dict[str, tuple[Callable[[bytes], object], tuple[bytes, ...]]] = {
     ),
     "JSON": (
         lambda body: read_by_both(header(b"a.json", len(body)) + padded(body) + END),
-        (
-            b"[",
-            b"]",
-            b"{",
-            b'{"a":',
-            b'"',
-            b"\\",
-            b"\\u0000",
-            b"9",
-            b",",
-            b"[],",
-            b"\xff",
-            b'{"url":"',
-        ),
+        b'[|]|{|{"a":|"|\\|\\u0000|9|,|[],|\xff|{"url":"'.split(b"|"),
     ),
     "texts": (
         lambda body: encode_texts(

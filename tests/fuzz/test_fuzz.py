@@ -1,17 +1,14 @@
 """A short form of `make fuzz`, and cases that failed once."""
 
-import importlib
 from pathlib import Path
 
 import pytest
 
 from tests.fuzz.__main__ import FILES, TARGETS
-from tests.fuzz.growth import superlinear
 from tests.support.forks import start
 from tests.support.modules import run_module
 
 CASES = 100
-GROWTH = ("counts", "jpeg", "pictures", "shards")
 
 slow = pytest.mark.slow
 long = pytest.mark.timeout(1800)  # of all targets together, beside busy neighbours
@@ -40,18 +37,3 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def test_hostile_bytes(said: list[str], target: str) -> None:
     (line,) = (line for line in said if line.startswith(f"{target}: {CASES} cases in "))
     assert ", 0 fail: " in line
-
-
-GROWING = [
-    (target, name)
-    for target in GROWTH
-    for name in getattr(importlib.import_module(f"tests.fuzz.{target}"), "GROWTH", ())
-]
-
-
-@slow
-@long
-@pytest.mark.parametrize(("target", "name"), GROWING)
-def test_time_grows_as_the_bytes_do(target: str, name: str) -> None:
-    function, tokens = importlib.import_module(f"tests.fuzz.{target}").GROWTH[name]
-    assert superlinear(function, tokens) == []

@@ -133,15 +133,3 @@ def many_entries(table: bytes, count: int) -> bytes:
     places = [(0, len(coded_frame(frame))), *((0, 0) for _ in numbers)]
     whole = one_item(frame, coded_frame(frame), (64, 64))
     return file_of(items, places, [find_box(whole, b"iprp")], coded_frame(frame))
-
-
-def many_properties(count: int) -> bytes:
-    """An image with so many properties, most of them the same ones."""
-    frame = frame_file(64)
-    whole = one_item(frame, coded_frame(frame), (64, 64))
-    entries = b"".join(struct.pack(">HB", n, 250) + b"\1" * 250 for n in range(2, count // 250))
-    entry = full_box(b"ipma", 0, struct.pack(">I", count // 250 - 2), entries)
-    iprp = find_box(whole, b"iprp")
-    boxes = [struct.pack(">I", len(iprp) + len(entry)) + iprp[4:] + entry]
-    data = coded_frame(frame)
-    return file_of([(b"av01", 1)], [(0, len(data))], boxes, data)

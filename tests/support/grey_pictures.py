@@ -19,7 +19,7 @@ def grey_photograph(seed: int, width: int = 160, height: int = 120) -> Grey:
     return np.clip(total + 128, 0, 255).astype(np.uint8)
 
 
-def degenerate_planes() -> Iterator[tuple[str, Grey]]:
+def degenerate_thumbnails() -> Iterator[tuple[str, Grey]]:
     """Planes that give a comparison nothing to hold on to, by name: uint8[64, 64]."""
     y, x = np.mgrid[:64, :64]
     yield "black", np.zeros((64, 64), np.uint8)

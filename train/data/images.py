@@ -59,7 +59,7 @@ def check_decodable(data: bytes, *, of_folder: bool = False) -> FileLook:
     exif = sum(data.startswith(_EXIF, begin) for _, begin, _ in look.segments.each)
     if look.segments.too_many or exif > _MOST_EXIF:
         raise Image.DecompressionBombError("a JPEG of too many segments")
-    if look.jpeg is None or look.jpeg.fault:
+    if look.jpeg is None or look.jpeg.error:
         raise OSError("the JPEG is broken, lossless, or of another rare coding")
     return look
 

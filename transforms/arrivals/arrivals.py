@@ -208,10 +208,10 @@ def blocked_by(lists: Blocklists, body: bytes, sha256: bytes, image: Image) -> s
     """
     if not lists.have(*k.OF_FILES, *k.OF_PICTURES):
         return None
-    if detail := lists.of_file(sha256, body):
+    if detail := lists.match_file(sha256, body):
         return detail
     try:
-        return lists.of_picture(body, image)
+        return lists.match_picture(body, image)
     except ModuleNotFoundError:
         raise
     except Exception as error:  # an image that was decoded before

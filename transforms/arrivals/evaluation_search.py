@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alignset.transforms.arrivals.images import Images
-from alignset.transforms.decontamination.copy_planes import image_planes
+from alignset.transforms.decontamination.copy_thumbnails import stack_thumbnails
 from alignset.transforms.decontamination.evaluation_index import EvaluationIndex
 from alignset.transforms.images.examine import Image
 
@@ -40,7 +40,7 @@ class EvaluationSearch:
         """
         if self.index is None or not images:
             return
-        planes = image_planes([*images.values()])
+        planes = stack_thumbnails([*images.values()])
         with self._lock:
             self._rows += images
             self._planes.append(planes)

@@ -12,11 +12,16 @@ import pyarrow as pa
 from alignset.transforms.arrivals.images import Images
 from alignset.transforms.columns.rejects import key_column, keys_of
 from alignset.transforms.decontamination.copy_check import share_of_one_tone
-from alignset.transforms.decontamination.copy_planes import SIDE_PX, Plane, chroma_grid, copy_planes
+from alignset.transforms.decontamination.copy_thumbnails import (
+    SIDE_PX,
+    Thumbnail,
+    chroma_grid,
+    make_thumbnails,
+)
 from alignset.transforms.decontamination.copy_vectors import WIDTH, descriptors
 from alignset.transforms.images.displayed_picture import rgb_pixels
 from alignset.transforms.images.examine import Image
-from alignset.transforms.images.perceptual_hash import plane_hash
+from alignset.transforms.images.perceptual_hash import thumbnail_hash
 
 CHROMA = 32  # numbers of a grid
 # What is put aside of an image when it comes. `chroma` is only known where looks are wanted.
@@ -35,17 +40,17 @@ LOOK = np.dtype(
 Looks = npt.NDArray[Any]  # LOOK[n]
 
 
-def plane_of(image: Image) -> Plane:
+def plane_of(image: Image) -> Thumbnail:
     """uint8[64, 64], an image without its borders, which was looked at with `keep_grey`."""
     assert image.grey is not None
-    return copy_planes(image.grey).trimmed
+    return make_thumbnails(image.grey).trimmed
 
 
 def planes_of(image: Image, *, in_colour: bool) -> npt.NDArray[Any]:
     """PLANES[1] of an image that was looked at with `keep_grey`, and in colour with `keep_picture`
     too."""
     assert image.grey is not None
-    planes, row = copy_planes(image.grey), np.zeros(1, PLANES)
+    planes, row = make_thumbnails(image.grey), np.zeros(1, PLANES)
     row["plane"], row["border"] = planes.trimmed, planes.is_trimmed
     if in_colour:
         assert image.picture is not None
@@ -62,7 +67,9 @@ def looks_of(planes: npt.NDArray[Any]) -> Looks:
     """LOOK[n] of PLANES[n], which are in colour."""
     looks = np.zeros(len(planes), LOOK)
     looks["descriptor"] = descriptors(planes["plane"])
-    looks["trimmed_phash"] = np.array([plane_hash(plane) for plane in planes["plane"]], np.uint64)
+    looks["trimmed_phash"] = np.array(
+        [thumbnail_hash(plane) for plane in planes["plane"]], np.uint64
+    )
     looks["chroma"], looks["has_border"] = planes["chroma"], planes["border"]
     looks["one_tone"] = [share_of_one_tone(plane) for plane in planes["plane"]]
     return looks

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,9 +15,7 @@ import pyarrow as pa
 
 from alignset.transforms.blocklists import kinds as k
 from alignset.transforms.blocklists.compiled_list import CompiledList
-from alignset.transforms.blocklists.near_hashes import NearHashes, least_distances
 from alignset.transforms.blocklists.phrases import has_any_phrase
-from alignset.transforms.blocklists.prefixes import begins_with_any
 from alignset.transforms.blocklists.targets import Targets, targets
 from alignset.transforms.columns.hashing import Bools, UInt64s, xxh64
 from alignset.transforms.columns.kernels import kernel
@@ -30,12 +28,12 @@ if TYPE_CHECKING:
     from alignset.transforms.images.examine import Image
 
 _DOT = ord(".")
+_PIECE = 1 << 16  # perceptual hashes that are compared at once, which the caches hold
 _OPENING = Lock()  # or each thread would make an index of a list's images, 30 s and 0.3 GB
 
 
 @kernel
-def _mark_urls(spans, table, marks):  # type: ignore[no-untyped-def]
-    data, starts, stops = spans
+def _mark_spans(data, starts, stops, table, marks):  # type: ignore[no-untyped-def]
     for row in range(len(marks)):
         marks[row] = starts[row] < stops[row] and is_member(
             table, xxh64(data, starts[row], stops[row])
@@ -43,16 +41,46 @@ def _mark_urls(spans, table, marks):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _mark_domains(spans, table, marks):  # type: ignore[no-untyped-def]
+def _mark_domains(data, starts, stops, table, marks):  # type: ignore[no-untyped-def]
     """Marks the hosts that are a member, or end in a dot and a member."""
-    data, starts, stops = spans
     for row in range(len(marks)):
-        marks[row] = False
         for at in range(starts[row], stops[row]):
             begins = at == starts[row] or data[at - 1] == _DOT
             if begins and is_member(table, xxh64(data, at, stops[row])):
                 marks[row] = True
                 break
+
+
+@kernel
+def _mark_beginnings(data, starts, stops, sizes, table, marks):  # type: ignore[no-untyped-def]
+    """Marks the targets that begin with a member; sizes: of the members, ascending."""
+    for row in range(len(marks)):
+        for size in sizes:
+            stop = starts[row] + size
+            if stop > stops[row]:
+                break
+            if is_member(table, xxh64(data, starts[row], stop)):
+                marks[row] = True
+                break
+
+
+def least_distance(members: UInt64s, words: UInt64s) -> int:
+    """How far the nearest member is from a perceptual hash, in bits.
+
+    >>> least_distance(np.array([[7, 12]], np.uint64), np.array([15], np.uint64))
+    1
+
+    Args:
+      members: uint64[w, n], one or more. words: uint64[w].
+    """
+    least = 64 * len(words)
+    for start in range(0, members.shape[1], _PIECE):
+        some = members[:, start : start + _PIECE]
+        bits = np.zeros(some.shape[1], np.uint16)
+        for row, word in zip(some, words, strict=True):
+            bits += np.bitwise_count(row ^ word)
+        least = min(least, int(bits.min()))
+    return least
 
 
 class AskedPairs(NamedTuple):
@@ -84,88 +112,57 @@ class _OpenList:
     """A list whose arrays are mapped. For all threads."""
 
     def __init__(self, blocklist: CompiledList) -> None:
-        self._blocklist = blocklist
-        self._sets = {
-            kind: HashSet(blocklist.array(kind))
-            for kind in (k.HOST, k.DOMAIN, k.URL, k.TEXT, k.KEY)
-            if kind in blocklist.entries
-        }
-        self._near = {
-            kind: NearHashes(*(blocklist.array(kind + end) for end in ("", "_members", "_starts")))
-            for kind in k.OF_PICTURES
-            if kind in blocklist.entries
-        }
-        self._files = {
-            kind: blocklist.array(kind) for kind in k.OF_FILES if kind in blocklist.entries
-        }
-
-    @property
-    def images(self) -> ListedImages | None:
-        """Those of a list of images."""
-        if k.IMAGE not in self._blocklist.entries:
-            return None
-        with _OPENING:
-            return self._images
-
-    @cached_property
-    def _images(self) -> ListedImages:
-        from alignset.transforms.blocklists.listed_images import ListedImages  # with decoders
-
-        return ListedImages(self._blocklist.array(k.IMAGE), self._blocklist.files)
+        arrays = {kind: blocklist.array(kind) for kind in blocklist.entries}
+        self._near = {kind: arrays.pop(kind) for kind in k.OF_PICTURES if kind in arrays}
+        self._sets = {kind: HashSet(arrays[kind]) for kind in arrays if kind != k.IMAGE}
+        self._longest_phrase = blocklist.longest_phrase
+        self._prefix_sizes = np.array(blocklist.prefix_sizes, np.int64)
 
     def marks(self, pairs: AskedPairs) -> Iterator[tuple[str, Bools]]:
         """For each kind of entries of pairs, which of them are on the list: bool[n]."""
         data, starts, host_ends, stops = pairs.targets
         for kind in k.OF_PAIRS:
-            if kind not in self._blocklist.entries:
+            if kind not in self._sets:
                 continue
-            marks = np.zeros(len(starts), np.bool_)
+            members, marks = self._sets[kind], np.zeros(len(starts), np.bool_)
             if kind == k.HOST:
-                _mark_urls((data, starts, host_ends), self._sets[kind].table, marks)
+                _mark_spans(data, starts, host_ends, members.table, marks)
             elif kind == k.DOMAIN:
-                _mark_domains((data, starts, host_ends), self._sets[kind].table, marks)
+                _mark_domains(data, starts, host_ends, members.table, marks)
             elif kind == k.URL:
-                _mark_urls((data, starts, stops), self._sets[kind].table, marks)
+                _mark_spans(data, starts, stops, members.table, marks)
             elif kind == k.PREFIX:
-                prefixes = self._blocklist.array("prefix"), self._blocklist.array("prefix_ends")
-                marks = begins_with_any((data, starts, stops), prefixes)
+                _mark_beginnings(data, starts, stops, self._prefix_sizes, members.table, marks)
             elif kind == k.KEY and pairs.keys is not None:
-                marks = self._sets[kind].contains(pairs.keys)
+                marks = members.contains(pairs.keys)
             elif kind == k.TEXT and pairs.texts is not None:
-                longest = self._blocklist.longest_phrase
-                marks = has_any_phrase(pairs.texts, self._sets[kind], longest)
+                marks = has_any_phrase(pairs.texts, members, self._longest_phrase)
             yield kind, marks
 
     def has_file(self, kind: str, digest: bytes) -> bool:
         """Whether the digest of a file is on the list."""
-        members = self._files.get(kind)
-        if members is None:
-            return False
-        at = int(np.searchsorted(members, np.bytes_(digest)))
-        return at < len(members) and bytes(members[at]) == digest.rstrip(b"\0")
+        word = np.frombuffer(digest[-8:], ">u8").astype(np.uint64)
+        return kind in self._sets and bool(self._sets[kind].contains(word)[0])
 
-    def distance(self, kind: str, words: UInt64s, most: int) -> int:
-        """How far the nearest of its hashes of images is, in bits; more than `most` where none
-        is near."""
-        index = self._near.get(kind)
-        if index is None:
-            return most + 1
-        return int(least_distances(index, words.reshape(1, -1), most)[0])
+    def distance(self, kind: str, words: UInt64s) -> int:
+        """How far the nearest of its hashes of images is, in bits."""
+        near = self._near.get(kind)
+        return 64 * len(words) + 1 if near is None else least_distance(near, words)
 
 
-@lru_cache(maxsize=64)
-def _opened(path: str, name: str) -> _OpenList:
-    return _OpenList(_COMPILED[path, name])
-
-
-# What `_opened` opens: a compiled list has dicts, so that it is not a key itself.
-_COMPILED: dict[tuple[str, str], CompiledList] = {}
+_opened = lru_cache(maxsize=64)(_OpenList)
 
 
 def _open(blocklist: CompiledList) -> _OpenList:
-    _COMPILED[blocklist.path, blocklist.name] = blocklist
     with _OPENING:
-        return _opened(blocklist.path, blocklist.name)
+        return _opened(blocklist)
+
+
+@lru_cache(maxsize=64)
+def _opened_images(blocklist: CompiledList) -> ListedImages:
+    from alignset.transforms.blocklists.listed_images import ListedImages  # with decoders
+
+    return ListedImages(blocklist.array(k.IMAGE), blocklist.files)
 
 
 @dataclass(frozen=True)
@@ -184,16 +181,17 @@ class Blocklists:
         """The same, with the files of their arrays in a folder that all workers see."""
         lists = []
         for blocklist in self.lists:
-            path = f"{folder}/{blocklist.path.rpartition('/')[2]}"
-            carry_file(blocklist.path, path)
-            lists.append(replace(blocklist, path=path))
+            moved = replace(blocklist, stem=f"{folder}/{blocklist.stem.rpartition('/')[2]}")
+            for kind in blocklist.entries:
+                carry_file(blocklist.path(kind), moved.path(kind))
+            lists.append(moved)
         return replace(self, lists=tuple(lists))
 
     def have(self, *kinds: str) -> bool:
         """Whether any list has entries of any of these kinds."""
         return any(kind in blocklist.entries for blocklist in self.lists for kind in kinds)
 
-    def of_pairs(
+    def match_pairs(
         self,
         urls: pa.StringArray,
         captions: pa.StringArray,
@@ -224,7 +222,7 @@ class Blocklists:
                     names.append(f"{blocklist.name}:{kind}")  # type: ignore[arg-type]
         return pa.array(names, pa.string()).take(pa.array(codes))
 
-    def of_url(self, url: str) -> str | None:
+    def match_url(self, url: str) -> str | None:
         """Which list a URL is on, such as one that a host redirects to. For all threads."""
         if not self.have(*k.OF_URLS):
             return None
@@ -235,29 +233,25 @@ class Blocklists:
                     return f"{blocklist.name}:{kind}"
         return None
 
-    def of_file(self, sha256: bytes | None, body: bytes | None = None) -> str | None:
+    def match_file(self, sha256: bytes | None, body: bytes | None = None) -> str | None:
         """Which list a file is on, by its digests.
 
         Args:
           sha256: None where it is not known, or was asked for before.
           body: its bytes, for the digests that are not given; None leaves these out.
         """
-        digests = self._digests(sha256, body)
+        digests = {k.SHA256: sha256} if sha256 and self.have(k.SHA256) else {}
+        if body is not None:
+            for kind in (k.MD5, k.SHA1):
+                if self.have(kind):
+                    digests[kind] = hashlib.new(kind, body, usedforsecurity=False).digest()
         for blocklist in self.lists:
             for kind, digest in digests.items():
                 if _open(blocklist).has_file(kind, digest):
                     return f"{blocklist.name}:{kind}"
         return None
 
-    def _digests(self, sha256: bytes | None, body: bytes | None) -> Mapping[str, bytes]:
-        digests = {k.SHA256: sha256} if sha256 and self.have(k.SHA256) else {}
-        if body is not None:
-            for kind in (k.MD5, k.SHA1):
-                if self.have(kind):
-                    digests[kind] = hashlib.new(kind, body, usedforsecurity=False).digest()
-        return digests
-
-    def of_picture(self, body: bytes, image: Image) -> str | None:
+    def match_picture(self, body: bytes, image: Image) -> str | None:
         """Which list an image is on by how it looks.
 
         Args:
@@ -273,7 +267,7 @@ class Blocklists:
         words = pdq_words(image) if self.have(k.PDQ) else None
         if words is not None and (detail := self.near(k.PDQ, words)):
             return detail
-        copy = self.listed_copy(body, image)
+        copy = self.find_copy(body, image)
         return copy and copy.detail
 
     def near(self, kind: str, words: UInt64s) -> str | None:
@@ -286,19 +280,22 @@ class Blocklists:
         most = (self.min_phash_distance if kind == k.PHASH else self.min_pdq_distance) - 1
         if most < 0 or not self.have(kind):
             return None
-        distances = [_open(of).distance(kind, words, most) for of in self.lists]
+        distances = [_open(blocklist).distance(kind, words) for blocklist in self.lists]
         bits = min(distances)
         return f"{self.lists[distances.index(bits)].name}:{kind}" if bits <= most else None
 
-    def listed_copy(self, body: bytes, image: Image | None = None) -> ListedCopy | None:
+    def find_copy(self, body: bytes, image: Image | None = None) -> ListedCopy | None:
         """Which listed image a file shows, too.
 
         Args:
           image: what `examine` said of the file with `keep_grey`.
         """
         for blocklist in self.lists:
-            images = _open(blocklist).images
-            if images is not None and (nearest := images.nearest(body, image)):
+            if k.IMAGE not in blocklist.entries:
+                continue
+            with _OPENING:
+                images = _opened_images(blocklist)
+            if nearest := images.nearest(body, image):
                 path = images.paths[nearest.row]
                 return ListedCopy(blocklist.name, path, nearest.distance)
         return None

@@ -1,29 +1,25 @@
-"""A blocklist as arrays in one file, which all workers of a machine map and share."""
+"""A blocklist as files of arrays, which all workers of a machine map and share."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from alignset.transforms.blocklists import kinds as k
-from alignset.transforms.blocklists.near_hashes import near_hashes
 from alignset.transforms.blocklists.phrases import LONGEST, phrase_hashes
-from alignset.transforms.blocklists.prefixes import without_longer
 from alignset.transforms.blocklists.read_list import Entries, ListError, read_entries
 from alignset.transforms.blocklists.targets import target_of
 from alignset.transforms.columns.hashing import UInt64s, string_hashes
-from alignset.transforms.storage.files import PIECE, local_copy, write_atomically
+from alignset.transforms.storage.files import local_copy, write_atomically
 
 _PLAIN_HOST = r"^[a-z0-9_-]+(\.[a-z0-9_-]+)*\.[a-z_-][a-z0-9_-]*$"
 _SCHEME = re.compile("[a-z][a-z0-9+.-]*://", re.I)
@@ -36,17 +32,13 @@ _TOO_WIDE = "is a public suffix and would block too much: name the domains"
 
 
 def hashed(entries: Entries) -> UInt64s:
-    """The hashes of hosts, domains or URLs: uint64[n].
+    """The hashes of hosts, domains, URLs or prefixes: uint64[n].
 
     Raises:
       ListError: one is not what its kind says, as in all functions here.
     """
-    return string_hashes(_targets(entries) if entries.kind == k.URL else _hosts(entries))
-
-
-def prefix_values(entries: Entries) -> list[bytes]:
-    """The beginnings of targets that prefixes of URLs stand for."""
-    return [value.encode() for value in _targets(entries).to_pylist()]
+    is_host = entries.kind in (k.HOST, k.DOMAIN)
+    return string_hashes(_hosts(entries) if is_host else _targets(entries))
 
 
 def phrases(entries: Entries) -> tuple[UInt64s, int]:
@@ -56,14 +48,19 @@ def phrases(entries: Entries) -> tuple[UInt64s, int]:
     return hashes, int(words.max(initial=0))
 
 
-def digests(entries: Entries) -> npt.NDArray[np.uint8]:
-    """Values that are written as hex digits: uint8[n, b], of b bytes each."""
+def digests(entries: Entries) -> UInt64s:
+    """Values that are written as hex digits, by their last words: uint64[n, w].
+
+    Perceptual hashes are whole, and of keys and digests of files the last word tells them apart.
+    """
     size = k.DIGEST_BYTES[entries.kind]
     good = pc.match_substring_regex(entries.values, f"^[0-9a-fA-F]{{{2 * size}}}$")
     what = f"must have {2 * size} hex digits to be {entries.kind}"
     entries.refuse(~good.to_numpy(zero_copy_only=False), what)
     digits = "".join(entries.values.to_pylist())
-    return np.frombuffer(bytes.fromhex(digits), np.uint8).reshape(-1, size)
+    rows = np.frombuffer(bytes.fromhex(digits), np.uint8).reshape(-1, size)
+    words = size // 8 if entries.kind in k.OF_PICTURES else 1
+    return np.ascontiguousarray(rows[:, -8 * words :]).view(">u8").astype(np.uint64)
 
 
 def _targets(entries: Entries) -> pa.StringArray:
@@ -114,17 +111,7 @@ def _hosts(entries: Entries) -> pa.StringArray:
     return pa.array(hosts, pa.string())
 
 
-_ALIGNED = 64  # bytes
-_FORMAT = "2"  # of the arrays: a run that another version began has other files
-
-
-@dataclass(frozen=True)
-class ArrayPlace:
-    """Where an array is in a file: its type, its offset in bytes, its shape."""
-
-    dtype: str
-    at: int
-    shape: list[int]
+_FORMAT = "3"  # of the arrays: a run that another version began has other files
 
 
 @dataclass(frozen=True)
@@ -134,73 +121,34 @@ class CompiledList:
     Attributes:
       name: that the user gave, or `list_name`. sha256: of the file as it was given, in hex.
       entries: how many it has of each kind.
-      path: of the file of its arrays. places: of the arrays, by name.
-      longest_phrase: words. files: the paths of images, of a list of these.
+      stem: what the paths of the files of its arrays begin with; they end in the kind.
+      longest_phrase: words. prefix_sizes: how many bytes prefixes have, ascending.
+      files: the paths of images, of a list of these.
     """
 
     name: str
     sha256: str
-    entries: dict[str, int]
-    path: str
-    places: dict[str, ArrayPlace] = field(default_factory=dict)
+    entries: dict[str, int] = field(hash=False)
+    stem: str
     longest_phrase: int = 0
+    prefix_sizes: tuple[int, ...] = ()
     files: tuple[str, ...] = ()
 
-    def array(self, name: str) -> Any:
-        """One of its arrays, mapped."""
-        place = self.places[name]
-        if not all(place.shape):
-            return np.zeros(place.shape, place.dtype)
-        values = np.memmap(local_copy(self.path), place.dtype, "r", place.at, tuple(place.shape))
-        return values.view(np.ndarray)
+    def path(self, kind: str) -> str:
+        """The path of an array."""
+        return f"{self.stem}-{kind}.npy"
 
-
-class _Gathered:
-    """The entries of a list as they are read."""
-
-    def __init__(self) -> None:
-        self.parts: dict[str, list[Any]] = {}
-        self.entries: Counter[str] = Counter()
-        self.longest_phrase = 0
-
-    def add(self, entries: Entries) -> None:
-        kind = entries.kind
-        if kind == k.PREFIX:
-            part: Any = prefix_values(entries)
-        elif kind == k.TEXT:
-            part, longest = phrases(entries)
-            self.longest_phrase = max(self.longest_phrase, longest)
-        else:
-            part = digests(entries) if kind in k.DIGEST_BYTES else hashed(entries)
-        self.entries[kind] += len(entries.values)
-        self.parts.setdefault(kind, []).append(part)
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        arrays: dict[str, np.ndarray] = {}
-        for kind, parts in self.parts.items():
-            if kind == k.PREFIX:
-                whole = without_longer(prefix for part in parts for prefix in part)
-                arrays["prefix"], arrays["prefix_ends"] = whole
-                continue
-            rows = np.concatenate(parts)
-            if kind in k.OF_FILES:
-                arrays[kind] = np.unique(rows.view(f"S{rows.shape[1]}").ravel())
-            elif kind in k.OF_PICTURES:
-                words = rows.view(">u8").astype(np.uint64)
-                hashes, members, starts = near_hashes(words)
-                arrays |= {kind: hashes, f"{kind}_members": members, f"{kind}_starts": starts}
-            elif kind == k.KEY:
-                arrays[kind] = np.unique(rows.view(">u8").astype(np.uint64))
-            else:
-                arrays[kind] = np.unique(rows)
-        return arrays
+    def array(self, kind: str) -> Any:
+        """One of its arrays, mapped: uint64[n], ascending; uint64[w, n] of perceptual hashes;
+        uint8[n, 2, 64, 64] of images."""
+        return np.load(local_copy(self.path(kind)), mmap_mode="r").view(np.ndarray)
 
 
 def compile_list(path: str, folder: str) -> CompiledList:
     """Reads a list, checks each of its entries, and writes its arrays.
 
     Args:
-      path: of the list, in a store too. folder: where the file of arrays goes, which is named by
+      path: of the list, in a store too. folder: where the files of arrays go, which are named by
         the list's SHA-256.
 
     Raises:
@@ -210,17 +158,28 @@ def compile_list(path: str, folder: str) -> CompiledList:
     local = local_copy(path)
     with Path(local).open("rb") as source:
         sha256 = hashlib.file_digest(source, "sha256").hexdigest()
-    parts = _Gathered()
+    parts: dict[str, list[UInt64s]] = {kind: [] for kind in k.KINDS}
+    longest, sizes = 0, set[int]()
     for entries in read_entries(path, local):
-        parts.add(entries)
-    if not parts.entries:
+        if entries.kind == k.TEXT:
+            part, words = phrases(entries)
+            longest = max(longest, words)
+        elif entries.kind in k.DIGEST_BYTES:
+            part = digests(entries)
+        else:
+            part = hashed(entries)
+            if entries.kind == k.PREFIX:
+                sizes.update(pc.binary_length(_targets(entries)).to_pylist())
+        parts[entries.kind].append(part)
+    counts = {kind: sum(map(len, some)) for kind, some in parts.items() if some}
+    if not counts:
         raise ListError(f"the blocklist {path} has no entry: leave it out, or write some")
-    arrays = parts.arrays()
-    file = f"{folder}/{_FORMAT}-{sha256[:32]}.arrays"
-    places = _places(arrays)
-    write_atomically(file, lambda sink: _write(arrays, sink))
-    entries_of = {kind: parts.entries[kind] for kind in k.KINDS if parts.entries[kind]}
-    return CompiledList(list_name(sha256), sha256, entries_of, file, places, parts.longest_phrase)
+    arrays = {}
+    for kind in counts:
+        rows = np.concatenate(parts[kind])
+        arrays[kind] = np.unique(rows, axis=0).T if kind in k.OF_PICTURES else np.unique(rows)
+    stem = _write(arrays, folder, sha256)
+    return CompiledList(list_name(sha256), sha256, counts, stem, longest, tuple(sorted(sizes)))
 
 
 def compile_images(path: str, folder: str) -> CompiledList:
@@ -235,13 +194,11 @@ def compile_images(path: str, folder: str) -> CompiledList:
 
     images = read_images(path)
     members = np.unique(images.digests.view("S32").ravel())
-    arrays = {k.SHA256: members, k.IMAGE: images.planes}
-    sha256 = hashlib.sha256(members.tobytes()).hexdigest()
-    file = f"{folder}/{_FORMAT}-{sha256[:32]}.arrays"
-    write_atomically(file, lambda sink: _write(arrays, sink))
-    count = len(images.paths)
-    entries, files = {k.SHA256: count, k.IMAGE: count}, tuple(images.paths)
-    return CompiledList(list_name(sha256), sha256, entries, file, _places(arrays), files=files)
+    sha256, count = hashlib.sha256(members.tobytes()).hexdigest(), len(images.paths)
+    words = images.digests[:, -8:].copy().view(">u8").astype(np.uint64)
+    stem = _write({k.SHA256: np.unique(words), k.IMAGE: images.thumbnails}, folder, sha256)
+    entries = {k.SHA256: count, k.IMAGE: count}
+    return CompiledList(list_name(sha256), sha256, entries, stem, files=tuple(images.paths))
 
 
 def list_name(sha256: str) -> str:
@@ -250,17 +207,8 @@ def list_name(sha256: str) -> str:
     return f"list-{sha256[:8]}"
 
 
-def _places(arrays: Mapping[str, np.ndarray]) -> dict[str, ArrayPlace]:
-    places, at = {}, 0
-    for name, array in arrays.items():
-        places[name] = ArrayPlace(array.dtype.str, at, list(array.shape))
-        at += array.nbytes + -array.nbytes % _ALIGNED
-    return places
-
-
-def _write(arrays: Mapping[str, np.ndarray], sink: BinaryIO) -> None:
-    for array in arrays.values():
-        whole = np.ascontiguousarray(array).ravel().view(np.uint8)
-        for at in range(0, len(whole), PIECE):
-            sink.write(whole[at : at + PIECE].data)
-        sink.write(bytes(-array.nbytes % _ALIGNED))
+def _write(arrays: Mapping[str, np.ndarray], folder: str, sha256: str) -> str:
+    stem = f"{folder}/{_FORMAT}-{sha256[:32]}"
+    for kind, array in arrays.items():
+        write_atomically(f"{stem}-{kind}.npy", partial(np.save, arr=np.ascontiguousarray(array)))
+    return stem

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from alignset.transforms.blocklists.read_list import ListError
 from alignset.transforms.decontamination.copy_index import CopyIndex, Nearest
 from alignset.transforms.decontamination.copy_index_files import build_copy_index
-from alignset.transforms.decontamination.copy_planes import image_planes
+from alignset.transforms.decontamination.copy_thumbnails import stack_thumbnails
 from alignset.transforms.images.examine import Image, Unusable, examine
 from alignset.transforms.images.file_formats import IMAGE_EXTENSIONS
 from alignset.transforms.rules.overlap import COPY_DISTANCE
@@ -29,7 +29,7 @@ class ListedFiles(NamedTuple):
 
     paths: list[str]
     digests: npt.NDArray[np.uint8]
-    planes: npt.NDArray[np.uint8]
+    thumbnails: npt.NDArray[np.uint8]
 
 
 def read_images(path: str) -> ListedFiles:
@@ -46,7 +46,7 @@ def read_images(path: str) -> ListedFiles:
             f"the blocklist image:{path} must be an image or a folder of 1 to {MOST_IMAGES:,}; "
             f"got {len(paths):,}"
         )
-    digests, planes = [], []
+    digests, thumbnails = [], []
     for file in paths:
         with open_to_read(file) as source:
             body = source.read()
@@ -57,18 +57,20 @@ def read_images(path: str) -> ListedFiles:
                 "nothing would be found to show it: take it out"
             )
         digests.append(hashlib.sha256(body).digest())
-        planes.append(image_planes([image]))
+        thumbnails.append(stack_thumbnails([image]))
     return ListedFiles(
-        paths, np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32), np.concatenate(planes)
+        paths,
+        np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32),
+        np.concatenate(thumbnails),
     )
 
 
 class ListedImages:
     """The index of a list's images, made once in a process. For all threads."""
 
-    def __init__(self, planes: npt.NDArray[np.uint8], paths: Sequence[str]) -> None:
+    def __init__(self, thumbnails: npt.NDArray[np.uint8], paths: Sequence[str]) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="alignset-listed-")
-        build_copy_index([planes], Path(self._folder.name))
+        build_copy_index([thumbnails], Path(self._folder.name))
         self._index, self.paths = CopyIndex(Path(self._folder.name)), paths
 
     def nearest(self, body: bytes, image: Image | None = None) -> Nearest | None:
@@ -80,5 +82,5 @@ class ListedImages:
         look = image or examine(body, keep_grey=True)
         if isinstance(look, Unusable):
             return None
-        (nearest,) = self._index.nearest(image_planes([look]))
+        (nearest,) = self._index.nearest(stack_thumbnails([look]))
         return nearest if nearest and nearest.distance < COPY_DISTANCE else None

@@ -87,17 +87,17 @@ def read_entries(path: str, local: str) -> Iterator[Entries]:
         if kind == "parquet":
             with pq.ParquetFile(local) as file:
                 columns = _list_columns(path, file.schema_arrow.names)
-                yield from _of_batches(file.iter_batches(1 << 16, columns=columns), path)
+                yield from _read_batches(file.iter_batches(1 << 16, columns=columns), path)
         elif kind == "text":
             _check_no_image(path, local)
             with _opened(local) as source:
-                yield from _of_lines(source, path)
+                yield from _read_lines(source, path)
         elif kind == "u64":
             with _opened(local) as source:
-                yield from _of_keys(source, path)
+                yield from _read_keys(source, path)
         else:
             delimiter = "," if kind == "csv" else "\t"
-            yield from _of_batches(_csv_batches(path, local, delimiter), path)
+            yield from _read_batches(_csv_batches(path, local, delimiter), path)
     except (pa.ArrowException, OSError, EOFError, UnicodeError) as error:
         reason = str(error).splitlines()[0]
         raise ListError(f"the blocklist {path} cannot be read as {kind}: {reason}") from error
@@ -120,21 +120,21 @@ def _opened(local: str) -> Any:
     return open(local, "rb")
 
 
-def _of_lines(source: BinaryIO, path: str) -> Iterator[Entries]:
+def _read_lines(source: BinaryIO, path: str) -> Iterator[Entries]:
     rest, lines_before = source.read(3).removeprefix(b"\xef\xbb\xbf"), 0
     while piece := source.read(_PIECE):
         *lines, rest = (rest + piece).split(b"\n")
-        yield from _of_kinds(lines, lines_before, path)
+        yield from _split_kinds(lines, lines_before, path)
         lines_before += len(lines)
         if len(rest) > _LONGEST_LINE:
             raise ListError(
                 f"{path}, line {lines_before + 1:,}: {rest[:_SHOWN].decode('utf-8', 'replace')!r} "
                 f"begins a line of more than {_LONGEST_LINE:,} bytes, which is not an entry"
             )
-    yield from _of_kinds([rest], lines_before, path)
+    yield from _split_kinds([rest], lines_before, path)
 
 
-def _of_keys(source: BinaryIO, path: str) -> Iterator[Entries]:
+def _read_keys(source: BinaryIO, path: str) -> Iterator[Entries]:
     """Keys of pairs that are written as little-endian uint64."""
     rows_before = 0
     while piece := source.read(_PIECE):
@@ -146,7 +146,7 @@ def _of_keys(source: BinaryIO, path: str) -> Iterator[Entries]:
         yield Entries(KEY, keys, places, f"{path}, key")
 
 
-def _of_kinds(lines: list[bytes], lines_before: int, path: str) -> Iterator[Entries]:
+def _split_kinds(lines: list[bytes], lines_before: int, path: str) -> Iterator[Entries]:
     """Entries by kind; lines_before: lines of the file before these."""
     try:
         text = pa.array(lines, pa.binary()).cast(pa.string())
@@ -178,7 +178,7 @@ def _marks(marks: pa.BooleanArray) -> Bools:
     return np.asarray(marks.to_numpy(zero_copy_only=False))
 
 
-def _of_batches(batches: Iterator[pa.RecordBatch], path: str) -> Iterator[Entries]:
+def _read_batches(batches: Iterator[pa.RecordBatch], path: str) -> Iterator[Entries]:
     rows_before = 0
     for batch in batches:
         places = pa.array(np.arange(len(batch)) + rows_before + 1)

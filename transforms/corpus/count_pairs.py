@@ -252,14 +252,14 @@ class CountPairs(beam.PTransform):
         return outputs
 
 
-class OfBucket(ThreadedDoFn):
+class BucketDoFn(ThreadedDoFn):
     """Works on (bucket, one table of its blocks)."""
 
     def take(self, element: tuple[int, Iterable[pa.RecordBatch]]) -> tuple[int, pa.Table]:
         return element[0], unpacked(element[1])
 
 
-class _FindDistinct(OfBucket):
+class _FindDistinct(BucketDoFn):
     def __init__(self, blocks: Blocks, buckets: int) -> None:
         self.blocks, self.buckets = blocks, buckets
 
@@ -309,7 +309,7 @@ class FindDistinctPairs(beam.PTransform):
         return outputs
 
 
-class _FindFrequent(OfBucket):
+class _FindFrequent(BucketDoFn):
     def __init__(self, buckets: int, limits: tuple[int, int]) -> None:
         self.buckets, self.limits = buckets, limits
 

@@ -17,14 +17,22 @@ Number = TypeVar("Number", bound=np.number)
 
 
 def runs(values: npt.NDArray[Number]) -> tuple[npt.NDArray[Number], Int64s]:
-    """Each distinct value of an ascending array, and how often it stands there."""
+    """Each distinct value of an ascending array, and how often it stands there.
+
+    >>> [column.tolist() for column in runs(np.array([3, 3, 5, 9, 9, 9]))]
+    [[3, 5, 9], [2, 1, 3]]
+    """
     starts = np.flatnonzero(np.append(values[:1] == values[:1], values[1:] != values[:-1]))
     return values[starts], np.diff(starts, append=len(values))
 
 
 def byte_runs(values: UInt64s) -> tuple[UInt64s, npt.NDArray[np.uint8]]:
     """As `runs`, in a byte a count: a value that stands there more than 255 times comes more than
-    once, and its counts add up."""
+    once, and its counts add up.
+
+    >>> [column.tolist() for column in byte_runs(np.array([7] * 300 + [8], np.uint64))]
+    [[7, 7, 8], [255, 45, 1]]
+    """
     distinct, times = runs(values)
     rows = (times + 254) // 255
     counts = np.full(rows.sum(), 255, np.uint8)

@@ -177,14 +177,16 @@ class JudgeBatch:
         """How many rows there are, the kept, and the dropped as they are written down."""
         first, batch = numbered_batch
         pairs = recalled(batch) if is_remembered(batch) else measure(batch)
-        repeats = _within(self.repeats, first, len(batch))
+        repeats = _mark_rows(self.repeats, first, len(batch))
         foreign, of_language = self._languages(first, len(batch))
-        list_details = self._list_details(pairs)
+        list_details = pa.nulls(len(batch), pa.string())  # which blocklist each is on, or null
+        if self.blocking is not None:
+            list_details = self.blocking.find(pairs.url, pairs.text, pairs.key, pairs.word_count)
         on_list = list_details.is_valid().to_numpy(zero_copy_only=False)
         has_vote = self.rules.has_vote
         numbers = language_numbers(of_language["language"]) if has_vote else None
         rows = text_rows(pairs, self.corpus, repeats, foreign, on_list, numbers)
-        rows |= self._of_languages(numbers, pairs.key)
+        rows |= self._judge_languages(numbers, pairs.key)
         carried_values = carried_columns(batch, self.rules.carried)
         rows |= column_rows(self.rules.catalogue.texts, carried_values)
         failed_rule = self._ask_custom(rows, pairs)
@@ -218,7 +220,7 @@ class JudgeBatch:
         rejects = without_contents(rejects, pa.array(forgotten).filter(why.is_valid()))
         return len(batch), pair_rows.filter(why.is_null()), rejects
 
-    def _of_languages(self, numbers: UInt8s | None, keys: UInt64s) -> dict[str, Any]:
+    def _judge_languages(self, numbers: UInt8s | None, keys: UInt64s) -> dict[str, Any]:
         """Values of rows by language that the rules judge: their limits of words, and which of them
         are too many."""
         columns: dict[str, Any] = {}
@@ -253,12 +255,6 @@ class JudgeBatch:
             rows[given.RULE_FAILED][usable[failures]] = True
         return pa.array(failed_rule, pa.string())
 
-    def _list_details(self, pairs: Pairs) -> pa.StringArray:
-        """Which blocklist each pair is on, or null: string[n]."""
-        if self.blocking is None:
-            return pa.nulls(len(pairs.key), pa.string())
-        return self.blocking.find(pairs.url, pairs.text, pairs.key, pairs.word_count)
-
     def _languages(self, first: int, size: int) -> tuple[Bools, pa.RecordBatch]:
         """Which rows of a batch are in a language that is not wanted: bool[size]; and the columns
         of `languages`, null where nothing was found; without a vote perhaps no rows."""
@@ -275,7 +271,7 @@ class JudgeBatch:
         return foreign, of_language
 
 
-def _within(rows: npt.NDArray[np.uint32], first: int, size: int) -> Bools:
+def _mark_rows(rows: npt.NDArray[np.uint32], first: int, size: int) -> Bools:
     low, high = np.searchsorted(rows, [first, first + size])
     marks = np.zeros(size, np.bool_)
     marks[rows[low:high].astype(np.int64) - first] = True

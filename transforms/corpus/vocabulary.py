@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import apache_beam as beam
@@ -16,7 +16,7 @@ from alignset.transforms.corpus.corpus_documents import (
     LanguageVocabulary,
     VocabularySummary,
 )
-from alignset.transforms.corpus.count_pairs import OfBucket
+from alignset.transforms.corpus.count_pairs import BucketDoFn
 from alignset.transforms.corpus.hash_counts import (
     Int64s,
     VocabularyCut,
@@ -38,7 +38,7 @@ from alignset.transforms.workers.threaded_dofn import ThreadedDoFn
 OfBucketByLanguage = tuple[int, dict[int, tuple[Int64s, Int64s]]]
 
 
-class _Sum(OfBucket):
+class _Sum(BucketDoFn):
     """One bucket's n-grams with their counts, and how many n-grams have each count, by language."""
 
     def __init__(self, blocks: Blocks) -> None:
@@ -89,23 +89,16 @@ def describe_languages(
         NUMBERED[number - 1]: describe_vocabulary(of_language, sizes[number])
         for number, of_language in sorted(histograms.items())
     }
-    whole = parts.values()
-    classes = [of_class for part in whole for of_class in part.by_count or ()]
-    by_count = [
-        CountClass(high, low, sum(c.ngrams for c in own), sum(c.occurrences for c in own))
-        for low, high in sorted({(of_class.min_count, of_class.max_count) for of_class in classes})
-        for own in [[c for c in classes if c.max_count == high]]
-    ]
-    in_vocabulary = sum(part.occurrences_in_vocabulary or 0 for part in whole)
-    occurrences = sum(part.occurrences or 0 for part in whole)
-    return VocabularySummary(
-        by_count=by_count,
-        cut_off_count=max(part.cut_off_count or 0 for part in whole),
-        ngrams=sum(part.ngrams or 0 for part in whole),
-        occurrences=occurrences,
+    every = [of_bucket for of in histograms.values() for of_bucket in of.values()]
+    whole = describe_vocabulary(dict(enumerate(every)), 1)
+    in_vocabulary = sum(part.occurrences_in_vocabulary or 0 for part in parts.values())
+    occurrences = whole.occurrences or 0
+    return replace(
+        whole,
+        cut_off_count=max(part.cut_off_count or 0 for part in parts.values()),
         occurrences_in_vocabulary=in_vocabulary,
         share_of_occurrences=round(in_vocabulary / occurrences, 6) if occurrences else 1.0,
-        vocabulary=sum(part.vocabulary for part in whole),
+        vocabulary=sum(part.vocabulary for part in parts.values()),
         languages={
             name: LanguageVocabulary(
                 part.cut_off_count or 0,
@@ -194,9 +187,11 @@ class BuildVocabulary(beam.PTransform):
         def cuts(_: None, *inputs: Any) -> dict[int, VocabularyCut]:
             histograms, sizes = parts(*inputs)
             buckets = [bucket for bucket, _ in inputs[0]]
+            cuts = {n: vocabulary_cut(of, sizes[n]) for n, of in histograms.items()}
+            # With a quota of each bucket.
             return {
-                number: _cut(of_language, sizes[number], buckets)
-                for number, of_language in histograms.items()
+                number: cut._replace(quotas=dict.fromkeys(buckets, 0) | cut.quotas)
+                for number, cut in cuts.items()
             }
 
         def describe(_: None, *inputs: Any) -> VocabularySummary:
@@ -218,9 +213,3 @@ def _languages_first(buckets: list[OfBucketByLanguage]) -> dict[int, Histograms]
         for number, histogram in histograms.items():
             by_number.setdefault(number, {})[bucket] = histogram
     return dict(by_number)
-
-
-def _cut(histograms: Histograms, size: int, buckets: Iterable[int]) -> VocabularyCut:
-    """As `vocabulary_cut`, with a quota of each bucket."""
-    cut = vocabulary_cut(histograms, size)
-    return cut._replace(quotas=dict.fromkeys(buckets, 0) | cut.quotas)

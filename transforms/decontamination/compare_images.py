@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import apache_beam as beam
 
-from alignset.transforms.decontamination.copy_planes import image_planes
+from alignset.transforms.decontamination.copy_thumbnails import stack_thumbnails
 from alignset.transforms.decontamination.evaluation_index import open_index
 from alignset.transforms.images.examine import Image, Unusable, examine
 
@@ -38,7 +38,9 @@ def _compared(
     if not (index := open_index(place)):
         return
     looks = [examine(body, keep_grey=True) for _, body in images]
-    found = iter(index.nearest(image_planes([look for look in looks if isinstance(look, Image)])))
+    found = iter(
+        index.nearest(stack_thumbnails([look for look in looks if isinstance(look, Image)]))
+    )
     nearest = [next(found) if isinstance(look, Image) else None for look in looks]
     named = index.names([near and near.row for near in nearest]).to_pylist()
     for (key, _), look, near, name in zip(images, looks, nearest, named, strict=True):

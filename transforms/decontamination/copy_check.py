@@ -1,6 +1,13 @@
-"""Whether one small thumbnail is a copy of another: aligned, then compared place by place.
+"""Whether one small thumbnail is a copy of another, by its fine detail: coarse light and shade is
+alike in many images.
 
-The check compares fine detail, since coarse light and shade is alike in many images.
+1. A thumbnail with too few corners cannot be aligned, and is not compared here.
+2. The detail at half the side is aligned from where the index's variant lies; a pair whose detail
+   hardly correlates there is refused.
+3. The thumbnails are compared where the variant says, unless its detail does not lie there, and
+   where the whole detail is aligned to, unless the former is good enough; the better counts.
+4. To compare is to correlate the surroundings of each pixel, of the thumbnail and of its fine band,
+   over the textured pixels of the best of five regions.
 """
 
 from __future__ import annotations
@@ -12,8 +19,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from alignset.transforms.decontamination.copy_planes import SIDE_PX, Plane
-from alignset.transforms.decontamination.plane_alignment import (
+from alignset.transforms.decontamination.copy_thumbnails import SIDE_PX, Thumbnail
+from alignset.transforms.decontamination.thumbnail_alignment import (
     LEAST_OVERLAP,
     Placement,
     Samples,
@@ -100,24 +107,24 @@ def share_around_corners(grey: Samples) -> float:
     return round(np.count_nonzero(strengths > _LEAST_CORNER_STRENGTH) / strengths.size, 4)
 
 
-def share_of_one_tone(plane: Plane) -> float:
+def share_of_one_tone(thumbnail: Thumbnail) -> float:
     """The largest share of a thumbnail's pixels that are within 12 grey levels: 0.1 to 0.3 of most
     photographs, and more of drawings, charts and screenshots."""
-    counts = np.bincount(plane.ravel() >> 2, minlength=SIDE_PX)
+    counts = np.bincount(thumbnail.ravel() >> 2, minlength=SIDE_PX)
     together = counts[:-2] + counts[1:-1] + counts[2:]
-    return round(float(together.max()) / plane.size, 4)
+    return round(float(together.max()) / thumbnail.size, 4)
 
 
 class Query:
     """A thumbnail to be checked against several: what is computed of it alone is computed once."""
 
-    def __init__(self, plane: Plane) -> None:
-        self.plane, self._grey = plane, _grey(plane)
+    def __init__(self, thumbnail: Thumbnail) -> None:
+        self.thumbnail, self._grey = thumbnail, _grey(thumbnail)
         self._corners = share_around_corners(self._grey)
-        self._half = _half_detail(plane)
+        self._half = _half_detail(thumbnail)
         self._smooth = blurred(self._half, _HALF_BLUR_PX)
 
-    def check(self, evaluation: Plane, start: Placement) -> PairCheck:
+    def check(self, evaluation: Thumbnail, start: Placement) -> PairCheck:
         """How far the thumbnail agrees with an evaluation image's.
 
         Args:
@@ -148,12 +155,12 @@ class Query:
             moved = self._compared(grey, near if found is None else found)
             if moved.agreement > check.agreement:
                 check = moved
-        plain = max(share_of_one_tone(of) for of in (self.plane, evaluation))
+        plain = max(share_of_one_tone(of) for of in (self.thumbnail, evaluation))
         return check._replace(corners=corners, plain=plain)
 
     @cached_property
     def _detail(self) -> Samples:
-        return _detail(self.plane)
+        return _detail(self.thumbnail)
 
     @cached_property
     def _fine(self) -> Samples:
@@ -177,18 +184,18 @@ class Query:
         return PairCheck(0.0, 0.0, round(overlap, 4), *numbers)
 
 
-def _grey(plane: Plane) -> Samples:
+def _grey(thumbnail: Thumbnail) -> Samples:
     """Around 0."""
-    return blurred(np.asarray(plane, np.float32) - np.float32(128), 0.8)
+    return blurred(np.asarray(thumbnail, np.float32) - np.float32(128), 0.8)
 
 
-def _detail(plane: Plane) -> Samples:
-    return blurred(normalised_detail(plane, _LOCAL_PX), _BLUR_PX)
+def _detail(thumbnail: Thumbnail) -> Samples:
+    return blurred(normalised_detail(thumbnail, _LOCAL_PX), _BLUR_PX)
 
 
-def _half_detail(plane: Plane) -> Samples:
+def _half_detail(thumbnail: Thumbnail) -> Samples:
     """`normalised_detail` of a thumbnail of half the side."""
-    small = cv2.resize(plane, (_HALF_PX, _HALF_PX), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(thumbnail, (_HALF_PX, _HALF_PX), interpolation=cv2.INTER_AREA)
     return normalised_detail(np.asarray(small, np.uint8), _LOCAL_PX / 2)
 
 

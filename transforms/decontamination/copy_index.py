@@ -15,13 +15,13 @@ import numpy.typing as npt
 from alignset.transforms.decontamination.copy_check import LEAST_CORNERS, PairCheck, Query
 from alignset.transforms.decontamination.copy_index_files import (
     ENTRIES,
-    PLANES,
     ROWS,
     SEARCH,
+    THUMBNAILS,
     VARIANTS,
     VECTORS,
 )
-from alignset.transforms.decontamination.copy_planes import SIDE_PX, Plane
+from alignset.transforms.decontamination.copy_thumbnails import SIDE_PX, Thumbnail
 from alignset.transforms.decontamination.copy_vectors import (
     WIDTH,
     Vectors,
@@ -29,8 +29,8 @@ from alignset.transforms.decontamination.copy_vectors import (
     cosines,
     descriptors,
 )
-from alignset.transforms.decontamination.plane_alignment import placement_of
-from alignset.transforms.images.perceptual_hash import plane_hash
+from alignset.transforms.decontamination.thumbnail_alignment import placement_of
+from alignset.transforms.images.perceptual_hash import thumbnail_hash
 
 _LISTS_SEARCHED = 32
 _NEAREST = 16  # entries whose cosines are computed exactly
@@ -72,12 +72,12 @@ class CopyIndex:
             self._vectors: Vectors = _mapped(place / VECTORS, "i1", WIDTH)
             self._entries = _mapped(place / ENTRIES, "<i4", 2)
             self._rows = _mapped(place / ROWS, "<i4", 2)
-            self._planes = _mapped(place / PLANES, "u1", SIDE_PX, SIDE_PX)
+            self._thumbnails = _mapped(place / THUMBNAILS, "u1", SIDE_PX, SIDE_PX)
             if len(self._vectors) != len(self._entries):
                 raise OSError("files of it have not the same length")
             _check_range(ENTRIES, self._entries[:, 0], len(self._rows))
             _check_range(ENTRIES, self._entries[:, 1], len(VARIANTS))
-            _check_range(ROWS, self._rows, len(self._planes))
+            _check_range(ROWS, self._rows, len(self._thumbnails))
             entries = len(self._entries)
             self._search: Any = _opened_search(place / SEARCH, entries) if entries else None
         except (OSError, RuntimeError, ValueError) as error:  # faiss raises RuntimeError
@@ -91,7 +91,7 @@ class CopyIndex:
         """How many evaluation images it has."""
         return len(self._rows)
 
-    def nearest(self, planes: npt.NDArray[np.uint8]) -> list[Nearest | None]:
+    def nearest(self, thumbnails: npt.NDArray[np.uint8]) -> list[Nearest | None]:
         """For each image the evaluation image that it is nearest to a copy of.
 
         A distance is 0 to 2, in thousandths. Below 1 the thumbnails were compared place by place: 0
@@ -102,21 +102,21 @@ class CopyIndex:
         batch, nor on how many threads there are.
 
         Args:
-          planes: uint8[n, 2, 64, 64], as `image_planes` makes them.
+          thumbnails: uint8[n, 2, 64, 64], as `stack_thumbnails` makes them.
         """
-        nearest = self.candidates(planes, _MOST_CHECKED)
+        nearest = self.candidates(thumbnails, _MOST_CHECKED)
         return [min(of, key=lambda near: near.distance) if of else None for of in nearest]
 
-    def candidates(self, planes: npt.NDArray[np.uint8], most: int) -> list[list[Nearest]]:
+    def candidates(self, thumbnails: npt.NDArray[np.uint8], most: int) -> list[list[Nearest]]:
         """The same of several evaluation images for each image: of those that are checked, so many
         at most, or else of the nearest one."""
-        matches: list[list[Nearest]] = [[] for _ in planes]
+        matches: list[list[Nearest]] = [[] for _ in thumbnails]
         if not len(self):
             return matches
-        vectors = descriptors(planes[:, 1])
+        vectors = descriptors(thumbnails[:, 1])
         rows = np.flatnonzero(vectors.any(axis=1))
         for row, near in zip(rows.tolist(), self._nearest_images(vectors[rows]), strict=True):
-            matches[row] = self._match(planes[row], near, most)
+            matches[row] = self._match(thumbnails[row], near, most)
         return matches
 
     def may_match(self, vectors: Vectors, least_cosine: float) -> list[int]:
@@ -167,23 +167,23 @@ class CopyIndex:
     def _checked(self, query: Query, cosine: float, entry: int) -> Nearest:
         row, number = self._entries[entry].tolist()
         variant = VARIANTS[number]
-        plane = self._planes[self._rows[row, int(variant.of_trimmed)]]
+        thumbnail = self._thumbnails[self._rows[row, int(variant.of_trimmed)]]
         if variant.is_mirrored:
-            plane = np.ascontiguousarray(plane[:, ::-1])
-        check = query.check(plane, placement_of(variant.size, *variant.start_px))
+            thumbnail = np.ascontiguousarray(thumbnail[:, ::-1])
+        check = query.check(thumbnail, placement_of(variant.size, *variant.start_px))
         distance = distance_of(check)
         if check.corners < LEAST_CORNERS:  # whichever part is nearest, both are compared whole
-            distance = distance_of_smooth(query.plane, plane)
+            distance = distance_of_smooth(query.thumbnail, thumbnail)
         numbers: dict[str, float | str] = {"cosine": round(cosine, 3), "variant": variant.name}
         numbers |= {name: round(float(n), 3) for name, n in check._asdict().items()}
         return Nearest(row, distance, numbers)
 
 
-def plane_distance(plane: Plane, other: Plane) -> float:
+def thumbnail_distance(thumbnail: Thumbnail, other: Thumbnail) -> float:
     """The distance of two thumbnails that may lie on each other as they are."""
-    check = Query(plane).check(other, placement_of(1.0, 0, 0))
+    check = Query(thumbnail).check(other, placement_of(1.0, 0, 0))
     smooth = check.corners < LEAST_CORNERS
-    return distance_of_smooth(plane, other) if smooth else distance_of(check)
+    return distance_of_smooth(thumbnail, other) if smooth else distance_of(check)
 
 
 def distance_of(check: PairCheck) -> float:
@@ -201,14 +201,14 @@ def distance_of(check: PairCheck) -> float:
     return min(round(max(disagreement * float(plain), 0.0), 3), _FARTHEST_CHECKED)
 
 
-def distance_of_smooth(plane: Plane, evaluation: Plane) -> float:
+def distance_of_smooth(thumbnail: Thumbnail, evaluation: Thumbnail) -> float:
     """The same of thumbnails that have hardly any corners, and lie on each other as they are: a
     tenth for each bit in which their perceptual hashes differ."""
-    ours, theirs = (each.astype(np.float32) - each.mean() for each in (plane, evaluation))
+    ours, theirs = (each.astype(np.float32) - each.mean() for each in (thumbnail, evaluation))
     lengths = np.sqrt((ours * ours).sum() * (theirs * theirs).sum())
     if not (ours * theirs).sum() > _LEAST_CORRELATION * lengths:
         return _FARTHEST_CHECKED
-    bits = (plane_hash(plane) ^ plane_hash(evaluation)).bit_count()
+    bits = (thumbnail_hash(thumbnail) ^ thumbnail_hash(evaluation)).bit_count()
     return min(round(bits * _BIT_DISTANCE, 3), _FARTHEST_CHECKED)
 
 

@@ -25,12 +25,12 @@ import faiss
 import numpy as np
 import numpy.typing as npt
 
-from alignset.transforms.decontamination.copy_planes import SIDE_PX, Plane
+from alignset.transforms.decontamination.copy_thumbnails import SIDE_PX, Thumbnail
 from alignset.transforms.decontamination.copy_vectors import WIDTH, as_unit, descriptors
 
-PLANES, ROWS = "planes.u8", "rows.i4"
+THUMBNAILS, ROWS = "planes.u8", "rows.i4"
 ENTRIES, VECTORS, SEARCH = "entries.i4", "vectors.i8", "search.faiss"
-FILES = (PLANES, ROWS, ENTRIES, VECTORS, SEARCH)
+FILES = (THUMBNAILS, ROWS, ENTRIES, VECTORS, SEARCH)
 
 # Up to as many entries each is compared with the query, in 0.1 ms: of 350 images.
 MOST_COMPARED = 10_000
@@ -43,15 +43,15 @@ _ADDED_AT_ONCE = 1 << 16
 _DESCRIBED_AT_ONCE = 8  # images, so that what is made of them is in the processor's cache
 
 
-def build_copy_index(planes: Iterable[npt.NDArray[np.uint8]], folder: Path) -> int:
+def build_copy_index(thumbnails: Iterable[npt.NDArray[np.uint8]], folder: Path) -> int:
     """Builds the index of evaluation images in an existing folder of this machine.
 
     The same thumbnails give the same bytes, however they are divided into arrays. It takes 3 ms of
     CPU an image, on one thread, and memory for the search's codes: 0.7 KB an image, and 60 MB.
 
     Args:
-      planes: arrays uint8[k, 2, 64, 64] of k images each, as `image_planes` makes them. An image's
-        row counts from the first array on.
+      thumbnails: arrays uint8[k, 2, 64, 64] of k images each, as `stack_thumbnails` makes them. An
+        image's row counts from the first array on.
 
     Returns:
       How many images there are.
@@ -59,15 +59,17 @@ def build_copy_index(planes: Iterable[npt.NDArray[np.uint8]], folder: Path) -> i
     Raises:
       ValueError: an array has another shape or another type.
     """
-    images = planes_written = 0
+    images = thumbnails_written = 0
     with (
-        open(folder / PLANES, "wb") as plane_file,
+        open(folder / THUMBNAILS, "wb") as thumbnail_file,
         open(folder / ROWS, "wb") as row_file,
         open(folder / ENTRIES, "wb") as entry_file,
         open(folder / VECTORS, "wb") as vector_file,
     ):
-        for pairs in _evenly(planes):
-            planes_written += _write_planes(pairs, planes_written, plane_file, row_file)
+        for pairs in _evenly(thumbnails):
+            thumbnails_written += _write_thumbnails(
+                pairs, thumbnails_written, thumbnail_file, row_file
+            )
             variants = [variants_of(pair) for pair in pairs]
             for row, (numbers, _) in enumerate(variants, images):
                 entry = np.stack([np.full_like(numbers, row), numbers], axis=1)
@@ -98,8 +100,8 @@ def _evenly(arrays: Iterable[npt.NDArray[np.uint8]]) -> Iterable[npt.NDArray[np.
         yield waiting
 
 
-def _write_planes(
-    pairs: npt.NDArray[np.uint8], earlier: int, plane_file: BinaryIO, row_file: BinaryIO
+def _write_thumbnails(
+    pairs: npt.NDArray[np.uint8], earlier: int, thumbnail_file: BinaryIO, row_file: BinaryIO
 ) -> int:
     """Writes the thumbnails of some images, and where they stand; returns how many there are."""
     is_trimmed = (pairs[:, 0] != pairs[:, 1]).any(axis=(1, 2))
@@ -108,9 +110,9 @@ def _write_planes(
     rows[:, 0] = earlier + np.cumsum(counts) - counts
     rows[:, 1] = rows[:, 0] + is_trimmed
     for (whole, trimmed), differs in zip(pairs, is_trimmed, strict=True):
-        plane_file.write(whole.tobytes())
+        thumbnail_file.write(whole.tobytes())
         if differs:
-            plane_file.write(trimmed.tobytes())
+            thumbnail_file.write(trimmed.tobytes())
     row_file.write(rows.tobytes())
     return int(counts.sum())
 
@@ -209,11 +211,11 @@ def variants_of(
     return np.array(numbers, np.int32), made
 
 
-def _cut(plane: Plane, variant: Variant) -> Plane:
+def _cut(thumbnail: Thumbnail, variant: Variant) -> Thumbnail:
     if variant.size == 1:
-        return plane
+        return thumbnail
     side = round(SIDE_PX * variant.size)
     x, y = variant.x_px, variant.y_px
-    part = plane[y : y + side, x : x + side]
+    part = thumbnail[y : y + side, x : x + side]
     whole = cv2.resize(part, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_LINEAR)
     return np.asarray(whole, np.uint8)

@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from alignset.transforms.decontamination.copy_planes import SIDE_PX
+from alignset.transforms.decontamination.copy_thumbnails import SIDE_PX
 from alignset.transforms.decontamination.overlap_settings import DESCRIPTOR_SHA256
 from alignset.transforms.images.onnx_networks import open_session
 
@@ -46,7 +46,7 @@ def _descriptor(path: Path) -> Any:
     return open_session(body)
 
 
-def descriptors(planes: npt.NDArray[np.uint8]) -> Vectors:
+def descriptors(thumbnails: npt.NDArray[np.uint8]) -> Vectors:
     """int8[n, 64], near each other by cosine for copies of one image; 0 of flat thumbnails, by
     which nothing is told.
 
@@ -54,19 +54,19 @@ def descriptors(planes: npt.NDArray[np.uint8]) -> Vectors:
     is opened once a process, at the first call.
 
     Args:
-      planes: uint8[n, 64, 64], images squashed to squares.
+      thumbnails: uint8[n, 64, 64], images squashed to squares.
 
     Raises:
       ValueError: the file is not the one shipped.
     """
-    made = np.zeros((len(planes), WIDTH), np.int8)
+    made = np.zeros((len(thumbnails), WIDTH), np.int8)
     # An eighth of the time of numpy's `std`: 1 us a thumbnail.
-    contrasts = [float(cv2.meanStdDev(plane)[1][0, 0]) for plane in planes]
+    contrasts = [float(cv2.meanStdDev(thumbnail)[1][0, 0]) for thumbnail in thumbnails]
     textured = np.flatnonzero(np.array(contrasts) >= _LEAST_CONTRAST)
     for first in range(0, len(textured), _AT_ONCE):
         some = textured[first : first + _AT_ONCE]
         batch = np.zeros((_AT_ONCE, SIDE_PX, SIDE_PX), np.uint8)
-        batch[: len(some)] = planes[some]
+        batch[: len(some)] = thumbnails[some]
         floats = _descriptor(MODEL_PATH).run(None, {"planes": batch})[0][: len(some)]
         made[some] = np.clip(np.rint(floats * _SCALE), -127, 127)
     return made

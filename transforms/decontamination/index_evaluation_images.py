@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from alignset.transforms.decontamination.copy_index_files import build_copy_index
-from alignset.transforms.decontamination.copy_planes import SIDE_PX, image_planes
+from alignset.transforms.decontamination.copy_thumbnails import SIDE_PX, stack_thumbnails
 from alignset.transforms.decontamination.evaluation_files import (
     NamedImage,
     named_images,
@@ -55,7 +55,7 @@ from alignset.transforms.workers.limited_process import CHECKED
 from alignset.transforms.workers.threads import in_threads
 
 LOG = logging.getLogger("alignset")
-PLANES = "evaluation-"  # how the names of files of thumbnails begin, and of attempts at them
+THUMBNAILS = "evaluation-"  # how the names of files of thumbnails begin, and of attempts at them
 BYTES_AT_ONCE = 1 << 24  # of the files of images described together, about
 _DESCRIBED_AT_ONCE = 64
 _NAMED = 100  # unreadable images that the description names
@@ -118,20 +118,20 @@ def describe_part(files: tuple[EvaluationFile, ...], place: str, work: str) -> D
     if find_index(place) is not None:
         return part
     names = "\n".join([place, *(shown_path(file.path) for file in files)])
-    name = f"{PLANES}{hashlib.sha256(names.encode()).hexdigest()[:16]}"
+    name = f"{THUMBNAILS}{hashlib.sha256(names.encode()).hexdigest()[:16]}"
     path = f"{work}/{name}.rows"
     with Attempt(f"{work}/{ATTEMPTS}", name, {}) as attempt:
         rows = attempt.folder / "rows"
         try:
             with rows.open("wb") as sink:
-                _write_planes(files, part, sink, attempt.is_suspect)
+                _write_thumbnails(files, part, sink, attempt.is_suspect)
         finally:
             CHECKED.end_idle()
         publish(rows, path)  # another attempt's are the same
     return part._replace(path=path)
 
 
-def _write_planes(
+def _write_thumbnails(
     files: Iterable[EvaluationFile], part: DescribedPart, sink: BinaryIO, is_suspect: bool
 ) -> None:
     """Writes the thumbnails of all images, and notes in the part what each of them is."""
@@ -147,9 +147,9 @@ def _write_planes(
             looks.append(image)
             bytes_held += len(named.body)
             if len(looks) == _DESCRIBED_AT_ONCE or bytes_held > BYTES_AT_ONCE:
-                sink.write(image_planes(looks).tobytes())
+                sink.write(stack_thumbnails(looks).tobytes())
                 looks, bytes_held = [], 0
-        sink.write(image_planes(looks).tobytes())
+        sink.write(stack_thumbnails(looks).tobytes())
 
 
 def _looked_at(
@@ -204,8 +204,8 @@ def write_index(place: str, parts: Iterable[DescribedPart]) -> str:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         files = (local_copy(part.path) for part in ordered if part.rows)
-        planes = (np.memmap(file, np.uint8, "r").view(np.ndarray) for file in files)
-        build_copy_index((of.reshape(-1, 2, SIDE_PX, SIDE_PX) for of in planes), folder)
+        thumbnails = (np.memmap(file, np.uint8, "r").view(np.ndarray) for file in files)
+        build_copy_index((of.reshape(-1, 2, SIDE_PX, SIDE_PX) for of in thumbnails), folder)
         pq.write_table(pa.table(columns, schema=IMAGE_ROWS), folder / IMAGES, compression="zstd")
         sizes = {file.name: file.stat().st_size for file in sorted(folder.iterdir())}
         for file in sizes:

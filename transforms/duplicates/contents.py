@@ -63,7 +63,11 @@ def starts_of(*columns: npt.NDArray[np.generic]) -> Bools:
 
 
 def ranks(starts: Bools) -> Ints:
-    """int64[n], the place of each row behind the last start."""
+    """int64[n], the place of each row behind the last start.
+
+    >>> ranks(np.array([True, False, False, True, False])).tolist()
+    [0, 1, 2, 0, 1]
+    """
     rows = np.arange(len(starts))
     return rows - np.maximum.accumulate(np.where(starts, rows, 0))
 

@@ -32,10 +32,10 @@ from alignset.transforms.duplicates.near_groups import (
     Edges,
     Nodes,
     as_block,
+    assign,
     by_rank,
+    cluster,
     find_centres,
-    follow,
-    lead,
     leaving,
     nearest_cells,
     rows_of,
@@ -49,7 +49,7 @@ from alignset.transforms.shards.shard_stats import Copies
 from alignset.transforms.storage.blocks import BUCKET, Blocks, Bucket, unpack, unpacked
 from alignset.transforms.storage.parquet_files import read_rows
 
-# Of joins. Chains of leaders that are longer are not settled, and what hangs on them stays.
+# Of joins. Chains of representatives that are longer are not settled, and what hangs on them stays.
 _ROUNDS = 6
 _COLUMNS = ("key", "sha256", "original_width", "original_height")
 _BORDER = np.uint64(1 << 63)
@@ -91,18 +91,18 @@ class FindNear(beam.PTransform):
             | "OfCells" >> beam.Create([None])
             | "FindCentres" >> beam.Map(_centres, beam.pvalue.AsIter(sample), self.cells)
         )
-        led = (
+        clusters = (
             there
             | "ToCells" >> _blocks(_to_cells, beam.pvalue.AsSingleton(centres), self.blocks)
             | "ByCell" >> beam.GroupByKey()
             | "Lead" >> beam.FlatMap(_lead, *how).with_outputs("copies", main="edges")
         )
-        edges = led.edges
+        edges = clusters.edges
         edges.element_type = BUCKET
         for number in range(_ROUNDS):
             work = _blocks(_settle, *how, number + 1 == _ROUNDS)
             edges = edges | f"Edges{number}" >> beam.GroupByKey() | f"Settle{number}" >> work
-        return {"contents": edges, "copies": led.copies}
+        return {"contents": edges, "copies": clusters.copies}
 
 
 def _blocks(function: Callable[..., Iterator[Bucket]], *args: object) -> beam.ParDo:
@@ -195,24 +195,24 @@ def _lead(element, blocks, buckets):  # type: ignore[no-untyped-def]  # Beam wou
         if len(best) > 2 * MOST_IN_CELL:
             best = by_rank(best)[:MOST_IN_CELL]
     best = by_rank(best)[:MOST_IN_CELL]
-    led = lead(best)
-    copies = Copies(graphics=led.graphics, distances=led.distances.tolist())
+    clusters = cluster(best)
+    copies = Copies(graphics=clusters.graphics, distances=clusters.distances.tolist())
     yield beam.pvalue.TaggedOutput("copies", copies)
-    yield from _at_both_ends(led.edges, blocks, buckets)
+    yield from _at_both_ends(clusters.edges, blocks, buckets)
     for block in element[1] if count > len(best) else ():
         some = rows_of([unpack(block)], NODE)
-        edges = follow(some[~np.isin(some["key"], best["key"])], led.leaders)
+        edges = assign(some[~np.isin(some["key"], best["key"])], clusters.representatives)
         yield from _at_both_ends(edges, blocks, buckets)
 
 
 def _at_both_ends(edges: Edges, blocks: Blocks, buckets: int) -> Iterator[Bucket]:
     there = edges.copy()
-    there["at_leader"] = True
+    there["at_representative"] = True
     return _at_ends(np.concatenate([edges, there]), blocks, buckets)
 
 
 def _at_ends(edges: Edges, blocks: Blocks, buckets: int) -> Iterator[Bucket]:
-    ends = np.where(edges["at_leader"], edges["leader"], edges["item"])
+    ends = np.where(edges["at_representative"], edges["representative"], edges["item"])
     return _by_bucket(edges, ends, blocks, buckets)
 
 
@@ -221,6 +221,8 @@ def _settle(element, blocks, buckets, is_last):  # type: ignore[no-untyped-def] 
     if not is_last:
         yield from _at_ends(settle(edges), blocks, buckets)
     elif len(final_edges := leaving(edges)):
-        hi, lo, leaders = (final_edges[name].copy() for name in ("hi", "lo", "leader"))
-        numbers, parts = bucketed(near_contents(hi, lo, leaders, BETTER), buckets)
+        hi, lo, representatives = (
+            final_edges[name].copy() for name in ("hi", "lo", "representative")
+        )
+        numbers, parts = bucketed(near_contents(hi, lo, representatives, BETTER), buckets)
         yield from zip(numbers, blocks.pack(parts), strict=True)

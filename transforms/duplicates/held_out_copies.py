@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from alignset.transforms.decontamination.copy_index import Nearest
-from alignset.transforms.decontamination.copy_planes import image_planes
+from alignset.transforms.decontamination.copy_thumbnails import stack_thumbnails
 from alignset.transforms.decontamination.evaluation_index import EvaluationIndex, open_index
 from alignset.transforms.decontamination.index_evaluation_images import IndexEvaluationImages
 from alignset.transforms.decontamination.overlap_settings import EvaluationFile
@@ -53,7 +53,7 @@ def held_out_matches(index: EvaluationIndex, images: Mapping[int, bytes]) -> lis
     """
     examined = {key: examine(body, keep_grey=True) for key, body in images.items()}
     looks = {key: look for key, look in examined.items() if isinstance(look, Image)}
-    candidates = index.candidates(image_planes([*looks.values()]), _MOST_COMPARED)
+    candidates = index.candidates(stack_thumbnails([*looks.values()]), _MOST_COMPARED)
     pairs = [
         (match.row, key)
         for key, matches in zip(looks, candidates, strict=True)

@@ -1,8 +1,14 @@
-"""Which of some images are near-duplicates of a better one: cells, leaders, rounds. Pure.
+"""Which of some images are near-duplicates of a better one. Pure.
 
-An image is a content with its `LOOK`. Images whose descriptors lie near the same centre share a
-cell. Within one, the best image is a leader; so is each that is near no better leader. A leader
-of one cell may be near a better one in another, so rounds of joins settle who stays.
+An image is a content with its `LOOK`.
+
+1. `find_centres`, `nearest_cells`: an image goes to the two cells whose centres are nearest to its
+   descriptor.
+2. `cluster`: within a cell, the best image represents a cluster, and so does each that is near no
+   better representative. The others are edges to the representatives that they are near.
+3. `assign`: images beyond the best 65,536 of a cell are compared with the representatives alone.
+4. `settle`: a representative of one cell may be near a better one in another, so rounds of joins
+   settle who stays; `leaving` says for what each other image leaves.
 """
 
 from __future__ import annotations
@@ -27,11 +33,11 @@ NODE = np.dtype(
     [(name, "<u8") for name in ("key", "hi", "lo", "rank", "text")]
     + [("home", "?"), ("look", LOOK)]
 )
-# An image (`item`, a key, and its content) that leaves if a better one, `leader`, stays. `said` is
-# what is known of the leader. Of each edge one row is at the item, another `at_leader`.
+# An image (`item`, a key, and its content) that leaves if a better one, `representative`, stays.
+# `said` is what is known of that. Of each edge one row is at the item, another `at_representative`.
 EDGE = np.dtype(
-    [(name, "<u8") for name in ("item", "hi", "lo", "leader", "rank")]
-    + [("said", "i1"), ("at_leader", "?")]
+    [(name, "<u8") for name in ("item", "hi", "lo", "representative", "rank")]
+    + [("said", "i1"), ("at_representative", "?")]
 )
 UNKNOWN, STAYS, LEAVES = range(3)
 Nodes = npt.NDArray[Any]
@@ -46,10 +52,10 @@ MOST_CELLS = 16_384  # the centres of 100 million images take some minutes to fi
 CELLS_OF_EACH = 2
 SAMPLED_A_CELL = 32
 _TRAINING_ROUNDS = 8
-# Images of a cell that may be leaders: the best. The others are only compared with those.
+# Images of a cell that may be representatives: the best. The others are only compared with those.
 MOST_IN_CELL = 1 << 16
 AT_ONCE = 512
-_MOST_LEADERS = 4  # of an image, that are noted
+_MOST_REPRESENTATIVES = 4  # of an image, that are noted
 BINS = 20  # of distances, from 0 to 1
 
 
@@ -150,16 +156,16 @@ def compare(some: Nodes, others: Nodes) -> Compared:
     return Compared(cosines, rows, columns, (tone < GRAPHIC_TONE) | same_text)
 
 
-class Led(NamedTuple):
-    """The leaders of a cell and who is near them.
+class Clusters(NamedTuple):
+    """The representatives of a cell and who is near them.
 
     Fields:
-      leaders: the best first. edges: EDGE, each at its item.
-      graphics: how many images at home are near a leader and stay since they are graphics.
+      representatives: the best first. edges: EDGE, each at its item.
+      graphics: how many images at home are near one and stay since they are graphics.
       distances: of images at home to the nearest that they were compared with, int64[BINS].
     """
 
-    leaders: Nodes
+    representatives: Nodes
     edges: Edges
     graphics: int
     distances: Ints
@@ -170,8 +176,8 @@ def by_rank(nodes: Nodes) -> Nodes:
     return nodes[np.lexsort((nodes["key"], nodes["rank"]))]
 
 
-def lead(nodes: Nodes) -> Led:
-    """Finds the leaders of a cell.
+def cluster(nodes: Nodes) -> Clusters:
+    """Finds the clusters of a cell.
 
     Args:
       nodes: of the cell, the best first.
@@ -179,24 +185,27 @@ def lead(nodes: Nodes) -> Led:
     cell = _Cell(nodes)
     for first in range(0, len(nodes), AT_ONCE):
         some = np.arange(first, min(first + AT_ONCE, len(nodes)))
-        rows = cell.note(*cell.near(some, np.flatnonzero(cell.leads)))
+        rows = cell.note(*cell.near(some, np.flatnonzero(cell.represents)))
         free = some[~np.isin(some, rows)]
-        cell.leads[free] = True
-        cell.note(*_greedy(cell.leads, *cell.near(free, free)))
+        cell.represents[free] = True
+        cell.note(*_greedy(cell.represents, *cell.near(free, free)))
     home = nodes["home"]
     bins = np.clip((1 - cell.nearest[home]) * BINS, 0, BINS - 1).astype(np.int64)
-    edges, graphics = np.concatenate([np.zeros(0, EDGE), *cell.edges]), cell.is_graphic & cell.leads
+    edges, graphics = (
+        np.concatenate([np.zeros(0, EDGE), *cell.edges]),
+        cell.is_graphic & cell.represents,
+    )
     distances = np.bincount(bins, minlength=BINS)
-    return Led(nodes[cell.leads], edges, int((graphics & home).sum()), distances)
+    return Clusters(nodes[cell.represents], edges, int((graphics & home).sum()), distances)
 
 
 class _Cell:
-    """Facts about the images of a cell: whether each leads, whether it is near a leader and a
-    graphic, and the largest of its cosines."""
+    """Facts about the images of a cell: whether each represents a cluster, whether it is near
+    one that does and a graphic, and the largest of its cosines."""
 
     def __init__(self, nodes: Nodes) -> None:
         self.nodes = nodes
-        self.leads, self.is_graphic = np.zeros((2, len(nodes)), np.bool_)
+        self.represents, self.is_graphic = np.zeros((2, len(nodes)), np.bool_)
         self.nearest = np.zeros(len(nodes), np.float32)
         self.edges: list[Edges] = []
 
@@ -218,68 +227,72 @@ class _Cell:
         return rows
 
 
-def _greedy(leads: Bools, rows: Ints, columns: Ints) -> tuple[Ints, Ints]:
-    """Unmarks what is near a better leader; returns the pairs of these and their leaders."""
+def _greedy(represents: Bools, rows: Ints, columns: Ints) -> tuple[Ints, Ints]:
+    """Unmarks what is near a better representative; returns the pairs of both."""
     if not len(rows):
         return rows, columns
     groups = []
     for of_row in np.split(np.arange(len(rows)), np.flatnonzero(starts_of(rows))[1:]):
-        groups.append(of_row[leads[columns[of_row]]])
-        leads[rows[of_row[0]]] = not len(groups[-1])
+        groups.append(of_row[represents[columns[of_row]]])
+        represents[rows[of_row[0]]] = not len(groups[-1])
     pairs = np.concatenate(groups)
     return rows[pairs], columns[pairs]
 
 
-def follow(nodes: Nodes, leaders: Nodes) -> Edges:
-    """The edges of images of a cell that cannot be leaders, since it has too many."""
+def assign(nodes: Nodes, representatives: Nodes) -> Edges:
+    """The edges of images of a cell that represent none, since it has too many."""
     edges = []
     for first in range(0, len(nodes), AT_ONCE):
         some = nodes[first : first + AT_ONCE]
-        result = compare(some, leaders)
+        result = compare(some, representatives)
         edges.append(
-            _edges(some[result.rows[result.leaves]], leaders[result.columns[result.leaves]])
+            _edges(some[result.rows[result.leaves]], representatives[result.columns[result.leaves]])
         )
     return np.concatenate([np.zeros(0, EDGE), *edges])
 
 
-def _edges(items: Nodes, leaders: Nodes) -> Edges:
-    """The first few rows of each item: items stand together, the best leaders first."""
+def _edges(items: Nodes, representatives: Nodes) -> Edges:
+    """The first few rows of each item: items stand together, the best edges first."""
     edges = np.zeros(len(items), EDGE)
     for name in ("hi", "lo"):
         edges[name] = items[name]
-    edges["item"], edges["leader"], edges["rank"] = items["key"], leaders["key"], leaders["rank"]
+    edges["item"], edges["representative"], edges["rank"] = (
+        items["key"],
+        representatives["key"],
+        representatives["rank"],
+    )
     if not len(edges):
         return edges
-    return edges[ranks(starts_of(edges["item"])) < _MOST_LEADERS]
+    return edges[ranks(starts_of(edges["item"])) < _MOST_REPRESENTATIVES]
 
 
 def settle(edges: Edges) -> Edges:
-    """One round: an image leaves if a leader of it stays, and stays if all of them leave. Each row
-    goes to the other end of its edge then.
+    """One round: an image leaves if one that represents it stays, and stays if all of them leave.
+    Each row goes to the other end of its edge then.
 
     Args:
       edges: all rows that are at some images.
     """
-    own = edges[~edges["at_leader"]]
+    own = edges[~edges["at_representative"]]
     items, item = np.unique(own["item"], return_inverse=True)
     counts = [np.bincount(item[own["said"] == answer], minlength=len(items)) for answer in range(3)]
     verdicts = np.where(counts[STAYS] > 0, LEAVES, np.where(counts[UNKNOWN] > 0, UNKNOWN, STAYS))
-    result, at_leader = edges.copy(), edges["at_leader"]
-    leaders = edges["leader"][at_leader]
-    result["said"][at_leader] = STAYS  # what has no leader
+    result, at_representative = edges.copy(), edges["at_representative"]
+    representatives = edges["representative"][at_representative]
+    result["said"][at_representative] = STAYS  # what nothing represents
     if len(items):
-        place = np.minimum(np.searchsorted(items, leaders), len(items) - 1)
-        is_led = items[place] == leaders
-        result["said"][at_leader] = np.where(is_led, verdicts[place], STAYS)
-    result["at_leader"] = ~at_leader
+        place = np.minimum(np.searchsorted(items, representatives), len(items) - 1)
+        is_clustered = items[place] == representatives
+        result["said"][at_representative] = np.where(is_clustered, verdicts[place], STAYS)
+    result["at_representative"] = ~at_representative
     return result
 
 
 def leaving(edges: Edges) -> Edges:
-    """The edge from each image that leaves to its best leader that stays, out of all rows after the
-    last round."""
-    rows = edges[~edges["at_leader"] & (edges["said"] == STAYS)]
-    rows = rows[np.lexsort((rows["leader"], rows["rank"], rows["item"]))]
+    """The edge from each image that leaves to its best representative that stays, out of all rows
+    after the last round."""
+    rows = edges[~edges["at_representative"] & (edges["said"] == STAYS)]
+    rows = rows[np.lexsort((rows["representative"], rows["rank"], rows["item"]))]
     return rows[starts_of(rows["item"])] if len(rows) else rows
 
 

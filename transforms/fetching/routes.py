@@ -9,7 +9,7 @@ from alignset.transforms.fetching.curl_handle import EndedTransfer
 from alignset.transforms.fetching.fetch_settings import FETCH_DETAILS, REFUSALS, FetchSettings
 from alignset.transforms.fetching.fetch_target import request_url
 from alignset.transforms.fetching.host_queue import FetchJob, HostQueue
-from alignset.transforms.fetching.orders import Fetched, Order
+from alignset.transforms.fetching.orders import Fetched, Order, listed_nowhere
 from alignset.transforms.fetching.robots import PolicyCache, Robots, read_robots
 from alignset.transforms.opt_outs import tdm_reservation
 from alignset.transforms.opt_outs.tdm_reservation import TdmRules, read_tdmrep
@@ -132,14 +132,19 @@ class Routes:
         self.queue.note_end(job.host, silent=detail if end.silent else None)
         if end.retry_after_s:
             self.queue.hold(job.host, min(end.retry_after_s, self._settings.max_retry_after_s))
-        if end.redirect is not None and (blocklist := _blocklist_of(job, end.redirect)):
+        find_listed = job.order.find_listed if job.order else listed_nowhere
+        if end.redirect is not None and (blocklist := find_listed(end.redirect)):
             _give(job, Fetched(job.index, None, None, blocklist))
         elif end.redirect is not None:
             job.url, job.redirects = end.redirect, job.redirects + 1
             job.opted_out += end.opted_out
             job.left_s = max(0.001, job.left_s - end.took_s)
             self._add(job, first=True)
-        elif detail in _TRANSIENT and self._may_try_again(end):
+        elif (
+            detail in _TRANSIENT
+            and end.retry_after_s <= self._settings.max_retry_after_s
+            and job.attempts <= self._settings.retries
+        ):
             if detail == "timeout" and end.was_asked and not job.robots_of:
                 self._late.append(job)
             else:
@@ -156,10 +161,6 @@ class Routes:
             opted_out = tuple(kind for kind in OPT_OUTS if kind in statements)
             came = Fetched(job.index, end.body, None, None, opted_out, end.answer)
             _give(job, came)
-
-    def _may_try_again(self, end: EndedTransfer) -> bool:
-        in_time = end.retry_after_s <= self._settings.max_retry_after_s
-        return in_time and end.job.attempts <= self._settings.retries
 
     def settle(self, *, try_again: bool) -> None:
         """Decides on images that their hosts were asked for and did not bring in time.
@@ -212,11 +213,6 @@ class Routes:
             self.waiting_count -= len(mine)
             jobs += mine
         return jobs
-
-
-def _blocklist_of(job: FetchJob, url: str) -> str | None:
-    """The blocklist that the target of a redirect is on, or None."""
-    return None if job.order is None else job.order.find_listed(url)
 
 
 def _give(job: FetchJob, result: Fetched) -> None:

@@ -99,8 +99,8 @@ def examine(
             return Unusable("not_an_image", foreign_kind(look.body))
         width, height = look.size
         with turn_of(width * height):
-            fault = (look.jpeg and look.jpeg.fault) or look.refusal or look.fault
-            seen = fault or decoded(look)
+            error = (look.jpeg and look.jpeg.error) or look.refusal or look.error
+            seen = error or decoded(look)
             if isinstance(seen, str):
                 return Unusable("undecodable", seen, *(look.size if any(look.size) else ()))
             if not (hashed or isinstance(seen, PillowImage.Image)):

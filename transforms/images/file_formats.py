@@ -107,7 +107,7 @@ def png_chunks(body: bytes) -> Iterator[tuple[bytes, int, int]]:
         at = end + 4
 
 
-def png_fault(body: bytes) -> str | None:
+def png_error(body: bytes) -> str | None:
     """ "truncated" or "broken", or None."""
     if len(body) >= 33 and not any(png_size(body)):  # Pillow would read a size further on
         return "broken"
@@ -311,14 +311,14 @@ class FileLook:
         width, height = self.size
         if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
             return "too_many_pixels"
-        if self.format == "avif" and self.avif.fault == "too_costly":
-            return self.avif.fault
+        if self.format == "avif" and self.avif.error == "too_costly":
+            return self.avif.error
         if self.jpeg and has_too_many_scans(self.body, self.jpeg):
             return "too_many_scans"
         return None
 
     @cached_property
-    def fault(self) -> str | None:
+    def error(self) -> str | None:
         """Why a file of a known format is not decoded, as a detail of "undecodable"; None where it
         looks whole.
 
@@ -328,9 +328,9 @@ class FileLook:
         body, is_cut = self.body, False
         match self.format:
             case "png":
-                return png_fault(body)
+                return png_error(body)
             case "avif":
-                return self.avif.fault
+                return self.avif.error
             case "gif":
                 is_cut = not self.gif[0]
             case "webp":
@@ -344,6 +344,6 @@ class FileLook:
                 if header is None:  # or a thousand segments before it, which Pillow would join
                     is_cut = is_cut or (scan < 0 and not self.segments.too_many)
                     return "truncated" if is_cut else "broken"
-                if header.fault:
-                    return header.fault
+                if header.error:
+                    return header.error
         return "truncated" if is_cut else None

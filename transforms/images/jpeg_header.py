@@ -108,7 +108,7 @@ class JpegHeader:
     usual: bool
 
     @property
-    def fault(self) -> str | None:
+    def error(self) -> str | None:
         """Name why the frame is not decoded: it is "lossless", or an "unsupported_frame".
 
         The latter is hierarchical or arithmetic-coded, which no browser shows.

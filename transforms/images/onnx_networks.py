@@ -1,16 +1,30 @@
-"""Networks that are shown images: ONNX files in onnxruntime, run by the calling thread."""
+"""Networks that are shown images: their files, and ONNX in onnxruntime, run by the calling
+thread."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+from alignset.transforms.storage.files import open_to_read
 
-from alignset.transforms.images.displayed_picture import Pixels
+GPU = "CUDAExecutionProvider"
 
-_GPU = "CUDAExecutionProvider"
+
+def file_of_run(path: str, sha256: str) -> bytes:
+    """A file that each worker must have alike.
+
+    Raises:
+      ValueError: it is another one.
+    """
+    with open_to_read(path) as source:
+        content = source.read()
+    if (found := hashlib.sha256(content).hexdigest()) != sha256:
+        raise ValueError(
+            f"{path} has the SHA-256 {found}, and the run was started with {sha256}; give each "
+            "worker the same file"
+        )
+    return content
 
 
 def open_session(model_bytes: bytes, *, may_use_gpu: bool = False) -> Any:
@@ -27,55 +41,6 @@ def open_session(model_bytes: bytes, *, may_use_gpu: bool = False) -> Any:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what is wrong is raised
     providers: list[Any] = ["CPUExecutionProvider"]
-    if may_use_gpu and _GPU in onnxruntime.get_available_providers():
-        providers.insert(0, (_GPU, {"use_tf32": "0"}))  # whose products have 10 bits
+    if may_use_gpu and GPU in onnxruntime.get_available_providers():
+        providers.insert(0, (GPU, {"use_tf32": "0"}))  # whose products have 10 bits
     return onnxruntime.InferenceSession(model_bytes, options, providers=providers)
-
-
-class Network:
-    """An opened network with one input, of images as floats. For all threads.
-
-    Args:
-      model_bytes: its file.
-      size: px a side. layout: "NHWC" or "NCHW".
-      mean, scale: for each channel; a sample, 0 to 255, becomes (sample - mean) * scale.
-      output: the name of the one that is read; empty for the first.
-
-    Attributes:
-      session: of onnxruntime.
-      on_gpu: whether it runs on one.
-
-    Raises:
-      Exception: as `open_session`.
-    """
-
-    def __init__(
-        self,
-        model_bytes: bytes,
-        size: int,
-        layout: str,
-        mean: Sequence[float],
-        scale: Sequence[float],
-        output: str = "",
-    ) -> None:
-        self.session = open_session(model_bytes, may_use_gpu=True)
-        self.on_gpu = _GPU in self.session.get_providers()
-        self._size, self._layout = size, layout
-        self._mean, self._scale = (np.tile(np.array(of, np.float32), size) for of in (mean, scale))
-        self._is_scaled = any(factor != 1 for factor in scale)
-        self._outputs = [output] if output else None
-
-    def outputs(self, pictures: list[Pixels]) -> npt.NDArray[np.float32]:
-        """float32[n, ...] for uint8[size, size, 3] each, in the network's order of channels."""
-        size = self._size
-        values = np.empty((len(pictures), size, size * 3), np.float32)
-        for row, pixels in zip(values, pictures, strict=True):
-            row[:] = pixels.reshape(size, size * 3)
-            row -= self._mean
-            if self._is_scaled:
-                row *= self._scale
-        tensor = values.reshape(-1, size, size, 3)
-        if self._layout == "NCHW":
-            tensor = np.ascontiguousarray(tensor.transpose(0, 3, 1, 2))
-        name = self.session.get_inputs()[0].name
-        return np.asarray(self.session.run(self._outputs, {name: tensor})[0], np.float32)

@@ -42,7 +42,7 @@ def jpeg_hash(grey: npt.NDArray[np.uint8]) -> int:
     whole factors first, and not rounded between the filter of Pillow and the DCT."""
     height, width = grey.shape
     if min(height, width) < _LARGE_PX:
-        return plane_hash(grey)
+        return thumbnail_hash(grey)
     cv2 = _opencv()
     down, across = height // _SMALL_PX, width // _SMALL_PX
     below, right = -height % down, -width % across  # without these OpenCV takes ten times as long
@@ -50,9 +50,9 @@ def jpeg_hash(grey: npt.NDArray[np.uint8]) -> int:
         edges = 0, below, 0, right
         grey = np.asarray(cv2.copyMakeBorder(grey, *edges, cv2.BORDER_REPLICATE), np.uint8)
     size = grey.shape[1] // across, grey.shape[0] // down
-    plane = cv2.resize(grey, size, interpolation=cv2.INTER_AREA).astype(np.float32)
-    lines = (_low_waves(len(plane), height / down) @ plane).astype(np.float64)
-    return _hash_of(np.rint(lines @ _low_waves(plane.shape[1], width / across).T))
+    thumbnail = cv2.resize(grey, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    lines = (_low_waves(len(thumbnail), height / down) @ thumbnail).astype(np.float64)
+    return _hash_of(np.rint(lines @ _low_waves(thumbnail.shape[1], width / across).T))
 
 
 @lru_cache(1024)
@@ -63,17 +63,17 @@ def _low_waves(count: int, extent: float) -> npt.NDArray[np.float32]:
     return _DCT @ np.asarray(one_each.resize((_SIDE, count), _LANCZOS, (0, 0, extent, count))).T
 
 
-def plane_hash(plane: npt.NDArray[np.uint8]) -> int:
+def thumbnail_hash(thumbnail: npt.NDArray[np.uint8]) -> int:
     """The same of a small grey thumbnail, in a third of the time.
 
     Args:
-      plane: uint8[height, width].
+      thumbnail: uint8[height, width].
 
     Returns:
       uint64. That of `picture_hash`, but where an image has next to no detail.
     """
     # Rows first in two steps: of a tall image Pillow would resize the columns first.
-    lines = PillowImage.fromarray(plane).resize((_SIDE, len(plane)), _LANCZOS)
+    lines = PillowImage.fromarray(thumbnail).resize((_SIDE, len(thumbnail)), _LANCZOS)
     small = np.asarray(lines.resize((_SIDE, _SIDE), _LANCZOS), np.float32)
     # Whole numbers: what is zero but for rounding must not be told by the machine's rounding.
     return _hash_of(np.rint(_DCT @ small @ _DCT.T))

@@ -1,6 +1,6 @@
 """JPEGs decoded by libjpeg-turbo at an eighth of their size, a quarter, a half or whole.
 
-Nothing here, nor in `opencv_resize.py`, gets a frame that `JpegHeader.fault` names.
+Nothing here, nor in `opencv_resize.py`, gets a frame that `JpegHeader.error` names.
 """
 
 from __future__ import annotations

@@ -80,19 +80,16 @@ def _refuses(data: bytes, child: tuple[bytes, int, int]) -> bool:
         assertion = decode_cbor(content) if kind == b"cbor" else json.loads(content)
     except (ValueError, RecursionError):
         return False
-    return isinstance(assertion, dict) and any(map(_is_refusal, _entries(assertion)))
-
-
-def _entries(assertion: dict[str, Any]) -> list[tuple[str, Any]]:
-    """By use; the first writers put them at the top."""
+    if not isinstance(assertion, dict):
+        return False
     entries = assertion.get("entries")
-    return list((entries if isinstance(entries, dict) else assertion).items())
-
-
-def _is_refusal(entry: tuple[str, Any]) -> bool:
-    name, value = entry
-    use = value.get("use") if isinstance(value, dict) else value
-    return name.rpartition(".")[2] in _USES and str(use).lower() in _REFUSALS
+    if not isinstance(entries, dict):
+        entries = assertion  # the first writers put them at the top
+    return any(
+        name.rpartition(".")[2] in _USES
+        and str(value.get("use") if isinstance(value, dict) else value).lower() in _REFUSALS
+        for name, value in entries.items()
+    )
 
 
 def decode_cbor(data: bytes) -> Any:

@@ -135,20 +135,20 @@ def embedded(look: FileLook) -> Embedded:
     body = look.body
     match look.format:
         case "jpeg":
-            return _of_jpeg(look)
+            return _read_jpeg(look)
         case "png":
-            return _of_png(body)
+            return _read_png(body)
         case "webp":
             chunks = dict(_riff_chunks(body))
             return Embedded(chunks.get(b"XMP ", b""), chunks.get(b"C2PA", b""))
         case "gif":
-            return _of_gif(look)
+            return _read_gif(look)
         case "avif":
-            return _of_avif(body)
+            return _read_avif(body)
     return Embedded()
 
 
-def _of_jpeg(look: FileLook) -> Embedded:
+def _read_jpeg(look: FileLook) -> Embedded:
     body, xmp, parts = look.body, b"", list[bytes]()
     for marker, begin, end in look.segments.each:
         if marker == _APP1:
@@ -165,7 +165,7 @@ def _of_jpeg(look: FileLook) -> Embedded:
     return Embedded(xmp, b"".join(parts))
 
 
-def _of_png(body: bytes) -> Embedded:
+def _read_png(body: bytes) -> Embedded:
     text = raw = c2pa = b""
     for kind, begin, end in islice(png_chunks(body), _MOST_CHUNKS):
         if kind == b"iTXt" and body.startswith(_PNG_XMP, begin):
@@ -216,7 +216,7 @@ def _riff_chunks(body: bytes) -> Iterator[tuple[bytes, bytes]]:
             return
 
 
-def _of_gif(look: FileLook) -> Embedded:
+def _read_gif(look: FileLook) -> Embedded:
     body, xmp, c2pa = look.body, b"", b""
     for at in look.gif[1]:
         if not xmp and body.startswith(b"XMP DataXMP", at + 3):
@@ -237,7 +237,7 @@ def _joined_blocks(body: bytes, at: int) -> bytes:
     return bytes(content)
 
 
-def _of_avif(body: bytes) -> Embedded:
+def _read_avif(body: bytes) -> Embedded:
     """The XMP of a file that has an item of this type is the first packet that is anywhere in it;
     of any other only one that is beside the media data, which are nearly all of it. C2PA is the
     superbox in a `uuid` box, behind what it is for."""

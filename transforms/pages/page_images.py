@@ -186,7 +186,11 @@ _LARGEST = 1e300  # what is larger is infinite as a float, which the standard re
 
 
 def srcset_candidates(srcset: str) -> Iterator[tuple[float, str]]:
-    """The images of a `srcset` whose descriptors are valid: (width in px, or density, URL)."""
+    """The images of a `srcset` whose descriptors are valid: (width in px, or density, URL).
+
+    >>> list(srcset_candidates("a.png 320w, b.png 2x 3x, c.png"))
+    [(320.0, 'a.png'), (1.0, 'c.png')]
+    """
     at = 0
     while match := _URL.match(srcset, at):
         url, at = match[1].rstrip(","), match.end()

@@ -182,7 +182,9 @@ def _vote(by_eldc: str, identity: str) -> tuple[str, str]:
     by_cld2 = _by_cld2(identity)
     if by_eldc == by_cld2:
         return by_eldc, f"{by_eldc},{by_cld2}"
-    third = _CODES.get(_py3langid()(identity)[0], UNDETERMINED)
+    with _LOADING:  # or threads that come first would each load the model
+        classify = _load_py3langid()
+    third = _CODES.get(classify(identity)[0], UNDETERMINED)
     winner = third if third in (by_eldc, by_cld2) else UNDETERMINED
     return winner, f"{by_eldc},{by_cld2},{third}"
 
@@ -201,13 +203,8 @@ def _by_cld2(identity: str) -> str:
     return _CODES.get(answer[2][0][1], UNDETERMINED)
 
 
-def _py3langid() -> Callable[[str], Any]:
-    with _LOADING:  # or threads that come first would each load the model
-        return load_py3langid()
-
-
 @lru_cache(maxsize=1)
-def load_py3langid() -> Callable[[str], Any]:
+def _load_py3langid() -> Callable[[str], Any]:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     return LanguageIdentifier.from_model_file(MODEL_FILE).classify

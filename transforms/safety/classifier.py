@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from alignset.transforms.images.displayed_picture import Pixels
-from alignset.transforms.images.network_files import file_of_run
+from alignset.transforms.images.onnx_networks import file_of_run
 from alignset.transforms.safety.model_files import (
     INTEGER_FILE,
     USUALLY_LEFT,

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from alignset.transforms.images.network_files import check_sides, file_sha256
 from alignset.transforms.storage.documents import DocumentError, read_document
-from alignset.transforms.storage.files import exists
+from alignset.transforms.storage.files import exists, open_to_read
+
+MAX_SIZE = 1024  # px that a network may ask for. A batch of four takes 50 MB.
 
 
 class ModelError(ValueError):
@@ -45,7 +47,11 @@ class ModelInput:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "resize", self.resize or self.size)
-        check_sides(self.size, self.resize)
+        if not 1 <= self.size <= self.resize <= MAX_SIZE:
+            raise ValueError(
+                f"size must be from 1 to resize, and resize at most {MAX_SIZE} px; "
+                f"got {self.size} and {self.resize}"
+            )
         if not self.unsafe_classes or min(self.unsafe_classes) < 0:
             raise ValueError(
                 f"unsafe_classes must be places in the output, from 0; got {self.unsafe_classes}"
@@ -157,15 +163,11 @@ def describe_model(path: str) -> UnsafeModel:
             raise ModelError(f"unsafe_model: there is no {file}, {what} (docs/safety.md)")
     try:
         form = read_document(beside, ModelInput)
-        sha256 = file_sha256(path)
+        with open_to_read(path) as source:
+            sha256 = hashlib.sha256(source.read()).hexdigest()
     except DocumentError as error:
-        raise ModelError(
-            f"unsafe_model: {_reason(error)} (docs/safety.md has an example)"
-        ) from error
+        reason = str(error).replace(" is not as it was written", "").partition("\n")[0]
+        raise ModelError(f"unsafe_model: {reason} (docs/safety.md has an example)") from error
     except OSError as error:  # a folder, or nothing that may be read
         raise ModelError(f"unsafe_model: {path} cannot be read: {error}") from error
     return UnsafeModel(path, sha256, form)
-
-
-def _reason(error: DocumentError) -> str:
-    return str(error).replace(" is not as it was written", "").partition("\n")[0]

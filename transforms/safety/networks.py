@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alignset.transforms.images.displayed_picture import Pixels
-from alignset.transforms.images.onnx_networks import Network, open_session
+from alignset.transforms.images.onnx_networks import GPU, open_session
 from alignset.transforms.safety.model_files import OPEN_NSFW, ModelInput
 
 _BORDER = 3  # px around an image, of the mean colour: what the first convolution reads there
@@ -20,24 +20,46 @@ _MEAN = [round(value) for value in OPEN_NSFW.wanted.mean]
 _IN_ORDER = np.repeat(np.arange(6), 2).tolist()  # of channels: from, to
 
 
-class FloatNetwork(Network):
-    """A network in float. For all threads.
+class FloatNetwork:
+    """A network in float, with one input of images. For all threads.
 
     Args:
       model_bytes: its file. form: what that takes and gives.
+
+    Attributes:
+      session: of onnxruntime.
+      on_gpu: whether it runs on one.
+
+    Raises:
+      Exception: as `open_session`.
     """
 
     def __init__(self, model_bytes: bytes, form: ModelInput) -> None:
-        fields = form.size, form.layout, form.mean, form.scale
-        super().__init__(model_bytes, *fields, output=form.output)
-        self._form = form
+        self.session, self._form = open_session(model_bytes, may_use_gpu=True), form
+        self.on_gpu = GPU in self.session.get_providers()
+        self._is_scaled = any(factor != 1 for factor in form.scale)
+        self._mean, self._scale = (
+            np.tile(np.array(values, np.float32), form.size) for values in (form.mean, form.scale)
+        )
 
     def probabilities(self, pictures: list[Pixels]) -> npt.NDArray[np.float32]:
         """float32[n, classes] for uint8[size, size, 3] each, in the model's order of channels."""
-        output = self.outputs(pictures).reshape(len(pictures), -1)
-        if self._form.activation == "sigmoid":
+        form, size = self._form, self._form.size
+        values = np.empty((len(pictures), size, size * 3), np.float32)
+        for row, pixels in zip(values, pictures, strict=True):
+            row[:] = pixels.reshape(size, size * 3)
+            row -= self._mean
+            if self._is_scaled:
+                row *= self._scale
+        tensor = values.reshape(-1, size, size, 3)
+        if form.layout == "NCHW":
+            tensor = np.ascontiguousarray(tensor.transpose(0, 3, 1, 2))
+        name, outputs = self.session.get_inputs()[0].name, [form.output] if form.output else None
+        output = np.asarray(self.session.run(outputs, {name: tensor})[0], np.float32)
+        output = output.reshape(len(pictures), -1)
+        if form.activation == "sigmoid":
             return np.float32(1) / (np.float32(1) + np.exp(-output))
-        if self._form.activation == "softmax":
+        if form.activation == "softmax":
             powers = np.exp(output - output.max(axis=1, keepdims=True))
             return powers / powers.sum(axis=1, keepdims=True)
         return output

@@ -136,7 +136,7 @@ def listed(pairs: pa.Table, settings: ShardSettings) -> pa.Table:
     """Pairs with `reason`, `detail` and `input_hash`. On lists are pairs of a retry, too, which
     were never asked of its lists."""
     urls, texts = (pairs[name].combine_chunks() for name in ("url", "caption"))
-    lists = settings.blocklists.of_pairs(urls, texts, pairs["key"].to_numpy())
+    lists = settings.blocklists.match_pairs(urls, texts, pairs["key"].to_numpy())
     hashes = input_hashes(pairs, settings.rules.verified)
     none = pa.nulls(len(pairs), pa.string())
     pairs = with_values(pairs, {"reason": none, "detail": none, "input_hash": hashes})
@@ -169,7 +169,10 @@ def drop(
 
 
 def _bodies(pairs: pa.Table, settings: ShardSettings, nearly_taken: Event) -> Iterator[Fetched]:
-    how, is_stored = (settings.fetch, nearly_taken, settings.blocklists.of_url), stored_rows(pairs)
+    how, is_stored = (
+        (settings.fetch, nearly_taken, settings.blocklists.match_url),
+        stored_rows(pairs),
+    )
     for rows in filter(len, (np.flatnonzero(is_stored), np.flatnonzero(~is_stored))):
         part = pairs.take(pa.array(rows))
         if is_stored[rows[0]]:

@@ -47,7 +47,7 @@ def listed_in_shard(stem: str, lists: Blocklists, *, original: bool) -> pa.Recor
         digests, phashes = rows["sha256"].to_pylist(), keys_of(rows["phash"])
         for row in (row for row, detail in enumerate(details) if detail is None):
             near = lists.near(k.PHASH, phashes[row : row + 1])
-            details[row] = lists.of_file(bytes.fromhex(digests[row] or "")) or near
+            details[row] = lists.match_file(bytes.fromhex(digests[row] or "")) or near
     if lists.have(k.PDQ, k.IMAGE) or (original and lists.have(k.MD5, k.SHA1)):
         keys = rows["key"].to_pylist()
         rest = {keys[row]: row for row, detail in enumerate(details) if detail is None}
@@ -64,7 +64,7 @@ def listed_texts(rows: pa.Table, lists: Blocklists) -> pa.RecordBatch:
 
 def _of_pairs(rows: pa.Table, lists: Blocklists) -> pa.StringArray:
     urls, captions = (_filled(rows[name]) for name in ("url", "caption"))
-    return lists.of_pairs(urls, captions, keys_of(rows["key"]))
+    return lists.match_pairs(urls, captions, keys_of(rows["key"]))
 
 
 def _filled(column: pa.ChunkedArray) -> pa.StringArray:
@@ -74,7 +74,7 @@ def _filled(column: pa.ChunkedArray) -> pa.StringArray:
 
 def listed_image(body: bytes, lists: Blocklists, *, original: bool) -> str | None:
     """Which list an image file is on, by its digests but SHA-256, or by how it looks."""
-    if original and (detail := lists.of_file(None, body)):
+    if original and (detail := lists.match_file(None, body)):
         return detail
     # Decoders, which most lists have no use for.
     from alignset.transforms.images.decode import turn_of_file
@@ -84,7 +84,7 @@ def listed_image(body: bytes, lists: Blocklists, *, original: bool) -> str | Non
     look = FileLook(body)
     with turn_of_file(look):
         image = examine(look, keep_grey=True, keep_picture=True)
-        return lists.of_picture(body, image) if isinstance(image, Image) else None
+        return lists.match_picture(body, image) if isinstance(image, Image) else None
 
 
 def stored_images(

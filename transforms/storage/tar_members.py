@@ -139,9 +139,9 @@ def members_of_stream(stream: TarStream) -> Iterator[Member]:
         kind, size = header[156:157], _checked_size(header, at)
         behind = stream.at + size
         if kind in (b"L", b"x", b"X"):
-            own = _with(own or global_extra, kind, _extra_body(stream, size), at + BLOCK)
+            own = _add_extra(own or global_extra, kind, _extra_body(stream, size), at + BLOCK)
         elif kind == b"g":  # holds for all members behind it
-            global_extra = _with(global_extra, kind, _extra_body(stream, size), at + BLOCK)
+            global_extra = _add_extra(global_extra, kind, _extra_body(stream, size), at + BLOCK)
         elif kind != b"K":  # where a link leads
             member, behind = _member(header, size, own or global_extra, stream)
             if member:
@@ -210,7 +210,7 @@ class _Extra(NamedTuple):
     sparse_name: str = ""  # `path` is another one then
 
 
-def _with(extra: _Extra, kind: bytes, body: bytes, at: int) -> _Extra:
+def _add_extra(extra: _Extra, kind: bytes, body: bytes, at: int) -> _Extra:
     if kind == b"L":  # GNU's long name
         return extra._replace(name=_text(body))
     end = 0

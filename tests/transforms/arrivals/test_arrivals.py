@@ -27,7 +27,7 @@ from alignset.transforms.arrivals.images import Images
 from alignset.transforms.blocklists.blocklists import Blocklists
 from alignset.transforms.blocklists.compiled_list import compile_images, compile_list
 from alignset.transforms.decontamination.copy_index_files import build_copy_index
-from alignset.transforms.decontamination.copy_planes import image_planes
+from alignset.transforms.decontamination.copy_thumbnails import stack_thumbnails
 from alignset.transforms.decontamination.evaluation_index import IMAGE_ROWS, IMAGES, EvaluationIndex
 from alignset.transforms.fetching import fetcher
 from alignset.transforms.fetching.body_memory import TakenBytes
@@ -61,7 +61,7 @@ def looked_at(body: bytes) -> Image:
 
 def index_of(bodies: list[bytes], folder: Path) -> EvaluationIndex:
     """An index of images, named by their numbers."""
-    build_copy_index([image_planes([looked_at(body) for body in bodies])], folder)
+    build_copy_index([stack_thumbnails([looked_at(body) for body in bodies])], folder)
     rows = [["exam", str(number), ""] for number in range(len(bodies))]
     images = pa.table(list(map(list, zip(*rows, strict=True))), schema=IMAGE_ROWS)
     pq.write_table(images, folder / IMAGES)

@@ -1,7 +1,5 @@
 """What URLs ask for, in one form whatever way they are written."""
 
-import random
-
 import pyarrow as pa
 import pytest
 
@@ -48,29 +46,6 @@ def test_target_of_a_url(url: str, target: tuple[str, str] | None) -> None:
 
 def test_a_target_of_what_is_no_text() -> None:
     assert target_of("http://a.example/\ud800") == ("a.example", "/?")
-
-
-def test_the_quick_way_gives_what_the_slow_one_does() -> None:
-    seed = random.randrange(1 << 32)
-    print("seed", seed)
-    draw = random.Random(seed)
-    parts = [
-        *"aZ09.-_~/?#%:@&= \\[]é'",
-        "//",
-        "/.",
-        "/..",
-        "%2e",
-        "a.example",
-        ":80",
-        ":443/",
-        "%41",
-    ]
-    heads = ["http://", "https://", "http://h.example/", "http://1.2.3.4/", "HTTP://a.b/", ""]
-    heads += ["http://[", "http://[::1]"]
-    urls = [
-        draw.choice(heads) + "".join(draw.choices(parts, k=draw.randrange(9))) for _ in range(4000)
-    ]
-    assert one_by_one(urls) == [target_of(url) or ("", "") for url in urls]
 
 
 def test_hosts_that_no_resolver_takes_have_no_end() -> None:

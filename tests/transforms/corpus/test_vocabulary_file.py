@@ -4,7 +4,6 @@ import hashlib
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from alignset.transforms.corpus import vocabulary_file
@@ -13,9 +12,6 @@ from alignset.transforms.corpus.vocabulary_file import check_vocabulary
 from alignset.transforms.storage.files import write_atomically
 from tests.support.ngram_hashes import file_of, ngram_hash
 from tests.support.root import ROOT
-
-MEMBERS = np.sort(np.random.default_rng(3).integers(0, 2**64 - 1, 50, np.uint64))
-BODY = MEMBERS.astype("<u8").tobytes()
 
 
 def u64(*members: int) -> bytes:

@@ -15,26 +15,22 @@ from alignset.transforms.decontamination.copy_check import (
     share_of_one_tone,
 )
 from alignset.transforms.decontamination.copy_index import distance_of, distance_of_smooth
-from alignset.transforms.decontamination.copy_planes import copy_planes
-from alignset.transforms.decontamination.plane_alignment import (
-    agreement_of,
+from alignset.transforms.decontamination.copy_thumbnails import make_thumbnails
+from alignset.transforms.decontamination.thumbnail_alignment import (
     aligned,
     is_plausible,
     normalised_detail,
-    place,
     placement_of,
 )
 from alignset.transforms.rules.overlap import COPY_DISTANCE
-from tests.support.grey_pictures import degenerate_planes, grey_photograph
+from tests.support.grey_pictures import degenerate_thumbnails, grey_photograph
 
 pytestmark = pytest.mark.numeric
 
 PICTURE = grey_photograph(11, 640, 480)
-EVALUATION = copy_planes(PICTURE).whole
-LARGE = grey_photograph(5, 512, 512)
-DETAIL = normalised_detail(copy_planes(LARGE).whole, 5.0)
+EVALUATION = make_thumbnails(PICTURE).whole
 START = placement_of(1.0, 0.0, 0.0)
-WHOLE = [*degenerate_planes(), ("photograph", EVALUATION)]
+WHOLE = [*degenerate_thumbnails(), ("photograph", EVALUATION)]
 
 
 def bannered(share: float) -> np.ndarray:
@@ -58,22 +54,22 @@ COPIES = {
 @pytest.mark.parametrize("name", COPIES)
 def test_copies_are_near(name):
     start = placement_of(0.75, 0.0, 0.0) if "72" in name else START  # as its entry says
-    check = Query(copy_planes(COPIES[name]).whole).check(EVALUATION, start)
+    check = Query(make_thumbnails(COPIES[name]).whole).check(EVALUATION, start)
     assert distance_of(check) < COPY_DISTANCE, check
 
 
 def test_a_copy_from_a_start_that_is_off_is_found_by_its_middle():
-    cut = Query(copy_planes(PICTURE[90:450, 120:600]).whole)  # of three quarters of a side
+    cut = Query(make_thumbnails(PICTURE[90:450, 120:600]).whole)  # of three quarters of a side
     for start_px in ((12.0, 12.0), (10.0, 10.0), (10.0, 14.0), (14.0, 10.0)):
         assert distance_of(cut.check(EVALUATION, placement_of(0.75, *start_px))) < COPY_DISTANCE
 
 
 def test_whatever_the_planes_are_the_numbers_are_finite():
-    for (one, plane), (other, evaluation) in itertools.product(WHOLE, repeat=2):
+    for (one, thumbnail), (other, evaluation) in itertools.product(WHOLE, repeat=2):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            check = Query(plane).check(evaluation, START)
-            details = [normalised_detail(of, 5.0) for of in (plane, evaluation)]
+            check = Query(thumbnail).check(evaluation, START)
+            details = [normalised_detail(of, 5.0) for of in (thumbnail, evaluation)]
             found = aligned(*details, START, 12)
         assert found is None or is_plausible(found)
         assert np.isfinite(check).all()
@@ -101,9 +97,9 @@ def test_the_distance_falls_as_fine_detail_agrees(check, distance):
 
 def drawn(*points: tuple[int, int]) -> np.ndarray:
     """A black line on white."""
-    plane = np.full((64, 64), 255, np.uint8)
-    cv2.line(plane, *points, 0, 3)
-    return plane
+    thumbnail = np.full((64, 64), 255, np.uint8)
+    cv2.line(thumbnail, *points, 0, 3)
+    return thumbnail
 
 
 def test_shapes_without_corners_are_compared_as_wholes():
@@ -139,35 +135,6 @@ def test_corners_and_tones_are_of_the_plane_that_has_fewer_and_more():
         assert (check.corners >= LEAST_CORNERS) == has_corners
         assert has_corners or distance_of(check) == 0.999
     assert distance_of(Query(EVALUATION).check(line, START)) == 0.999
-    plain = copy_planes(bannered(0.45)).whole
+    plain = make_thumbnails(bannered(0.45)).whole
     checks = [Query(plain).check(EVALUATION, START), Query(EVALUATION).check(plain, START)]
     assert checks[0].plain == checks[1].plain == share_of_one_tone(plain)
-
-
-@pytest.mark.parametrize("size", [0.46, 0.44, 1.44, 1.46])
-def test_a_placement_is_plausible_where_copies_are_seen(size):
-    placement = placement_of(size, 0, 0)
-    assert is_plausible(placement) == (0.45 < size < 1.45)
-    for at, wrong in itertools.product(np.ndindex(2, 3), (np.nan, np.inf, -np.inf, 200)):
-        broken = placement.copy()
-        broken[at] = wrong
-        assert not is_plausible(broken)
-
-
-def test_samples_are_placed_between_pixels_and_compared_there():
-    y, x = np.mgrid[:64, :64].astype(np.float32)
-    # None lies just on the border, where rounding would decide.
-    placement = np.array([[0.9, 0.05, 3.2531], [-0.04, 0.8, 4.5031]], np.float32)
-    made, inside = place(2 * x + 5 * y, placement)
-    at_x, at_y = (row @ np.stack([x, y, np.ones_like(x)]).reshape(3, -1) for row in placement)
-    clear = (at_x > 0.1) & (at_x < 62.9) & (at_y > 0.1) & (at_y < 62.9)
-    beyond = (at_x < -0.1) | (at_x > 63.1) | (at_y < -0.1) | (at_y > 63.1)
-    assert inside.ravel()[clear].all()
-    assert not inside.ravel()[beyond].any()
-    # Places are rounded to a 32nd of a pixel by some of OpenCV's code.
-    assert np.abs(made.ravel() - (2 * at_x + 5 * at_y))[clear].max() < 7 / 32
-    assert not made[inside == 0].any()
-    assert agreement_of(DETAIL, DETAIL, START) == pytest.approx(1)
-    assert agreement_of(DETAIL, -DETAIL, START) == pytest.approx(-1)
-    assert agreement_of(DETAIL, np.roll(DETAIL, 4, axis=1), placement_of(1, 4, 0)) > 0.999
-    assert agreement_of(DETAIL, DETAIL, placement_of(1.0, 60.0, 0.0)) == -1  # hardly an overlap

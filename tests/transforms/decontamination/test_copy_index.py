@@ -14,24 +14,19 @@ from alignset.transforms.decontamination import copy_index_files, copy_vectors
 from alignset.transforms.decontamination.copy_index import CopyIndex
 from alignset.transforms.decontamination.copy_index_files import (
     ENTRIES,
-    PLANES,
     ROWS,
     SEARCH,
+    THUMBNAILS,
     VARIANTS,
     VECTORS,
     build_copy_index,
     variants_of,
 )
-from alignset.transforms.decontamination.copy_planes import copy_planes, image_planes
-from alignset.transforms.decontamination.copy_vectors import (
-    MODEL_PATH,
-    as_unit,
-    cosines,
-    descriptors,
-)
+from alignset.transforms.decontamination.copy_thumbnails import make_thumbnails, stack_thumbnails
+from alignset.transforms.decontamination.copy_vectors import MODEL_PATH, descriptors
 from alignset.transforms.images.examine import examine
 from alignset.transforms.rules.overlap import COPY_DISTANCE
-from tests.support.grey_pictures import degenerate_planes, grey_photograph
+from tests.support.grey_pictures import degenerate_thumbnails, grey_photograph
 from tests.support.picture_files import encoded
 
 pytestmark = pytest.mark.numeric
@@ -39,14 +34,13 @@ pytestmark = pytest.mark.numeric
 EVALUATION = [grey_photograph(seed, 320, 240) for seed in range(24)]
 MANY = 100  # entries from which on, in these tests, an index has lists and codes
 WHOLE = np.stack(
-    [copy_planes(grey_photograph(seed)).whole for seed in range(40)]
-    + [plane for _, plane in degenerate_planes()]
+    [make_thumbnails(grey_photograph(seed)).whole for seed in range(40)]
+    + [thumbnail for _, thumbnail in degenerate_thumbnails()]
 )
-DESCRIBED = descriptors(WHOLE)
 
 
 def rows(pictures) -> np.ndarray:
-    return np.stack([np.stack(copy_planes(np.ascontiguousarray(of))[:2]) for of in pictures])
+    return np.stack([np.stack(make_thumbnails(np.ascontiguousarray(of))[:2]) for of in pictures])
 
 
 def bordered(count: int) -> np.ndarray:
@@ -130,9 +124,9 @@ def test_the_same_planes_give_the_same_bytes_however_they_are_divided(
     files = built(tmp_path / "one", [pairs])
     assert built(tmp_path / "each", list(pairs[:, np.newaxis])) == files
     assert built(tmp_path / "some", iter([pairs[:7], pairs[7:7], pairs[7:]])) == files
-    planes = np.frombuffer(files[PLANES], np.uint8).reshape(-1, 64, 64)
-    assert len(planes) == 40  # once where nothing was trimmed
-    assert (planes[np.frombuffer(files[ROWS], "<i4").reshape(-1, 2)] == pairs).all()
+    thumbnails = np.frombuffer(files[THUMBNAILS], np.uint8).reshape(-1, 64, 64)
+    assert len(thumbnails) == 40  # once where nothing was trimmed
+    assert (thumbnails[np.frombuffer(files[ROWS], "<i4").reshape(-1, 2)] == pairs).all()
     entries = np.frombuffer(files[ENTRIES], "<i4").reshape(-1, 2)
     assert len(entries) == 20 * 28 + 10 * 30
     vectors = np.frombuffer(files[VECTORS], np.int8).reshape(len(entries), 64)
@@ -157,10 +151,10 @@ def test_pictures_with_next_to_no_detail_are_copies_of_nothing_else(
     tmp_path, monkeypatch, most_compared
 ):
     monkeypatch.setattr(copy_index_files, "MOST_COMPARED", most_compared)
-    made = rows(plane for _, plane in degenerate_planes())
+    made = rows(thumbnail for _, thumbnail in degenerate_thumbnails())
     assert build_copy_index([made, made], tmp_path) == 2 * len(made)
     matches = CopyIndex(tmp_path).nearest(made)
-    for row, ((name, _), near) in enumerate(zip(degenerate_planes(), matches, strict=True)):
+    for row, ((name, _), near) in enumerate(zip(degenerate_thumbnails(), matches, strict=True)):
         is_own = near is None or near.row % len(made) == row
         assert is_own or near.distance > COPY_DISTANCE, name
 
@@ -193,19 +187,6 @@ def test_an_index_with_a_fault_is_refused_in_one_line(tmp_path):
         numbers[place] = number
         refused(tmp_path / name, numbers.tobytes(), f"{name} tells of what is not there")
     assert len(CopyIndex(tmp_path)) == 2
-
-
-def test_entries_that_are_not_there_are_not_read(tmp_path):
-    build_copy_index([rows(EVALUATION[:2])], tmp_path)
-    made, path = rows(EVALUATION[:1]), str(tmp_path / SEARCH)
-    assert [match.row for match in CopyIndex(tmp_path).nearest(made)] == [0]
-    stored = faiss.read_index(path)
-    vectors = stored.reconstruct_n(0, stored.ntotal)
-    damaged = faiss.index_factory(64, "IVF1,Flat", faiss.METRIC_INNER_PRODUCT)
-    damaged.train(vectors)
-    damaged.add_with_ids(vectors, np.arange(stored.ntotal) + 10**9)
-    faiss.write_index(damaged, path)
-    assert CopyIndex(tmp_path).nearest(made) == [None]
 
 
 def stripe(top: int) -> np.ndarray:
@@ -241,7 +222,7 @@ def test_a_file_shows_a_listed_photograph(kind):
     names = ("astronaut", "coffee", "rocket", "chelsea")
     photographs = [PillowImage.fromarray(getattr(skimage.data, name)()) for name in names]
     looks = [examine(encoded(of, "PNG"), keep_grey=True) for of in photographs]
-    listed = ListedImages(image_planes(looks), names)
+    listed = ListedImages(stack_thumbnails(looks), names)
     mirrored = photographs[3].transpose(PillowImage.Transpose.FLIP_LEFT_RIGHT)
     body = encoded(mirrored.resize((401, 275)), kind)
     found = [listed.nearest(body, look) for look in (None, examine(body, keep_grey=True))]
@@ -258,13 +239,18 @@ def test_each_variant_shows_the_part_that_it_says(down, across, count):
     assert len(VARIANTS) == len({variant.name for variant in VARIANTS}) == 30
     framed = np.pad(grey_photograph(3), ((down, down), (across, across)), constant_values=255)
     (pair,) = rows([framed])
-    numbers, planes = variants_of(pair)
-    assert len(numbers) == len(planes) == len({plane.tobytes() for plane in planes}) == count
+    numbers, thumbnails = variants_of(pair)
+    assert (
+        len(numbers)
+        == len(thumbnails)
+        == len({thumbnail.tobytes() for thumbnail in thumbnails})
+        == count
+    )
     assert (np.diff(numbers) > 0).all()
-    for number, made in zip(numbers, planes, strict=True):
+    for number, made in zip(numbers, thumbnails, strict=True):
         variant = VARIANTS[number]
-        plane, side = pair[int(variant.of_trimmed)], round(64 * variant.size)
-        part = plane[variant.y_px : variant.y_px + side, variant.x_px : variant.x_px + side]
+        thumbnail, side = pair[int(variant.of_trimmed)], round(64 * variant.size)
+        part = thumbnail[variant.y_px : variant.y_px + side, variant.x_px : variant.x_px + side]
         upright = made[:, ::-1] if variant.is_mirrored else made
         corners = np.ix_([0, -1], [0, -1])  # which no resize changes
         assert (upright[corners] == part[corners]).all(), variant.name
@@ -274,20 +260,6 @@ def test_each_variant_shows_the_part_that_it_says(down, across, count):
     assert starts["crop_75_top_right_mirrored"] == (0, 0)
     assert starts["crop_75_middle_centre_mirrored"] == (8, 8)
     assert starts["crop_88_bottom_left"] == (0, 8)
-
-
-def test_cosines_of_bytes_are_rounded_whatever_is_beside_them():
-    vectors = np.vstack([DESCRIBED, np.zeros((1, 64), np.int8)])
-    unit = as_unit(vectors)
-    assert not unit[-1].any()
-    rows_of = np.tile(np.arange(len(vectors)), (len(DESCRIBED), 1))
-    made = cosines(DESCRIBED, vectors, rows_of)
-    assert np.abs(made - unit[:-1] @ unit.T).max() < 1e-4
-    assert (np.round(made, 4) == made).all()
-    alone = [cosines(DESCRIBED[[3]], vectors, np.array([[n]]))[0, 0] for n in rows_of[0]]
-    assert made[3].tolist() == alone
-    rows_of[:, 3], made[:, 3] = -1, -2  # of no entry
-    assert (cosines(DESCRIBED, vectors, rows_of) == made).all()
 
 
 def test_a_network_other_than_the_shipped_one_is_refused(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from alignset.transforms.decontamination import index_evaluation_images as modul
 from alignset.transforms.decontamination.compare_images import CompareImages, NearestImage
 from alignset.transforms.decontamination.copy_index import Nearest
 from alignset.transforms.decontamination.copy_index_files import FILES
-from alignset.transforms.decontamination.copy_planes import image_planes
+from alignset.transforms.decontamination.copy_thumbnails import stack_thumbnails
 from alignset.transforms.decontamination.evaluation_files import parts_of
 from alignset.transforms.decontamination.evaluation_index import (
     EvaluationIndex,
@@ -118,7 +118,7 @@ def test_an_index_names_its_images(tmp_path: Path) -> None:
         *(("some", f"{n}.jpg") for n in range(3)),
         (None, None),
     ]
-    found = index.nearest(image_planes(looks(3)[::-1]))
+    found = index.nearest(stack_thumbnails(looks(3)[::-1]))
     assert [nearest and nearest.row for nearest in found] == [2, 1, 0]
     assert [nearest and nearest.distance for nearest in found] == [0, 0, 0]
     assert open_index(place) is index
@@ -225,8 +225,8 @@ def test_a_part_of_several_files(
     assert part.rows == [("one", "", files[0].path), *expected]
     assert part.unreadable == [("two", f"{tar}/2.jpg")]
     images = [examine(body, keep_grey=True) for body in BODIES]
-    planes = image_planes([image for image in images if isinstance(image, Image)])
-    assert Path(part.path).read_bytes() == planes[[0, *[1] * 130, 2]].tobytes()
+    thumbnails = stack_thumbnails([image for image in images if isinstance(image, Image)])
+    assert Path(part.path).read_bytes() == thumbnails[[0, *[1] * 130, 2]].tobytes()
     nothing = described(tmp_path, EvaluationFile("a", tar_of(tmp_path / "a.tar", {"1.jpg": b""})))
     assert (nothing.rows, Path(nothing.path).read_bytes()) == ([], b"")
     assert len(nothing.unreadable) == 1

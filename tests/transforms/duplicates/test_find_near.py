@@ -53,13 +53,13 @@ def test_one_of_a_group_stays_whatever_its_size_and_a_cell_is_held_in_part(
 ):
     held, cells = [], []
 
-    def noted(nodes: np.ndarray) -> near_groups.Led:
+    def noted(nodes: np.ndarray) -> near_groups.Clusters:
         held.append(len(nodes))
         cells.append(nodes["key"].tolist())
-        return near_groups.lead(nodes)
+        return near_groups.cluster(nodes)
 
     monkeypatch.setattr(find_near, "MOST_IN_CELL", MOST)
-    monkeypatch.setattr(find_near, "lead", noted)
+    monkeypatch.setattr(find_near, "cluster", noted)
     numbers = put_shards(tmp_path, shards)
     rules = CopyRules(1000, once=True, near=True)
     find = FindCopies(str(tmp_path), f"{tmp_path}/plan", "", rules, Blocks(), 4, 3)

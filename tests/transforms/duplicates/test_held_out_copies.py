@@ -13,7 +13,7 @@ from PIL import ImageDraw
 
 from alignset.transforms.decontamination.copy_index import Nearest
 from alignset.transforms.decontamination.copy_index_files import build_copy_index
-from alignset.transforms.decontamination.copy_planes import image_planes
+from alignset.transforms.decontamination.copy_thumbnails import stack_thumbnails
 from alignset.transforms.decontamination.evaluation_index import IMAGE_ROWS, IMAGES, EvaluationIndex
 from alignset.transforms.duplicates.held_out_copies import (
     LEAST_COSINE,
@@ -61,7 +61,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> EvaluationIndex:
     held = {name: photo(name) for name in NAMES} | {"chart": CHARTS[0], "again": photo("rocket")}
     bodies = [encoded(image, "JPEG", quality=92) for image in held.values()]
     looks = [examine(body, keep_grey=True) for body in bodies]
-    build_copy_index([image_planes(looks)], folder)
+    build_copy_index([stack_thumbnails(looks)], folder)
     rows = [["holdout"] * len(held), [*held], [""] * len(held)]
     pq.write_table(pa.table(rows, schema=IMAGE_ROWS), folder / IMAGES)
     return EvaluationIndex(folder)

@@ -127,13 +127,6 @@ def test_of_more_alt_texts_than_may_be_a_content_without_limit_is_named_once():
         assert len(found(rows, opened)) == 49 * once
 
 
-def test_an_image_without_a_hash_has_no_copy():
-    rows = [Row(0, n + 1, f"http://host.example/{n}", "text", "gone") for n in range(3)]
-    table = sidecar(rows).set_column(3, "sha256", pa.array([None, None, "0" * 64]))
-    assert len(contents_of(0, table, 1000)) == 1
-    assert len(contents_of(0, table.slice(0, 0), 1000)) == 0
-
-
 def test_what_is_held_out_leaves_for_a_near_duplicate_where_no_equal_one_is_in_training():
     held = [Row(HOLDOUT, n, f"http://host.example/{n}", "text", f"content {n}") for n in (7, 8, 9)]
     other = Row(0, (1 << 63) + 1, "http://host.example/0", "text", "content 8")

@@ -1,4 +1,4 @@
-"""Near-duplicates among images: cells, leaders and rounds, against plain versions."""
+"""Near-duplicates among images: cells, clusters and rounds, against plain versions."""
 
 import hashlib
 
@@ -12,16 +12,13 @@ from alignset.transforms.duplicates.near_groups import (
     LEAVES,
     NODE,
     STAYS,
-    as_block,
+    assign,
     by_rank,
-    cell_count,
+    cluster,
     compare,
     find_centres,
-    follow,
-    lead,
     leaving,
     nearest_cells,
-    rows_of,
     settle,
     staying,
 )
@@ -71,7 +68,7 @@ def test_each_condition_of_a_near_duplicate_counts():
     assert not len(compare(flat[:1], flat[1:]).rows)
 
 
-def test_leaders_are_those_that_are_near_no_better_leader(monkeypatch):
+def test_representatives_are_those_that_are_near_no_better_one(monkeypatch):
     monkeypatch.setattr(near_groups, "AT_ONCE", 16)
     groups = [copies(one, 1 + n % 7, n) for n, one in enumerate(nodes(40, 99))]
     cell = np.concatenate(groups)
@@ -79,41 +76,45 @@ def test_leaders_are_those_that_are_near_no_better_leader(monkeypatch):
     cell["look"]["one_tone"][: len(groups[0]) + len(groups[1])] = 0.5
     graphics = len(groups[0]) + len(groups[1])
     cell = by_rank(cell)
-    led = lead(cell)
+    clusters = cluster(cell)
     by_hand = {}
     for node in cell:
         group = node["look"]["descriptor"].tobytes()
         if node["look"]["one_tone"] == 0:
             by_hand.setdefault(group, node["key"])
-    is_plain = led.leaders["look"]["one_tone"] == 0
-    assert set(led.leaders["key"][is_plain].tolist()) == set(by_hand.values())
+    is_plain = clusters.representatives["look"]["one_tone"] == 0
+    assert set(clusters.representatives["key"][is_plain].tolist()) == set(by_hand.values())
     assert (~is_plain).sum() == graphics
-    assert led.graphics == len(groups[1]) - 1 + len(groups[0]) - 1
+    assert clusters.graphics == len(groups[1]) - 1 + len(groups[0]) - 1
     of_item = dict(zip(cell["key"].tolist(), cell["look"]["descriptor"], strict=True))
-    assert set(led.edges["item"].tolist()) == set(cell["key"].tolist()) - set(
-        led.leaders["key"].tolist()
+    assert set(clusters.edges["item"].tolist()) == set(cell["key"].tolist()) - set(
+        clusters.representatives["key"].tolist()
     )
-    for edge in led.edges:
-        assert by_hand[of_item[int(edge["item"])].tobytes()] == edge["leader"]
-    assert led.distances.sum() == len(cell)
-    assert led.distances[0] == sum(len(group) for group in groups if len(group) > 1)
+    for edge in clusters.edges:
+        assert by_hand[of_item[int(edge["item"])].tobytes()] == edge["representative"]
+    assert clusters.distances.sum() == len(cell)
+    assert clusters.distances[0] == sum(len(group) for group in groups if len(group) > 1)
     # What cannot lead since the cell is too full is compared with those that do.
     best, rest = cell[: len(cell) // 2], cell[len(cell) // 2 :]
-    some = lead(best)
-    of_best = {n["look"]["descriptor"].tobytes() for n in some.leaders if not n["look"]["one_tone"]}
+    some = cluster(best)
+    of_best = {
+        n["look"]["descriptor"].tobytes() for n in some.representatives if not n["look"]["one_tone"]
+    }
     wanted = {int(n["key"]) for n in rest if n["look"]["descriptor"].tobytes() in of_best}
-    assert set(follow(rest, some.leaders)["item"].tolist()) == wanted
+    assert set(assign(rest, some.representatives)["item"].tolist()) == wanted
 
 
 def rounds(edges: np.ndarray, count: int) -> dict[int, int]:
     rows = np.concatenate([edges, edges])
-    rows["at_leader"][: len(edges)] = True
+    rows["at_representative"][: len(edges)] = True
     for number in range(count):
-        ends = np.where(rows["at_leader"], rows["leader"], rows["item"]) % 3  # buckets
+        ends = (
+            np.where(rows["at_representative"], rows["representative"], rows["item"]) % 3
+        )  # buckets
         parts = [rows[ends == bucket] for bucket in range(3)]
         if number + 1 == count:
             left = np.concatenate([leaving(part) for part in parts])
-            return dict(zip(left["item"].tolist(), left["leader"].tolist(), strict=True))
+            return dict(zip(left["item"].tolist(), left["representative"].tolist(), strict=True))
         rows = np.concatenate([settle(part) for part in parts])
     raise AssertionError
 
@@ -124,10 +125,14 @@ def test_rounds_settle_who_stays_as_one_pass_by_rank_does():
     edges = np.zeros(len(pairs), EDGE)
     for row, (better, worse) in enumerate(sorted(pairs - {(n, n) for n in range(60)})):
         edges[row] = (worse, 0, 0, better, better, 0, False)
-    edges = edges[edges["item"] != edges["leader"]]
+    edges = edges[edges["item"] != edges["representative"]]
     expected: dict[int, int] = {}
     for item in range(60):
-        stay = [e["leader"] for e in edges if e["item"] == item and e["leader"] not in expected]
+        stay = [
+            e["representative"]
+            for e in edges
+            if e["item"] == item and e["representative"] not in expected
+        ]
         if stay:
             expected[item] = min(stay)
     assert rounds(edges, 12) == expected
@@ -153,39 +158,16 @@ def test_pictures_with_their_texts_stand_once_and_crowded_ones_not_at_all():
 
 
 @pytest.mark.numeric
-def test_every_machine_finds_the_same_cells_and_leaders():
+def test_every_machine_finds_the_same_cells_and_clusters():
     vectors = np.random.default_rng(3).integers(-127, 128, (3000, 64)).astype(np.int8)
     centres = find_centres(vectors[:640], 20)
     some = nodes(600)
     some["look"]["descriptor"] = vectors[:600] // 4 + vectors[0] // 2
-    led = lead(by_rank(some))
-    found = [centres, nearest_cells(vectors, centres, 2).astype("<i8"), led.distances.astype("<i8")]
+    clusters = cluster(by_rank(some))
+    found = [
+        centres,
+        nearest_cells(vectors, centres, 2).astype("<i8"),
+        clusters.distances.astype("<i8"),
+    ]
     digest = hashlib.sha256(b"".join(part.tobytes() for part in found)).hexdigest()
     assert digest[:16] == "84585728d1487e45"
-
-
-def test_copies_share_a_cell_and_centres_are_those_of_whole_numbers():
-    rng = np.random.default_rng(0)
-    vectors = np.clip(rng.normal(0, 40, (4000, 64)), -127, 127).astype(np.int8)
-    centres = find_centres(vectors[:640], 20)
-    assert centres.shape == (20, 64)
-    assert centres.dtype == np.int8
-    cells = nearest_cells(vectors, centres, 2)
-    products = vectors.astype(np.int64) @ centres.T.astype(np.int64)
-    best = np.sort(products, axis=1)[:, ::-1][:, :2]
-    assert (np.take_along_axis(products, cells, axis=1) == best).all()
-    noisy = np.clip(vectors + rng.normal(0, 12, vectors.shape), -127, 127).astype(np.int8)
-    shared = (nearest_cells(noisy, centres, 2)[:, :, None] == cells[:, None]).any((1, 2))
-    assert shared.mean() > 0.95
-    assert np.bincount(cells[:, 0]).max() < 1000
-    assert (find_centres(vectors[:9], 1).shape, cell_count(5), cell_count(1 << 40)) == (
-        (1, 64),
-        1,
-        1 << 14,
-    )
-
-
-def test_blocks_bring_rows_as_they_are():
-    some = nodes(5)
-    block = as_block(some)
-    assert (rows_of([block.slice(1, 2), block.slice(4)], NODE) == some[[1, 2, 4]]).all()

@@ -57,30 +57,6 @@ def test_the_bound_holds_and_all_end(answers: list[list[int]], seed: int):
     assert not memory.holds_back
 
 
-def test_what_is_not_looked_at_yet_counts_and_what_is_under_way_has_twice_the_room():
-    memory = BodyMemory(100)
-    transfer = Transfer(memory, [49, 1])
-    for unseen, admitted, has_room, waits_for_callers in (
-        *((24, 0, True, True), (25, 0, False, True)),
-        *((0, 49, True, False), (0, 1, False, False)),
-    ):
-        memory.unseen = unseen
-        memory.admits(transfer, admitted)
-        assert (memory.has_room, memory.waits_for_callers) == (has_room, waits_for_callers)
-
-
-def test_where_callers_are_behind_it_is_not_memory_that_is_short():
-    memory = BodyMemory(100)
-    first, second = Transfer(memory, [70, 50]), Transfer(memory, [60])
-    memory.unseen = 95
-    first.go_on()
-    second.go_on()
-    assert (memory.waits_for_callers, memory.holds_back, memory.was_short) == (True, True, False)
-    memory.unseen = 10
-    second.resume()
-    assert (memory.waits_for_callers, memory.was_short) == (False, True)
-
-
 def test_what_callers_have_taken_counts_together_and_ends_with_each():
     before = TakenBytes.of_all
     with TakenBytes() as one, TakenBytes() as other:

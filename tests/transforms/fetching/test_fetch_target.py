@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alignset.transforms.fetching.fetch_target import is_public_address, request_url
+from alignset.transforms.fetching.host_queue import FetchJob
 
 SENT = {
     "http://a.example/b.jpg": "http://a.example/b.jpg",
@@ -93,3 +94,11 @@ def test_an_ipv4_address_is_as_public_in_each_ipv6_form(ip: ipaddress.IPv4Addres
         int(ipaddress.IPv6Address("64:ff9b::")) + int(ip),
     ):
         assert is_public_address(str(ipaddress.IPv6Address(form))) == public
+
+
+def test_a_host_is_one_however_a_url_writes_it():
+    urls = ["http://a.example/", "http://a.example:80/", "https://a.example:443/"]
+    urls += ["http://a.example./", "https://a.example.:443/", "http://A.example.:80/"]
+    sent = [request_url(url) for url in urls]
+    assert {FetchJob(0, url, url).host for url in sent} == {"a.example"}
+    assert FetchJob(0, "", "http://a.example.:81/").host == "a.example:81"

@@ -153,3 +153,51 @@ def test_jobs_that_are_removed_wait_no_more(watched: Watched):
     removed = watched.names.remove(lambda one: one.index < 2)
     assert sorted(one.index for one in removed) == [0, 1]
     assert len(watched.names) == 2
+
+
+def test_a_name_server_that_slows_down_loses_no_name(server: NameServer):
+    """After answers within a millisecond c-ares waits for 0.25 s; recursion may take longer."""
+    watched = Watched(timeout_s=5.0)
+    assert {detail for _, detail in watched.look_up([job(f"a{n}.example") for n in range(50)])} == {
+        None
+    }
+    server.delay_s = 1.5
+    names = [*(f"b{n}.example" for n in range(50)), "no.example"]
+    details = [detail for _, detail in watched.look_up([job(name) for name in names])]
+    watched.names.close()
+    assert Counter(details) == {None: 50, "dns": 1}
+
+
+NAMES = {  # addresses, and whether they are kept for long
+    "six.example": ("127.0.0.1,[::1]", True),
+    "sixonly.example": ("[::1]", True),
+    "sixlost.example": ("[::1]", False),
+    "sixfail.example": ("[::1]", False),
+}
+
+
+def test_what_was_lost_of_an_answer_is_asked_for_by_itself(
+    server: NameServer, monkeypatch: pytest.MonkeyPatch
+):
+    """A machine without IPv6 would lose the host for as long as the TTL of the other half."""
+    watched = Watched(timeout_s=4.0)
+    entry = watched.names.entry
+    assert {detail for _, detail in watched.look_up([job(name) for name in NAMES])} == {None}
+    found = {name: entry(job(name)) for name in NAMES}
+    assert found == {name: f"+{name}:80:{addresses}" for name, (addresses, _) in NAMES.items()}
+    later = time.monotonic() + 60
+    monkeypatch.setattr(host_names.time, "monotonic", lambda: later)
+    assert {name: entry(job(name)) is not None for name in NAMES} == {
+        name: is_kept for name, (_, is_kept) in NAMES.items()
+    }
+    watched.names.close()
+
+
+def test_a_name_server_that_cannot_tell_is_asked_again_but_not_without_end(server: NameServer):
+    watched = Watched(timeout_s=4.0)
+    jobs = [job(f"{kind}{n}.example") for kind in ("busy", "servfail") for n in range(50)]
+    details = Counter((one.host[:4], detail) for one, detail in watched.look_up(jobs))
+    assert details == {("busy", None): 50, ("serv", "dns"): 50}
+    assert watched.names.unanswered_count == 50
+    assert max(server.questions[f"servfail{n}.example"] for n in range(50)) <= 2 * (1 + 2 + 2)
+    watched.names.close()

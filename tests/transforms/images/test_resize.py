@@ -140,24 +140,6 @@ def test_exactly_what_img2dataset_gives_where_that_is_asked_for(mode: str) -> No
         assert Encoder(how)(GOOD[name], sized(GOOD[name])) == (theirs, encode_format, width, height)
 
 
-@pytest.mark.parametrize(
-    ("mode", "only_if_bigger", "size", "expected"),
-    [
-        ("border", False, 64, (64, 64)),
-        ("keep_ratio", False, 55, (75, 55)),
-        ("keep_ratio_largest", False, 75, (75, 55)),
-        ("center_crop", False, 64, (64, 64)),
-        ("keep_ratio", False, 220, (300, 220)),
-        ("keep_ratio", True, 220, (150, 110)),
-        ("no", False, 64, (150, 110)),
-    ],
-)
-def test_sizes(mode: str, only_if_bigger: bool, size: int, expected: tuple[int, int]) -> None:
-    how = ResizeSettings(mode, size, resize_only_if_bigger=only_if_bigger)
-    body, _, width, height = Encoder(how)(GOOD["jpeg"], sized(GOOD["jpeg"]))
-    assert (width, height) == expected == PillowImage.open(io.BytesIO(body)).size
-
-
 EXACT = ResizeSettings("border", exact_resize=True)
 
 

@@ -256,11 +256,3 @@ def test_a_candidate_of_invalid_descriptors_is_dropped(descriptors: str):
     assert [*srcset_candidates(f"a.png {descriptors}")] == []
     assert [*srcset_candidates(f"a.png {descriptors}, b.png 3x")] == [(3, "b.png")]
     assert [*srcset_candidates(f"b.png 3w, a.png {descriptors}")] == [(3, "b.png")]
-
-
-@given(st.text(" ,ab1wx().", max_size=40))
-def test_any_srcset(srcset: str):
-    for size, url in srcset_candidates(srcset):
-        assert url
-        assert not set(url) & set(" \t")
-        assert size >= 0

@@ -4,9 +4,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +13,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from alignset.transforms.pairs import language_votes
 from alignset.transforms.pairs.language_kernels import JUDGED_CHARACTERS
 from alignset.transforms.pairs.language_votes import (
     DETECTORS,
@@ -30,7 +27,7 @@ from alignset.transforms.rules.language_codes import NUMBERED, OF_ELDC
 from alignset.transforms.rules.rule_settings import RuleSettings
 from alignset.transforms.workers.threads import in_threads
 from tests.support.labelled_texts import ENGLISH_TEXTS, FOREIGN_TEXTS
-from tests.support.languages_by_eldc import eldc_score, language_score, mistaken_for, voted
+from tests.support.languages_by_eldc import eldc_score, language_score, voted
 from tests.support.made_batches import in_the_middle, language_rule
 from tests.support.nasty_texts import captions
 from tests.support.root import ROOT
@@ -165,28 +162,10 @@ def test_a_text_of_any_length_takes_the_time_of_its_beginning(detector: str) -> 
     assert seconds(2_000_000) < 8 * seconds(1_000_000) + 0.05
 
 
-def test_threads_agree_and_load_one_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded: list[Callable] = []
-    load = language_votes.load_py3langid.__wrapped__
-
-    def counted() -> Callable:
-        loaded.append(load())
-        return loaded[-1]
-
-    language_votes.load_py3langid.cache_clear()
-    monkeypatch.setattr(language_votes, "load_py3langid", lru_cache(1)(counted))
-    texts = [*FOREIGN_TEXTS, *OF_TEXTS]
-    columns = [texts[at:] + texts[:at] for at in range(8)]
-    answers = [dict(zip(column, languages(column), strict=True)) for column in columns]
-    assert [*in_threads(lambda c: dict(zip(c, languages(c), strict=True)), columns)] == answers
-    assert len(loaded) == 1
-
-
 RULE = language_rule("en")
 ENGLISH = "two white dogs running along the beach in the morning"
 GERMAN = "zwei weiße Hunde laufen am Morgen den Strand entlang"
 CHINESE = "两只白色的狗早上在海滩上奔跑"
-COLUMN = [GERMAN, ENGLISH, CHINESE, ENGLISH, ""]
 
 # Many threads ask at once, before any table is loaded.
 AT_ONCE = f"""
@@ -279,39 +258,6 @@ def test_the_threshold_keeps_what_scores_as_much(text: str) -> None:
     assert found([text], above) == {0: rival}
 
 
-@pytest.mark.parametrize(
-    ("wanted", "languages"),
-    [
-        ("en", {0: "de", 2: "zh", 4: "und"}),
-        ("", {}),
-    ],
-)
-def test_the_rows_in_another_language(wanted: str, languages: dict[int, str]) -> None:
-    rule = language_rule(wanted)
-    assert found(COLUMN, rule) == languages
-    assert found([], rule) == {}
-    wrong = found_languages(in_the_middle(pa.array(COLUMN)), rule)
-    assert dict(zip(wrong.rows.tolist(), wrong.languages.to_pylist(), strict=True)) == languages
-
-
-@pytest.mark.parametrize("respelt", [str.upper, str.lower, str.title, str.swapcase])
-def test_every_spelling_of_a_text_gets_one_verdict(respelt: Callable[[str], str]) -> None:
-    texts = [*ENGLISH_TEXTS, *FOREIGN_TEXTS, "STRASSE İSTANBUL ΣΑΣ"]
-    texts = [text for text in texts if respelt(text).casefold() == text.casefold()]
-    assert len(texts) > 50
-    assert found([respelt(text) for text in texts]) == found(texts)
-
-
-def test_threads_and_orders_do_not_matter() -> None:
-    texts = [*ENGLISH_TEXTS, *FOREIGN_TEXTS, "happy birthday", "raw binary data"]
-    wanted = found(texts)
-    columns = [texts[at:] + texts[:at] for at in range(0, len(texts), 3)]
-    for column, answer in zip(columns, in_threads(found, columns), strict=True):
-        assert {column[at]: name for at, name in answer.items()} == {
-            texts[at]: name for at, name in wanted.items()
-        }
-
-
 def test_threads_that_come_first_wait_for_the_tables() -> None:
     """And processes agree, whatever their hash seed, print nothing of their own, and import no
     other detector for English alone."""
@@ -327,17 +273,6 @@ any_text = st.one_of(
     captions, st.text(), odd_words, st.sampled_from([*ENGLISH_TEXTS, *FOREIGN_TEXTS])
 )
 respelt = any_text.flatmap(lambda text: st.sampled_from([text, text.upper(), text.title()]))
-
-
-@given(st.lists(respelt))
-@settings(max_examples=300, deadline=None)
-def test_a_column_for_english_equals_its_texts_one_by_one(texts: list[str]) -> None:
-    wrong = found_languages(in_the_middle(pa.array(texts, pa.string())), RULE)
-    mistaken = [mistaken_for(text.casefold(), RULE) for text in texts]
-    assert wrong.rows.tolist() == [row for row, each in enumerate(mistaken) if each]
-    columns = wrong.languages.to_pylist(), wrong.scores.to_pylist()
-    assert [*zip(*columns, strict=True)] == [each for each in mistaken if each]
-    assert set(columns[0]) <= {*OF_ELDC, "und"} - {"en"}
 
 
 @given(respelt, st.sampled_from(["en", "fr", "eu", "zh"]))

@@ -6,13 +6,13 @@ from itertools import pairwise
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from alignset.demo import text_rules
 from alignset.transforms.pairs.text_kernels import ROWS_AT_ONCE
 from alignset.transforms.pairs.texts import Texts, kept_text, measure_texts
-from tests.support.made_batches import in_the_middle, ngram_hash, ngram_hashes, ngrams_by_row, xxh
+from tests.support.made_batches import ngram_hash, ngram_hashes, ngrams_by_row, xxh
 from tests.support.nasty_texts import ascii_captions, captions
 from tests.support.root import ROOT
 
@@ -179,22 +179,6 @@ def test_words_of_every_length(before: str) -> None:
         assert told(measured(texts)) == by_the_rules(texts)
 
 
-def test_a_bigram_is_no_unigram_and_has_an_order() -> None:
-    rows = ngrams_by_row(measured(["a b", "b a", "ab"]))
-    assert ngram_hash("a b") in rows[0]
-    assert ngram_hash("b a") in rows[1]
-    assert len({ngram for row in rows for ngram in row}) == 5
-
-
-@given(columns)
-@example(["a", "&lt;é", "É", "b  c", "&amp;", "e\u0301", "plain text"])
-def test_columns_are_what_the_rules_say_row_by_row(texts: list[str]) -> None:
-    expected = by_the_rules(texts)
-    assert told(measured(texts)) == expected
-    sliced = in_the_middle(strings(texts))
-    assert told(measure_texts(sliced, np.ones(len(texts), np.bool_))) == expected
-
-
 @given(columns, st.randoms())
 def test_texts_that_are_not_wanted_have_no_words(texts: list[str], random) -> None:
     wanted = [random.random() < 0.5 for _ in texts]
@@ -205,12 +189,6 @@ def test_texts_that_are_not_wanted_have_no_words(texts: list[str], random) -> No
     measures = measure_texts(strings(texts), np.array(wanted, np.bool_))
     assert told(measures) == expected
     assert len(measures.ngrams) == sum(len(row[3]) for row in expected)  # and nothing between
-
-
-@given(columns)
-def test_a_kept_text_is_kept_as_it_is(texts: list[str]) -> None:
-    once = [kept for kept in map(kept_text, texts) if "&" not in kept]  # "&amp;amp;" decodes again
-    assert measured(once).kept_texts.to_pylist() == once
 
 
 def parted(mark: str, count: int) -> str:
@@ -291,15 +269,3 @@ def test_more_rows_than_are_lowered_at_once(rows: int) -> None:
     texts = [f"Dog {row}" + " of A LONG row," * (row % 5) for row in range(rows)]
     texts[rows // 2] = "Grüner Hund"
     assert told(measured(texts)) == by_the_rules(texts)
-
-
-def ngram_counts(texts: list[str]) -> list[int]:
-    identities = [text_rules.text_identity(text_rules.kept_text(text)) for text in texts]
-    return [len(text_rules.ngrams(identity)) for identity in identities]
-
-
-@given(st.lists(captions))
-def test_a_text_has_no_more_ngrams_than_bytes(texts: list[str]) -> None:
-    """By this their room is made: a word, and what parts it from the next, take a byte each."""
-    for text, ngrams in zip(texts, ngram_counts(texts), strict=True):
-        assert ngrams <= len(text.encode())

@@ -1,3 +1,5 @@
+from random import Random
+
 import pyarrow as pa
 import pytest
 from hypothesis import given
@@ -5,7 +7,8 @@ from hypothesis import strategies as st
 
 from alignset.demo import text_rules
 from alignset.transforms.pairs.urls import url_hashes, url_identity
-from tests.support.made_batches import in_the_middle, xxh
+from tests.fuzz import urls as url_cases
+from tests.support.made_batches import xxh
 from tests.support.nasty_texts import urls
 
 LONG = "http://a.example/" + "x" * 4075
@@ -119,16 +122,6 @@ def test_the_identity(url: str, identity: str | None) -> None:
     assert hashes.tolist() == [xxh("http://x/"), xxh(identity or ""), xxh("http://y/")]
 
 
-@given(some_urls)
-def test_columns_are_what_the_rules_say_row_by_row(texts: list[str]) -> None:
-    identities = [text_rules.url_identity(text) for text in texts]
-    column = pa.array(texts, pa.string())
-    for placed in (column, in_the_middle(column)):
-        hashes, usable, _ = url_hashes(placed)
-        assert usable.tolist() == [identity is not None for identity in identities]
-        assert hashes.tolist() == [xxh(identity or "") for identity in identities]
-
-
 @pytest.mark.parametrize(
     ("url", "behind"),
     [
@@ -152,3 +145,9 @@ def test_an_identity_is_its_own_identity(texts: list[str]) -> None:
     for identity in filter(None, map(url_identity, texts)):
         # A dropped fragment may leave white space at the end, which is then trimmed.
         assert url_identity(identity) == identity.strip()
+
+
+def test_urls_as_pages_write_them_are_what_the_rules_and_a_browser_say() -> None:
+    """Also targets of blocklists, what is sent, and robots.txt."""
+    for seed in range(300):
+        url_cases.check(Random(seed))

@@ -203,14 +203,3 @@ def test_a_worker_with_another_file_of_integers() -> None:
     other = replace(USUAL, integer_model=replace(USUAL.integer_model, sha256="ab"))
     with pytest.raises(ValueError, match="give each worker the same file"):
         Classifier(other)
-
-
-def test_the_cost_is_that_of_integers_and_of_what_they_leave(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def cost_s(scores: object, pictures: list) -> float:
-        return 8.0 if isinstance(scores.__self__, FloatNetwork) else 2.0
-
-    monkeypatch.setattr(module, "least_cpu_s", cost_s)
-    assert open_classifier(OPEN_NSFW).cpu_s_an_image() == 8
-    assert open_classifier(USUAL).cpu_s_an_image() == 2 + 0.1 * 8

@@ -16,7 +16,7 @@ from alignset.transforms.safety.model_files import (
     describe_model,
     open_nsfw_path,
 )
-from alignset.transforms.safety.networks import FloatNetwork, IntegerNetwork, space_to_depth
+from alignset.transforms.safety.networks import FloatNetwork, IntegerNetwork
 from tests.support.closeness import close
 from tests.support.onnx_files import mean_colour, write_model
 from tests.support.skin_pictures import skin_picture
@@ -71,18 +71,6 @@ def test_the_scores_are_near_those_in_float(network: IntegerNetwork) -> None:
     pictures = [skin_picture(seed) for seed in SCORES]
     in_float = FloatNetwork(Path(open_nsfw_path()).read_bytes(), OPEN_NSFW.wanted).scores(pictures)
     assert network.scores(pictures) == [pytest.approx(score, abs=0.06) for score in in_float]
-
-
-def test_the_samples_of_two_by_two_pixels_are_one_place() -> None:
-    picture = np.random.default_rng(1).integers(0, 256, (224, 224, 3), np.uint8)
-    (blocks,) = space_to_depth([picture])
-    framed = np.empty((230, 230, 3), np.uint8)
-    framed[:] = (104, 117, 123)
-    framed[3:227, 3:227] = picture
-    for y, x in ((0, 0), (1, 1), (2, 1), (57, 31), (114, 114)):
-        assert (
-            blocks[y, x].tolist() == framed[2 * y : 2 * y + 2, 2 * x : 2 * x + 2].ravel().tolist()
-        )
 
 
 def test_probabilities_and_scores_in_float_are_of_the_same_classes(tmp_path: Path) -> None:

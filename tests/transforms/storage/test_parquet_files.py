@@ -58,13 +58,6 @@ def test_an_attempt_that_fails_publishes_nothing_and_leaves_nothing(tmp_path: Pa
     assert [p.name for p in tmp_path.rglob("*")] == ["scratch"]
 
 
-def test_no_rows_replace_those_of_a_killed_attempt(tmp_path: Path) -> None:
-    path = tmp_path / "a.parquet"
-    written(path, batches(3, 3))
-    written(path, [])
-    assert pq.read_table(path).num_rows == 0
-
-
 def test_a_part_of_a_batch_has_its_own_bytes() -> None:
     rows = pa.record_batch({"url": ["aaaa", "b", None, "cc"], "caption": ["d", "ee", "", "ü"]})
     assert string_bytes(rows).tolist() == [5, 8, 8, 12]

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from alignset.transforms.images.examine import Image
 
-Plane = npt.NDArray[np.uint8]
+Thumbnail = npt.NDArray[np.uint8]
 
 SIDE_PX = 64
 CHROMA_PARTS = 4  # of an image, a side
@@ -29,7 +29,7 @@ _LEAST_LEFT = 0.3  # of a side, between two borders
 _ROUNDS = 2
 
 
-class CopyPlanes(NamedTuple):
+class CopyThumbnails(NamedTuple):
     """The thumbnails of one image.
 
     Attributes:
@@ -40,14 +40,14 @@ class CopyPlanes(NamedTuple):
       shape: height and width of that.
     """
 
-    whole: Plane
-    trimmed: Plane
+    whole: Thumbnail
+    trimmed: Thumbnail
     is_trimmed: bool
     inside: tuple[slice, slice]
     shape: tuple[int, ...]
 
 
-def copy_planes(grey: Plane) -> CopyPlanes:
+def make_thumbnails(grey: Thumbnail) -> CopyThumbnails:
     """The thumbnails of an image. Takes 10 us for 80x60, 31 us for 160x120, and 25 us
     more where it trims.
 
@@ -70,37 +70,37 @@ def copy_planes(grey: Plane) -> CopyPlanes:
     inside = _inside_borders(small)
     inner = small[inside]
     if inner.shape == small.shape:
-        return CopyPlanes(whole, whole, False, inside, small.shape)
-    return CopyPlanes(whole, _squashed(inner), True, inside, small.shape)
+        return CopyThumbnails(whole, whole, False, inside, small.shape)
+    return CopyThumbnails(whole, _squashed(inner), True, inside, small.shape)
 
 
-def image_planes(images: Sequence[Image]) -> npt.NDArray[np.uint8]:
+def stack_thumbnails(images: Sequence[Image]) -> npt.NDArray[np.uint8]:
     """uint8[n, 2, 64, 64]: the whole and the trimmed thumbnail of each image, which was looked at
     with `keep_grey`."""
     rows = np.empty((len(images), 2, SIDE_PX, SIDE_PX), np.uint8)
     for row, image in zip(rows, images, strict=True):
         assert image.grey is not None
-        planes = copy_planes(image.grey)
-        row[0], row[1] = planes.whole, planes.trimmed
+        thumbnails = make_thumbnails(image.grey)
+        row[0], row[1] = thumbnails.whole, thumbnails.trimmed
     return rows
 
 
-def chroma_grid(pixels: npt.NDArray[np.uint8], planes: CopyPlanes) -> npt.NDArray[np.int8]:
+def chroma_grid(pixels: npt.NDArray[np.uint8], thumbnails: CopyThumbnails) -> npt.NDArray[np.int8]:
     """int8[4, 4, 2]: the two colour differences of YCrCb in 16 parts of an image, inside its
     borders.
 
     Args:
       pixels: uint8[height, width, 3], RGB, of any size.
-      planes: of the same image.
+      thumbnails: of the same image.
     """
-    height, width = planes.shape
-    inner = _resized(pixels, width, height, cv2.INTER_AREA)[planes.inside]
+    height, width = thumbnails.shape
+    inner = _resized(pixels, width, height, cv2.INTER_AREA)[thumbnails.inside]
     grid = _resized(inner, CHROMA_PARTS, CHROMA_PARTS, cv2.INTER_AREA)
     chroma = cv2.cvtColor(grid, cv2.COLOR_RGB2YCrCb)[:, :, 1:].astype(np.int16)
     return (chroma - 128).astype(np.int8)
 
 
-def _shrunk(grey: Plane) -> Plane:
+def _shrunk(grey: Thumbnail) -> Thumbnail:
     """The thumbnail with both sides below 128 px, by whole factors: OpenCV's `INTER_AREA` takes 3
     us from 160x120 by a whole factor, and 63 us by another."""
     height, width = grey.shape
@@ -113,29 +113,29 @@ def _shrunk(grey: Plane) -> Plane:
     return _resized(cut, kept_width, kept_height, cv2.INTER_AREA)
 
 
-def _squashed(plane: Plane) -> Plane:
+def _squashed(thumbnail: Thumbnail) -> Thumbnail:
     """The thumbnail as a square, by way of one of 128 px: so samples count about alike,
     as where a JPEG is decoded small. Straight from 100 px to 64, thin lines come and go."""
-    if plane.shape == (SIDE_PX, SIDE_PX):
-        return plane.copy()
-    twice = _resized(plane, 2 * SIDE_PX, 2 * SIDE_PX, cv2.INTER_LINEAR)
+    if thumbnail.shape == (SIDE_PX, SIDE_PX):
+        return thumbnail.copy()
+    twice = _resized(thumbnail, 2 * SIDE_PX, 2 * SIDE_PX, cv2.INTER_LINEAR)
     return _resized(twice, SIDE_PX, SIDE_PX, cv2.INTER_AREA)
 
 
-def _resized(plane: Plane, width: int, height: int, how: int) -> Plane:
+def _resized(thumbnail: Thumbnail, width: int, height: int, how: int) -> Thumbnail:
     # Rows may be apart in memory, but not samples.
-    if plane.strides[1] != 1:
-        plane = np.ascontiguousarray(plane)
-    return np.asarray(cv2.resize(plane, (width, height), interpolation=how), np.uint8)
+    if thumbnail.strides[1] != 1:
+        thumbnail = np.ascontiguousarray(thumbnail)
+    return np.asarray(cv2.resize(thumbnail, (width, height), interpolation=how), np.uint8)
 
 
-def _inside_borders(plane: Plane) -> tuple[slice, slice]:
+def _inside_borders(thumbnail: Thumbnail) -> tuple[slice, slice]:
     """The rows and the columns of the thumbnail that are inside its borders."""
-    inside = [slice(0, plane.shape[0]), slice(0, plane.shape[1])]
+    inside = [slice(0, thumbnail.shape[0]), slice(0, thumbnail.shape[1])]
     for _ in range(_ROUNDS):
         before = list(inside)
         for axis in (1, 0):
-            lines = _inside_sides(plane[inside[0], inside[1]], axis)
+            lines = _inside_sides(thumbnail[inside[0], inside[1]], axis)
             first = inside[axis].start
             inside[axis] = slice(first + lines.start, first + lines.stop)
         if inside == before:
@@ -143,14 +143,16 @@ def _inside_borders(plane: Plane) -> tuple[slice, slice]:
     return inside[0], inside[1]
 
 
-def _inside_sides(plane: Plane, axis: int) -> slice:
+def _inside_sides(thumbnail: Thumbnail, axis: int) -> slice:
     """The lines between the borders above and below (axis 0), or left and right (axis 1)."""
-    lines = plane.shape[axis]
-    first, last = (plane[0], plane[-1]) if axis == 0 else (plane[:, 0], plane[:, -1])
+    lines = thumbnail.shape[axis]
+    first, last = (
+        (thumbnail[0], thumbnail[-1]) if axis == 0 else (thumbnail[:, 0], thumbnail[:, -1])
+    )
     if not _is_flat(first) or not _is_flat(last):  # of most photographs nothing else is looked at
         return slice(0, lines)
-    lowest = plane.min(axis=1 - axis).astype(np.int32)
-    highest = plane.max(axis=1 - axis).astype(np.int32)
+    lowest = thumbnail.min(axis=1 - axis).astype(np.int32)
+    highest = thumbnail.max(axis=1 - axis).astype(np.int32)
     before = _flat_lines(lowest, highest)
     after = _flat_lines(lowest[::-1], highest[::-1])
     of_one_colour = abs(int(highest[0]) - int(highest[-1])) <= _OPPOSITE_RANGE
@@ -161,7 +163,7 @@ def _inside_sides(plane: Plane, axis: int) -> slice:
     return slice(before + 1, lines - after - 1)
 
 
-def _is_flat(line: Plane) -> bool:
+def _is_flat(line: Thumbnail) -> bool:
     return int(line.max()) - int(line.min()) <= _LINE_RANGE
 
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from alignset.transforms.decontamination.copy_planes import Plane
+from alignset.transforms.decontamination.copy_thumbnails import Thumbnail
 
 Samples = npt.NDArray[np.float32]  # [side, side]
 Placement = npt.NDArray[np.float32]  # [2, 3]
@@ -43,11 +43,11 @@ def blurred(samples: Samples, sigma_px: float) -> Samples:
     return np.asarray(cv2.GaussianBlur(samples, (0, 0), sigma_px), np.float32)
 
 
-def normalised_detail(plane: Plane, local_px: float) -> Samples:
+def normalised_detail(thumbnail: Thumbnail, local_px: float) -> Samples:
     """Differences from the surroundings, in units of their contrast: tone and light fall out."""
     # Beyond two deviations a pixel counts too little to be worth its time.
     window = (2 * round(2 * local_px) + 1,) * 2
-    smooth = cv2.GaussianBlur(np.asarray(plane, np.float32), (5, 5), 0.7)
+    smooth = cv2.GaussianBlur(np.asarray(thumbnail, np.float32), (5, 5), 0.7)
     detail = smooth - cv2.GaussianBlur(smooth, window, local_px)
     contrast = cv2.sqrt(cv2.GaussianBlur(detail * detail, window, local_px))
     return np.asarray(detail / (contrast + np.float32(_LOW_CONTRAST)), np.float32)
