@@ -21,7 +21,6 @@ OF_OTHERS = {
     "_shutdown": "of threading: waits for threads, as multiprocessing does at a process's end",
     "_run_exitfuncs": "of atexit, which os._exit passes by",
     "_dynamo": "of torch: how many graphs were compiled",
-    "_subclasses": "of torch: tensors of a GPU that is not there, documented as FakeTensorMode",
     "_safe_read": "of Pillow: how much it reads of a file",
     "_get_lines": "of clip_benchmark: the lines of a URL that it downloads",
 }
