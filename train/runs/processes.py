@@ -141,8 +141,7 @@ def sum_rows(rows: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def average_buffers(model: torch.nn.Module) -> None:
-    """BatchNorm's running statistics, of which each process has taken its own in this step, become
-    their mean on all."""
+    """Each process has moved BatchNorm's running statistics by its own images: all get the mean."""
     if is_grouped() and (floats := [b for b in model.buffers() if b.is_floating_point()]):
         together = torch.cat([buffer.flatten() for buffer in floats])
         dist.all_reduce(together)
