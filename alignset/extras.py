@@ -14,7 +14,7 @@ EXTRAS = {
     "pdq": ("pdqhash",),
     "img2dataset": ("img2dataset",),
     "train": (
-        *("braceexpand", "yaml", "scipy", "tokenizers", "torch", "timm"),
+        *("braceexpand", "yaml", "tokenizers", "torch", "timm"),
         *("tensorboardX", "torchvision", "transformers"),
     ),
     "search": ("h11", "starlette", "uvicorn"),

@@ -63,7 +63,7 @@ from alignset.__main__ import main
 sys.exit(main())
 """
 # Other packages of a plain install bring these: Beam, imagehash, numba, or none.
-_PLAIN = {"zstandard", "yaml", "scipy"}
+_PLAIN = {"zstandard", "yaml"}
 
 
 def without_extras(*words: str) -> subprocess.CompletedProcess[str]:

@@ -84,13 +84,14 @@ def test_items_come_in_order_one_ahead_and_an_error_in_its_place():
         finally:
             closed.set()
 
+    threads_before = {*threading.enumerate()}
     numbers = ahead(items(), lambda i: 10 * i)
     assert next(numbers) == 0
     time.sleep(0.1)
     assert len(made) == 2
     numbers.close()
     assert closed.is_set()
-    assert not any(thread.name.startswith("ahead") for thread in threading.enumerate())
+    assert {*threading.enumerate()} <= threads_before
     numbers = ahead(items(), int)
     assert [next(numbers) for _ in range(100)] == [*range(100)]
     with pytest.raises(ValueError, match="the last"):

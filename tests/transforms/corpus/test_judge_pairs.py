@@ -46,7 +46,7 @@ def judged(rows: list[tuple], *, repeated=(), foreign=(), **corpus: HashSet | No
     marks = np.isin(at, repeated), np.isin(at, foreign), np.zeros(len(rows), np.bool_)
     rules = run_rules(min_words=2, max_words=3)
     asked = text_rows(pairs, of_corpus, *marks)
-    return first_of(faults(rules.texts, asked, rules.numbers)).to_pylist()
+    return first_of(faults(rules.catalogue.texts, asked, rules.numbers)).to_pylist()
 
 
 def test_of_several_reasons_the_first_in_the_order_of_the_design() -> None:
