@@ -295,7 +295,7 @@ def test_a_slider_of_texts(shown: Shown):
     assert "no run takes these thresholds" in outcome.inner_text()
     assert not outcome.locator("pre").is_visible()
     slide(page, "min_words", 5)
-    assert parsed(page, "min_words").rules.max_words == 10
+    assert parsed(page, "min_words").max_words == 10
     page.evaluate("data.textOnly = true, planes.forEach(update)")  # as of texts alone
     told = outcome.inner_text()
     assert "pairs would be kept" in told
