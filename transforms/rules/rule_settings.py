@@ -211,7 +211,7 @@ class RuleSettings(_Thresholds):
 
     @property
     def catalogue(self) -> Catalogue:
-        """The rules, with those of users and on input columns."""
+        """The rules, with rules of users and on input columns."""
         return catalogue_of(self.files, self.numbers)
 
     @property
