@@ -7,15 +7,14 @@ from threading import Lock
 from typing import NamedTuple
 
 from alignset.transforms.arrivals.images import Images
-from alignset.transforms.images.displayed_picture import Pixels, rgb_pixels
+from alignset.transforms.images.decode import Pixels, rgb_pixels
 from alignset.transforms.images.examine import Image
-from alignset.transforms.rules.custom import computed
+from alignset.transforms.rules.custom import UserRows, computed
 from alignset.transforms.rules.given import UNDECODABLE
-from alignset.transforms.rules.rule import Rows, Stage
+from alignset.transforms.rules.rule import Stage
 from alignset.transforms.rules.rule_settings import RuleSettings
-from alignset.transforms.safety.classifier import open_classifier
+from alignset.transforms.safety.classifier import model_pixels, open_classifier, unsafe_scores
 from alignset.transforms.safety.model_files import UnsafeModel
-from alignset.transforms.safety.unsafe_score import model_pixels, unsafe_scores
 from alignset.transforms.workers.threads import THREADS, Jobs, SharedThreads
 from alignset.transforms.workers.unexpected import tell_once
 
@@ -111,7 +110,7 @@ class ImageScores:
     def _score(self, batch: Sequence[_Seen]) -> None:
         note = self._images.note
         for limit in self._rules:
-            inputs = Rows(pixels=[seen.of_rules for seen in batch])
+            inputs = UserRows(pixels=[seen.of_rules for seen in batch])
             values, failures = computed(limit, inputs, len(batch))
             for seen, value, is_broken in zip(
                 batch, values.tolist(), failures.tolist(), strict=True
@@ -136,7 +135,7 @@ class ImageScores:
         """
         if self._batch:
             self._jobs.begin(self._score, self._batch)
-        for _ in self._jobs.until_done():
+        for _ in self._jobs.wait_until_done():
             self._count(len(self._images) - self.waiting)
         columns = {"unsafe_score", "failed_rule", *(of.measure.column for of in self._rules)}
         for first, *equal in self._rows.values():

@@ -15,11 +15,9 @@ import pyarrow as pa
 
 from alignset.transforms.blocklists import kinds as k
 from alignset.transforms.blocklists.compiled_list import CompiledList
-from alignset.transforms.blocklists.phrases import has_any_phrase
-from alignset.transforms.blocklists.targets import Targets, targets
-from alignset.transforms.columns.hashing import Bools, UInt64s, xxh64
+from alignset.transforms.blocklists.targets import Targets, has_any_phrase, targets
+from alignset.transforms.columns.hashing import Bools, HashSet, UInt64s, is_member, xxh64
 from alignset.transforms.columns.kernels import kernel
-from alignset.transforms.corpus.hash_sets import HashSet, is_member
 from alignset.transforms.pairs.texts import Texts, measure_texts
 from alignset.transforms.storage.files import carry_file
 
@@ -83,19 +81,6 @@ def least_distance(members: UInt64s, words: UInt64s) -> int:
     return least
 
 
-class AskedPairs(NamedTuple):
-    """The lookup values of n pairs for blocklists.
-
-    Fields:
-      targets: of their URLs. texts: of their alt-texts, with their words; None where no list asks.
-      keys: uint64[n]; None where no list is to be asked.
-    """
-
-    targets: Targets
-    texts: Texts | None
-    keys: UInt64s | None
-
-
 class ListedCopy(NamedTuple):
     """The image of a list that a file is a copy of: the list, its file, and how far it is."""
 
@@ -118,9 +103,16 @@ class _OpenList:
         self._longest_phrase = blocklist.longest_phrase
         self._prefix_sizes = np.array(blocklist.prefix_sizes, np.int64)
 
-    def marks(self, pairs: AskedPairs) -> Iterator[tuple[str, Bools]]:
-        """For each kind of entries of pairs, which of them are on the list: bool[n]."""
-        data, starts, host_ends, stops = pairs.targets
+    def marks(
+        self, asked: Targets, texts: Texts | None = None, keys: UInt64s | None = None
+    ) -> Iterator[tuple[str, Bools]]:
+        """For each kind of entries of n pairs, which of them are on the list: bool[n].
+
+        Args:
+          asked: of their URLs. texts: of their alt-texts, with their words; None where no list
+            asks. keys: uint64[n]; None where no list is to be asked.
+        """
+        data, starts, host_ends, stops = asked
         for kind in k.OF_PAIRS:
             if kind not in self._sets:
                 continue
@@ -133,10 +125,10 @@ class _OpenList:
                 _mark_spans(data, starts, stops, members.table, marks)
             elif kind == k.PREFIX:
                 _mark_beginnings(data, starts, stops, self._prefix_sizes, members.table, marks)
-            elif kind == k.KEY and pairs.keys is not None:
-                marks = members.contains(pairs.keys)
-            elif kind == k.TEXT and pairs.texts is not None:
-                marks = has_any_phrase(pairs.texts, members, self._longest_phrase)
+            elif kind == k.KEY and keys is not None:
+                marks = members.contains(keys)
+            elif kind == k.TEXT and texts is not None:
+                marks = has_any_phrase(texts, members, self._longest_phrase)
             yield kind, marks
 
     def has_file(self, kind: str, digest: bytes) -> bool:
@@ -212,12 +204,12 @@ class Blocklists:
         if self.have(*k.OF_PAIRS) and len(urls):
             texts = None
             if self.have(k.TEXT):
-                # Of a malformed pair no words are known, and so there is no room for them.
+                # The words of a malformed pair are unknown, so its text is not measured.
                 has_words = np.ones(len(urls), np.bool_) if words is None else words > 0
                 texts = measure_texts(captions, has_words, words)
-            pairs = AskedPairs(targets(urls), texts, keys)
+            asked = targets(urls), texts, keys
             for blocklist in self.lists:
-                for kind, marks in _open(blocklist).marks(pairs):
+                for kind, marks in _open(blocklist).marks(*asked):
                     codes[marks & (codes == 0)] = len(names)
                     names.append(f"{blocklist.name}:{kind}")  # type: ignore[arg-type]
         return pa.array(names, pa.string()).take(pa.array(codes))
@@ -226,9 +218,9 @@ class Blocklists:
         """Which list a URL is on, such as one that a host redirects to. For all threads."""
         if not self.have(*k.OF_URLS):
             return None
-        pairs = AskedPairs(targets(pa.array([url], pa.string())), None, None)
+        asked = targets(pa.array([url], pa.string()))
         for blocklist in self.lists:
-            for kind, marks in _open(blocklist).marks(pairs):
+            for kind, marks in _open(blocklist).marks(asked):
                 if marks[0]:
                     return f"{blocklist.name}:{kind}"
         return None
@@ -260,19 +252,19 @@ class Blocklists:
         Raises:
           ModuleNotFoundError: a list has PDQ hashes, and `pdqhash` is not installed.
         """
-        from alignset.transforms.images.pdq import pdq_words
+        from alignset.transforms.images.thumbnail import pdq_words
 
-        if detail := self.near(k.PHASH, np.array([image.phash], np.uint64)):
+        if detail := self.find_nearest(k.PHASH, np.array([image.phash], np.uint64)):
             return detail
         words = pdq_words(image) if self.have(k.PDQ) else None
-        if words is not None and (detail := self.near(k.PDQ, words)):
+        if words is not None and (detail := self.find_nearest(k.PDQ, words)):
             return detail
         copy = self.find_copy(body, image)
         return copy and copy.detail
 
-    def near(self, kind: str, words: UInt64s) -> str | None:
-        """The list with the entry that is nearest to a hash, where one is near enough; of equals
-        the first.
+    def find_nearest(self, kind: str, words: UInt64s) -> str | None:
+        """The list with the entry that is nearest to a hash, where one is near enough; the
+        first of equals.
 
         Args:
           kind: `phash` or `pdq`. words: uint64[w], the hash.

@@ -1,4 +1,4 @@
-"""The kinds of entries that a blocklist may have."""
+"""The kinds of entries that a blocklist may have, and how a list is refused."""
 
 from __future__ import annotations
 
@@ -15,3 +15,7 @@ KINDS = (*OF_PAIRS, *OF_FILES, *OF_PICTURES)
 
 # How many bytes the values have that are written as hex digits.
 DIGEST_BYTES = {KEY: 8, MD5: 16, SHA1: 20, SHA256: 32, PHASH: 8, PDQ: 32}
+
+
+class ListError(ValueError):
+    """A file is not a blocklist; says which, where, and what to do."""

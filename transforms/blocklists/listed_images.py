@@ -7,33 +7,24 @@ import hashlib
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from alignset.transforms.blocklists.read_list import ListError
-from alignset.transforms.decontamination.copy_index import CopyIndex, Nearest
-from alignset.transforms.decontamination.copy_index_files import build_copy_index
+from alignset.transforms.blocklists.kinds import ListError
+from alignset.transforms.decontamination.copy_index import CopyIndex, Nearest, build_copy_index
 from alignset.transforms.decontamination.copy_thumbnails import stack_thumbnails
 from alignset.transforms.images.examine import Image, Unusable, examine
 from alignset.transforms.images.file_formats import IMAGE_EXTENSIONS
-from alignset.transforms.rules.overlap import COPY_DISTANCE
+from alignset.transforms.rules.thresholds import COPY_DISTANCE
 from alignset.transforms.storage.files import match, open_to_read
 
 MOST_IMAGES = 10_000  # which take 0.3 GB and 30 s of each worker
 
 
-class ListedFiles(NamedTuple):
-    """The images of a list: paths, uint8[n, 32] SHA-256, and uint8[n, 2, 64, 64] thumbnails."""
-
-    paths: list[str]
-    digests: npt.NDArray[np.uint8]
-    thumbnails: npt.NDArray[np.uint8]
-
-
-def read_images(path: str) -> ListedFiles:
-    """Reads the image at a path, or those in a folder.
+def read_images(path: str) -> tuple[list[str], npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Reads the image at a path, or those in a folder: paths, uint8[n, 32] SHA-256, and uint8[n, 2,
+    64, 64] thumbnails.
 
     Raises:
       ListError: there is none, or one of them cannot be decoded.
@@ -58,11 +49,8 @@ def read_images(path: str) -> ListedFiles:
             )
         digests.append(hashlib.sha256(body).digest())
         thumbnails.append(stack_thumbnails([image]))
-    return ListedFiles(
-        paths,
-        np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32),
-        np.concatenate(thumbnails),
-    )
+    whole = np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)
+    return paths, whole, np.concatenate(thumbnails)
 
 
 class ListedImages:

@@ -1,6 +1,7 @@
-"""Targets of URLs: host and path in the one form in which lists and pairs are compared.
+"""What of a pair is compared with a list: the target of its URL, and the words of its alt-text.
 
-Two URLs have one target where a fetcher would send the same request for them, over http or https.
+A target is host and path in one form. Two URLs have one target where a fetcher would send the same
+request for them, over http or https. Words and phrases are told by the hashes of their words.
 """
 
 from __future__ import annotations
@@ -15,9 +16,18 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alignset.transforms.columns.hashing import read_only, string_buffers
-from alignset.transforms.columns.web_urls import parse_url
-from alignset.transforms.fetching.fetch_target import request_url
+from alignset.transforms.columns.hashing import (
+    Bools,
+    HashSet,
+    UInt64s,
+    is_member,
+    pair_hash,
+    read_only,
+    string_buffers,
+)
+from alignset.transforms.columns.kernels import kernel
+from alignset.transforms.columns.web_urls import parse_url, request_url
+from alignset.transforms.pairs.texts import Texts, measure_texts
 from alignset.transforms.pairs.urls import url_identity
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -117,3 +127,61 @@ def targets(urls: pa.StringArray) -> Targets:
     host_ends[others] = ends[:-1] + [len(name) for name, _ in byte_pairs]
     more = np.frombuffer(b"".join(name + rest for name, rest in byte_pairs), np.uint8)
     return Targets(read_only(np.concatenate([data, more])), starts, host_ends, stops)
+
+
+LONGEST = 32  # words of a phrase
+
+
+@kernel
+def _chain(ngrams, first, words):  # type: ignore[no-untyped-def]
+    """The hash of so many neighbouring words; for two it is the hash of their bigram."""
+    value = ngrams[first]
+    for word in range(1, words):
+        value = pair_hash(value, ngrams[first + 2 * word - 1])
+    return value
+
+
+@kernel
+def _has_phrase(ngrams, first, words, table, longest):  # type: ignore[no-untyped-def]
+    for begin in range(words):
+        at = first + max(0, 2 * begin - 1)
+        value = ngrams[at]
+        if is_member(table, value):
+            return True
+        for more in range(1, min(longest, words - begin)):
+            value = pair_hash(value, ngrams[first + 2 * (begin + more) - 1])
+            if is_member(table, value):
+                return True
+    return False
+
+
+@kernel
+def _mark(texts, table, longest, marks):  # type: ignore[no-untyped-def]
+    ngrams, first, word_count = texts
+    for row in range(len(marks)):
+        marks[row] = _has_phrase(ngrams, first[row], word_count[row], table, longest)
+
+
+def phrase_hashes(phrases: pa.StringArray) -> tuple[UInt64s, npt.NDArray[np.int32]]:
+    """The hash of each phrase, uint64[n], and how many words it has, int32[n].
+
+    Args:
+      phrases: string[n], no nulls, valid UTF-8; read as alt-texts are.
+    """
+    texts = measure_texts(phrases, np.ones(len(phrases), np.bool_))
+    hashes = [
+        _chain(texts.ngrams, first, words) if words else 0
+        for first, words in zip(texts.first_ngram, texts.word_count, strict=True)
+    ]
+    return np.array(hashes, np.uint64), texts.word_count
+
+
+def has_any_phrase(texts: Texts, phrases: HashSet, longest: int) -> Bools:
+    """Which texts have one of the phrases as neighbouring words: bool[n].
+
+    Args:
+      phrases: of the hashes of phrases. longest: how many words the longest of them has.
+    """
+    marks = np.empty(len(texts.word_count), np.bool_)
+    _mark((texts.ngrams, texts.first_ngram, texts.word_count), phrases.table, longest, marks)
+    return marks

@@ -57,7 +57,11 @@ def plain_type(kind: pa.DataType, levels: int = _MOST_LEVELS) -> pa.DataType:
         return pa.date32()
     scalar = types.is_integer(kind) or types.is_floating(kind) or types.is_timestamp(kind)
     if scalar or types.is_boolean(kind) or types.is_null(kind):
-        return _in_known_zone(kind)
+        try:
+            pa.nulls(1, kind).cast(pa.string())
+        except pa.ArrowException:
+            return pa.timestamp(kind.unit, "UTC")
+        return kind
     raise TypeError(f"{kind} is neither text, number, time, list nor struct")
 
 
@@ -65,14 +69,6 @@ def _one_less(levels: int) -> int:
     if not levels:
         raise TypeError(f"it has more than {_MOST_LEVELS} lists and structs within each other")
     return levels - 1
-
-
-def _in_known_zone(kind: pa.DataType) -> pa.DataType:
-    try:
-        pa.nulls(1, kind).cast(pa.string())
-    except pa.ArrowException:
-        return pa.timestamp(kind.unit, "UTC")
-    return kind
 
 
 def is_list(kind: pa.DataType) -> bool:
@@ -193,7 +189,7 @@ def decoding_bytes(values: pa.Array) -> int:
     return 0
 
 
-def from_json(values: Sequence[Any], kind: pa.DataType) -> tuple[pa.Array, Bools | None]:
+def json_column(values: Sequence[Any], kind: pa.DataType) -> tuple[pa.Array, Bools | None]:
     """Values out of JSON as a column in a carried type, and which do not fit, as `typed`."""
     return _writable(*_each_if_not_all(values, kind, _read_json))
 

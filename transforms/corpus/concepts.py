@@ -19,15 +19,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from alignset.transforms.columns.batches import batch_of
 from alignset.transforms.columns.hashing import Bools, UInt64s, string_hashes
 from alignset.transforms.columns.records import key_hashes
-from alignset.transforms.corpus.language_ngrams import UInt8s, hash_with_language
+from alignset.transforms.corpus.hash_counts import UInt8s, hash_with_language
 from alignset.transforms.pairs.measure_pairs import NGrams, Pairs
 from alignset.transforms.pairs.texts import measure_texts
 from alignset.transforms.rules.language_codes import NUMBERED
 from alignset.transforms.rules.rule_settings import RuleSettings
-from alignset.transforms.storage.blocks import BUCKET, Blocks, Bucket, unpack
+from alignset.transforms.storage.blocks import BUCKET, Blocks, Bucket, batch_of, unpack
 from alignset.transforms.storage.files import local_copy, write_atomically
 
 CONCEPTS, LISTED_CONCEPTS = "concepts", "concepts of a list"  # among the files to judge with
@@ -122,7 +121,7 @@ def _ngrams_in(data: bytes) -> UInt64s:
             raise ValueError(f"{line[:60]!r} has {words} words; a concept has one or two")
     if not concepts:
         raise ValueError("it names no concept")
-    # Of "red dog" there are "red", "dog", and behind them the two.
+    # "red dog" has the n-grams "red", "dog", and behind them the two.
     last = texts.first_ngram + np.where(texts.word_count == 2, 2, 0)
     return np.unique(texts.ngrams[last])
 
@@ -176,7 +175,7 @@ def is_beyond_concepts(
     hash_with_language(ngrams, texts.word_count, numbers)
     rows = np.flatnonzero(alive)
     shares = kept_shares(ngrams, texts.word_count, rows, concepts)
-    # Of 53 bits of its hash a double is exact.
+    # A double holds 53 bits of the hash exactly.
     places = (key_hashes(pairs.key[rows] ^ _OF_CONCEPTS) >> np.uint64(11)) * 2.0**-53
     beyond = np.zeros(len(alive), np.bool_)
     beyond[rows] = places >= shares

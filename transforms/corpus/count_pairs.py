@@ -12,27 +12,35 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from alignset.transforms.columns.batches import batch_of, bucket_order, numbered
 from alignset.transforms.columns.carried import CARRIED, value_hashes
 from alignset.transforms.columns.hashing import Bools, UInt64s, pair_keys
-from alignset.transforms.corpus.count_spread import spread_of
+from alignset.transforms.columns.pair_columns import LICENSES_OF_PAGES, SOURCE_OPTED_OUT
+from alignset.transforms.corpus.corpus_documents import spread_of
 from alignset.transforms.corpus.hash_counts import (
     byte_runs,
+    hash_with_language,
+    language_numbers,
     ngrams_of,
     repeated_rows,
     runs,
     sum_by_hash,
 )
-from alignset.transforms.corpus.language_ngrams import FITS, hash_with_language, language_numbers
-from alignset.transforms.corpus.remembered import remembered
 from alignset.transforms.pairs.language_votes import found_languages
-from alignset.transforms.pairs.measure_pairs import NGrams, Pairs, measure
+from alignset.transforms.pairs.measure_pairs import NGrams, Pairs, measure, mixed, remembered
 from alignset.transforms.rules.rule_settings import RuleSettings
-from alignset.transforms.storage.blocks import BUCKET, Blocks, unpacked
-from alignset.transforms.workers.threaded_dofn import ThreadedDoFn
-from alignset.transforms.workers.threads import in_threads
+from alignset.transforms.storage.blocks import (
+    BUCKET,
+    Blocks,
+    batch_of,
+    group_by_bucket,
+    numbered,
+    unpacked,
+)
+from alignset.transforms.workers.stages import ThreadedDoFn
+from alignset.transforms.workers.threads import map_in_threads
 
 _NOT_STORED = np.uint64(1 << 63)  # in a row's precedence: its image is in no shard of the input
+_LAST_BITS = np.uint64((1 << 16) - 1)
 ReadSplit = Callable[[Any], Iterator[pa.RecordBatch]]
 _OfBatch = tuple[int, list[pa.RecordBatch], list[beam.pvalue.TaggedOutput]]
 
@@ -74,9 +82,6 @@ def count_batch(
         own *= language_numbers(answers.languages)
         numbers = np.zeros(len(usable), np.uint8)
         numbers[rows] = own
-        least, most = np.array(((0, 0), *language.word_limits))[own].T
-        words = pairs.word_count[rows]
-        own |= ((own > 0) & (words >= least) & (words <= most)).astype(np.uint8) * FITS
     columns = {
         "url": pairs.url_hash[rows],
         "text": pairs.text_hash[rows],
@@ -106,16 +111,23 @@ def count_batch(
 def precedence(pairs: Pairs, batch: pa.RecordBatch) -> UInt64s:
     """Computes which of equal pairs is judged: the one with the lowest number, uint64[n].
 
-    It depends on the row alone, with its carried columns, so that the order of the input does not
-    matter. A row with a stored image is below all others, since theirs would have to be fetched.
+    It depends on the row alone, with its carried columns and what its page says, so that the order
+    of the input does not matter. A row with a stored image is below all others, since theirs would
+    have to be fetched. Opt-outs that are only reported choose between rows that are equal in all
+    else: those that a dataset has written down may be the image's.
 
     Args:
       pairs: the batch, measured. batch: as it was read.
     """
     hashes = pairs.exact_hash()
+    for name in LICENSES_OF_PAGES.values():
+        if name in batch.schema.names:
+            hashes = mixed(hashes, batch[name])
     for name in batch.schema.names:
         if name.startswith(CARRIED):
             hashes = pair_keys(hashes, value_hashes(batch[name]))
+    if SOURCE_OPTED_OUT in batch.schema.names:
+        hashes ^= mixed(np.zeros_like(hashes), batch[SOURCE_OPTED_OUT]) & _LAST_BITS
     hashes |= _NOT_STORED
     if "source_size" in batch.schema.names:
         sizes = batch["source_size"].to_numpy().astype(np.uint64)
@@ -176,7 +188,7 @@ class _Count(ThreadedDoFn):
         rows = 0
         references: list[pa.RecordBatch] = []
         count = partial(self._count, split_id)
-        for size, of_batch, outputs in in_threads(count, numbered(self.read(split))):
+        for size, of_batch, outputs in map_in_threads(count, numbered(self.read(split))):
             rows += size
             references += of_batch
             yield from outputs
@@ -187,7 +199,7 @@ class _Count(ThreadedDoFn):
     def _count(self, split_id: int, item: tuple[int, pa.RecordBatch]) -> _OfBatch:
         first_row, batch = item
         part = count_batch(batch, first_row=first_row, language=self.language, ngrams=self.ngrams)
-        parts = list(self._by_bucket(split_id, part))
+        parts = list(self._split_by_bucket(split_id, part))
         references = [remembered(part.measures, batch)] if self.blocks.folder else []
         # In one file, which goes when the second reading is done with it.
         blocks = self.blocks.pack([rows for _, _, rows in parts] + references)
@@ -200,23 +212,17 @@ class _Count(ThreadedDoFn):
                 outputs.append(beam.pvalue.TaggedOutput(tag, (split_id, block)))
         return len(batch), blocks[len(parts) :], outputs
 
-    def _by_bucket(self, split_id: int, part: Counted) -> Iterator[tuple[str, int, pa.RecordBatch]]:
+    def _split_by_bucket(
+        self, split_id: int, part: Counted
+    ) -> Iterator[tuple[str, int, pa.RecordBatch]]:
         split = pa.array(np.full(len(part.pairs), split_id, np.uint32))
         pairs = part.pairs.append_column("split", split)
         keys = pair_keys(pairs["url"].to_numpy(), pairs["text"].to_numpy())
         ngrams = part.ngrams["ngram"].to_numpy()
         for tag, rows, hashes in (("pairs", pairs, keys), ("ngrams", part.ngrams, ngrams)):
-            yield from ((tag, *of_bucket) for of_bucket in by_bucket(rows, hashes, self.buckets))
-
-
-def by_bucket(
-    rows: pa.RecordBatch, hashes: UInt64s, buckets: int
-) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """The rows of each bucket that has any, by their hashes: (bucket, rows)."""
-    order, slices = bucket_order(hashes, buckets)
-    rows = rows.take(pa.array(order))
-    for bucket, start, stop in slices:
-        yield bucket, rows.slice(start, stop - start)
+            yield from (
+                (tag, *of_bucket) for of_bucket in group_by_bucket(rows, hashes, self.buckets)
+            )
 
 
 @dataclass(eq=False)
@@ -272,16 +278,15 @@ class _FindDistinct(BucketDoFn):
         for kind, name in enumerate(("text", "url")):
             hashes, partners = byte_runs(np.sort(pairs[name].to_numpy()[votes]))
             counted_hashes = batch_of({"hash": hashes, "count": partners})
-            parts = list(by_bucket(counted_hashes, hashes, self.buckets))
-            blocks = self.blocks.pack([part for _, part in parts])
-            for (bucket, _), block in zip(parts, blocks, strict=True):
+            parts = group_by_bucket(counted_hashes, hashes, self.buckets)
+            for bucket, block in self.blocks.pack_each(parts):
                 yield beam.pvalue.TaggedOutput("partners", (kind * self.buckets + bucket, block))
         splits, counts = runs(repeats["split"].to_numpy())
         rows = np.split(repeats["row"].to_numpy(), np.cumsum(counts))
         # Copies, since a slice would carry all rows where Beam pickles it.
         of_splits = [batch_of({"row": of_split.copy()}) for of_split in rows[:-1]]
-        for split_id, block in zip(splits, self.blocks.pack(of_splits), strict=True):
-            yield beam.pvalue.TaggedOutput("repeated", (int(split_id), block))
+        for of_split in self.blocks.pack_each(zip(splits.tolist(), of_splits, strict=True)):
+            yield beam.pvalue.TaggedOutput("repeated", of_split)
 
 
 @dataclass(eq=False)

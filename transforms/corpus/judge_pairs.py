@@ -1,48 +1,310 @@
-"""The second reading of the corpus: each pair judged, given the corpus-wide counts."""
+"""The second reading of the corpus: each pair judged by its URL and alt-text, given the corpus-wide
+counts."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alignset.transforms.columns.batches import numbered
 from alignset.transforms.columns.carried import carried_columns
-from alignset.transforms.columns.pair_columns import PAGE_URL
-from alignset.transforms.columns.rejects import key_column, pages_of, with_columns
-from alignset.transforms.corpus.concepts import CONCEPTS, LISTED_CONCEPTS, open_concepts
+from alignset.transforms.columns.hashing import Bools, HashSet, UInt64s, is_member
+from alignset.transforms.columns.kernels import kernel
+from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS, OF_PAGES, OPT_OUTS, PAGE_URL
+from alignset.transforms.columns.records import (
+    REJECTED,
+    clear_contents,
+    extend_schema,
+    key_column,
+    pages_of,
+    rejected_rows,
+)
+from alignset.transforms.corpus.concepts import (
+    CONCEPTS,
+    LISTED_CONCEPTS,
+    ConceptCounts,
+    is_beyond_concepts,
+    open_concepts,
+)
 from alignset.transforms.corpus.count_pairs import ReadSplit
-from alignset.transforms.corpus.hash_sets import HashSet
-from alignset.transforms.corpus.judge_batch import Blocking, CorpusSets, JudgeBatch
-from alignset.transforms.rules.concepts import MAX_PAIRS_PER_CONCEPT
+from alignset.transforms.corpus.hash_counts import UInt8s, hash_with_language, language_numbers
+from alignset.transforms.pairs.measure_pairs import NGrams, Pairs, is_remembered, measure, recalled
+from alignset.transforms.pairs.text_kernels import ngram_count
+from alignset.transforms.pairs.texts import measure_texts
+from alignset.transforms.rules import given
+from alignset.transforms.rules.catalogue import step_of
+from alignset.transforms.rules.custom import computed
 from alignset.transforms.rules.given import BROKEN_INPUT
-from alignset.transforms.rules.rule import Stage
+from alignset.transforms.rules.rule import Rows, Stage
 from alignset.transforms.rules.rule_settings import RuleSettings
+from alignset.transforms.rules.thresholds import (
+    MAX_PAIRS_PER_CONCEPT,
+    MAX_WORDS,
+    MIN_LANGUAGE_SCORE,
+    MIN_WORDS,
+)
+from alignset.transforms.rules.verdicts import column_rows, faults, first_of, further_of, user_rows
 from alignset.transforms.storage.blocks import (
     BUCKET,
     Blocks,
     Bucket,
     is_there,
+    numbered,
     remove,
     unpack,
     unpack_each,
 )
 from alignset.transforms.storage.broken_files import BrokenFile
+from alignset.transforms.storage.documents import Counts
 from alignset.transforms.storage.files import is_local, local_copy
 from alignset.transforms.storage.parquet_files import RowWriter, parquet_file
-from alignset.transforms.workers.counts import Counts
-from alignset.transforms.workers.threaded_dofn import ThreadedDoFn
-from alignset.transforms.workers.threads import in_threads
+from alignset.transforms.workers.stages import ThreadedDoFn
+from alignset.transforms.workers.threads import map_in_threads
+
+
+@kernel
+def _find_rare(texts, alive, vocabulary, rare):  # type: ignore[no-untyped-def]
+    ngrams, first, word_count = texts
+    for row in range(len(rare)):
+        rare[row] = False
+        if alive[row]:
+            for at in range(first[row], first[row] + ngram_count(word_count[row])):
+                if not is_member(vocabulary, ngrams[at]):
+                    rare[row] = True
+                    break
+
+
+def has_rare_token(
+    pairs: Pairs, alive: Bools, vocabulary: HashSet, numbers: UInt8s | None = None
+) -> Bools:
+    """Whether any n-gram of each text is outside the vocabulary: bool[n].
+
+    Args:
+      alive: bool[n], the pairs to judge; others get False.
+      numbers: of their languages, as for `hash_with_language`.
+
+    Source: ALIGN (Jia et al., 2021), section 3, "rare tokens".
+    """
+    if not len(vocabulary):
+        return alive & (pairs.word_count > 0)
+    ngrams, words = pairs.ngrams, pairs.word_count
+    if ngrams is None:
+        texts = measure_texts(pairs.text, alive, words)
+        ngrams, words = NGrams(texts.ngrams, texts.first_ngram), texts.word_count
+    hash_with_language(ngrams, words, numbers)
+    rare = np.empty(len(alive), np.bool_)
+    _find_rare((ngrams.hashes, ngrams.first, words), alive, vocabulary.table, rare)
+    return rare
+
+
+# Which blocklist each pair is on, or null, string[n]; by URLs and kept texts (string[n], no nulls),
+# keys (uint64[n]) and how many words each text has (int32[n]).
+FindBlocked = Callable[
+    [pa.StringArray, pa.StringArray, UInt64s, "npt.NDArray[np.int32] | None"], pa.StringArray
+]
+
+
+@dataclass(frozen=True)
+class Blocking:
+    """How pairs on a blocklist are found, and whether to write neither their URLs nor texts."""
+
+    find: FindBlocked
+    forget: bool = False
+
+
+class CorpusSets(NamedTuple):
+    """Results of the counts over the whole corpus."""
+
+    frequent_texts: HashSet
+    crowded_images: HashSet
+    vocabulary: HashSet | None  # None where every n-gram is in it
+    concepts: ConceptCounts | None = None  # None where nothing is balanced
+    removed_before: HashSet | None = None  # keys; None where nothing was taken down
+
+
+def text_rows(
+    pairs: Pairs,
+    corpus: CorpusSets,
+    repeats: Bools,
+    foreign: Bools,
+    on_list: Bools,
+    numbers: UInt8s | None = None,
+) -> Rows:
+    """Values of n pairs that the rules of texts judge.
+
+    Args:
+      corpus: what is frequent and what is rare over the whole corpus.
+      repeats: bool[n], whether another row is the one that stands for this pair.
+      foreign: bool[n], whether the text is in a language that is not wanted.
+      on_list: bool[n], whether the pair is on a blocklist.
+      numbers: uint8[n], of their languages, where a vote found them.
+    """
+
+    def has_ngram_outside(vocabulary: HashSet, alive: Bools) -> Bools:
+        return has_rare_token(pairs, alive, vocabulary, numbers)
+
+    def is_beyond(concepts: ConceptCounts, alive: Bools) -> Bools:
+        return is_beyond_concepts(pairs, alive, concepts, numbers)
+
+    return Rows(
+        {
+            given.BROKEN_INPUT: _is_one_of(pairs.malformed, given.INPUT_FAULTS),
+            given.BROKEN_PAGE: _is_one_of(pairs.malformed, given.PAGE_FAULTS),
+            given.OPTED_OUT: _is_one_of(pairs.malformed, OPT_OUTS),
+            given.MALFORMED_PAIR: ~pairs.usable(),
+            given.REMOVED_BEFORE: np.zeros(len(pairs.key), np.bool_)
+            if corpus.removed_before is None
+            else corpus.removed_before.contains(pairs.key),
+            given.BLOCKED: on_list,
+            given.DUPLICATE_PAIR: repeats,
+        },
+        foreign=foreign,
+        word_count=pairs.word_count,
+        text_hash=pairs.text_hash,
+        url_hash=pairs.url_hash,
+        corpus=corpus._asdict(),
+        has_ngram_outside=has_ngram_outside,
+        is_beyond_concepts=is_beyond,
+    )
+
+
+def _is_one_of(faults: pa.StringArray, names: Sequence[str]) -> Bools:
+    """Which rows stand for a file or page that could not be read: bool[n]."""
+    if faults.null_count == len(faults):
+        return np.zeros(len(faults), np.bool_)
+    answer = pc.is_in(faults, value_set=pa.array(names))
+    return answer.to_numpy(zero_copy_only=False)
+
+
+class JudgeBatch:
+    """Judges numbered batches of one split; called from several threads."""
+
+    def __init__(
+        self,
+        rules: RuleSettings,
+        corpus: CorpusSets,
+        repeats: npt.NDArray[np.uint32],
+        languages: pa.RecordBatch,
+        blocking: Blocking | None = None,
+    ) -> None:
+        self.rules, self.corpus, self.blocking = rules, corpus, blocking
+        self.repeats, self.languages = repeats, languages
+        self.schema = extend_schema(REJECTED, rules.written_columns)
+        own = rules.computing(Stage.TEXT)
+        self._columns = [*dict.fromkeys(limit.measure.column for limit in own)]
+
+    def __call__(
+        self, numbered_batch: tuple[int, pa.RecordBatch]
+    ) -> tuple[int, pa.RecordBatch, pa.RecordBatch]:
+        """How many rows there are, the kept, and the dropped as they are written down."""
+        first, batch = numbered_batch
+        pairs = recalled(batch) if is_remembered(batch) else measure(batch)
+        low, high = np.searchsorted(self.repeats, [first, first + len(batch)])
+        repeats = np.zeros(len(batch), np.bool_)
+        repeats[self.repeats[low:high].astype(np.int64) - first] = True
+        foreign, of_language = self._languages(first, len(batch))
+        list_details = pa.nulls(len(batch), pa.string())  # which blocklist each is on, or null
+        if self.blocking is not None:
+            list_details = self.blocking.find(pairs.url, pairs.text, pairs.key, pairs.word_count)
+        on_list = list_details.is_valid().to_numpy(zero_copy_only=False)
+        has_vote = self.rules.has_vote
+        numbers = language_numbers(of_language["language"]) if has_vote else None
+        rows = text_rows(pairs, self.corpus, repeats, foreign, on_list, numbers)
+        if numbers is not None and self.rules.words_per_language:
+            words = self.rules.word_limits
+            own_limits = np.array((words[0], *words))[numbers]  # the first is of no language
+            rows |= {MIN_WORDS.name: own_limits[:, 0], MAX_WORDS.name: own_limits[:, 1]}
+        carried_values = carried_columns(batch, self.rules.carried)
+        rows |= column_rows(self.rules.catalogue.texts, carried_values)
+        failed_rule = self._ask_custom(rows, pairs, of_language, carried_values)
+        verdicts = faults(self.rules.catalogue.texts, rows, self.rules.numbers)
+        why = first_of(verdicts)
+        failed_rule = pc.if_else(pc.equal(why, given.RULE_FAILED), failed_rule, None)
+        list_details = pc.if_else(pc.equal(why, given.BLOCKED), list_details, None)
+        detail, score = pc.coalesce(pairs.malformed, list_details, failed_rule), None
+        if len(of_language):
+            is_language = pc.equal(why, MIN_LANGUAGE_SCORE.reason)
+            detail = pc.if_else(is_language, of_language["language"], detail)
+            score = pc.if_else(is_language, of_language["score"], pa.scalar(None, pa.float64()))
+        own = {name: pa.array(rows[name], from_pandas=True) for name in self._columns}
+        if has_vote:
+            own |= zip(LANGUAGE_COLUMNS, of_language.select(["language", "votes"]), strict=True)
+        columns = {"key": pairs.key, "url": pairs.url, "caption": pairs.text}
+        if pairs.page is not None:
+            columns[PAGE_URL] = pairs.page
+        columns |= {n: batch[n] for n in batch.schema.names if n.startswith("source_")}
+        pair_rows = pa.record_batch({**columns, **own})
+        # A report shows nothing of a list, whatever else its pairs were dropped for.
+        also_reasons = further_of(verdicts, pairs.usable() | on_list)
+        measures = {"also_reasons": also_reasons, "language_score": score, **own, **carried_values}
+        for name, of in OF_PAGES.items():
+            if of in batch.schema.names:
+                measures[name] = batch[of]
+        rejects = rejected_rows(
+            pair_rows, why, detail, step_of(self.rules.catalogue.texts), measures, self.schema
+        )
+        # Whatever else they were dropped for, such as an opt-out of their page.
+        forgotten = rows[given.REMOVED_BEFORE]
+        if self.blocking is not None and self.blocking.forget:
+            forgotten = forgotten | on_list
+        rejects = clear_contents(rejects, pa.array(forgotten).filter(why.is_valid()))
+        return len(batch), pair_rows.filter(why.is_null()), rejects
+
+    def _ask_custom(
+        self,
+        rows: Rows,
+        pairs: Pairs,
+        of_language: pa.RecordBatch,
+        carried: Mapping[str, pa.Array],
+    ) -> pa.StringArray:
+        """Adds what rules of users measure of the texts; which of them failed, or null."""
+        rows[given.RULE_FAILED] = np.zeros(len(pairs.key), np.bool_)
+        limits = self.rules.computing(Stage.TEXT)
+        if not limits:
+            return pa.nulls(len(pairs.key), pa.string())
+        failed_rule = np.full(len(pairs.key), None)
+        usable = np.flatnonzero(pairs.usable())
+        nothing = pa.nulls(len(pairs.key), pa.string())
+        columns = dict(carried) if self.rules.files else {}
+        columns |= {"text": pairs.text, "url": pairs.url, "word_count": pa.array(pairs.word_count)}
+        columns["language"] = of_language["language"] if len(of_language) else nothing
+        where = pa.array(usable)
+        inputs = user_rows(self.rules, {name: of.take(where) for name, of in columns.items()})
+        for limit in limits:
+            values, failures = computed(limit, inputs, len(usable))
+            inputs[limit.measure.column] = values
+            rows[limit.measure.column] = np.full(len(failed_rule), np.nan)
+            rows[limit.measure.column][usable] = values
+            failed_rule[usable[failures]] = limit.name
+            rows[given.RULE_FAILED][usable[failures]] = True
+        return pa.array(failed_rule, pa.string())
+
+    def _languages(self, first: int, size: int) -> tuple[Bools, pa.RecordBatch]:
+        """Which rows of a batch are in a language that is not wanted: bool[size]; and the columns
+        of `languages`, null where nothing was found; without a vote perhaps no rows."""
+        rows = self.languages["row"].to_numpy()
+        low, high = np.searchsorted(rows, [first, first + size])
+        foreign = np.zeros(size, np.bool_)
+        if low == high and not self.rules.has_vote:
+            return foreign, self.languages.slice(0, 0)
+        here = rows[low:high].astype(np.int64) - first
+        place, nothing = np.zeros(size, np.int64), np.ones(size, np.bool_)
+        place[here], nothing[here] = np.arange(low, high), False
+        of_language = self.languages.take(pa.array(place, mask=nothing))
+        foreign[here] = self.rules.is_foreign(self.languages["language"][low:high])
+        return foreign, of_language
+
 
 LOG = logging.getLogger("alignset")
 FOUND = pa.schema(
@@ -53,7 +315,7 @@ FOUND = pa.schema(
         ("votes", pa.string()),
     ]
 )
-PAIRS = pa.schema([(name, pa.string()) for name in ("key", "url", "caption", PAGE_URL)])
+PAIRS = pa.schema([(n, pa.string()) for n in ("key", "url", "caption", PAGE_URL, *OF_PAGES)])
 PROGRESS_S = 10.0  # between two lines of a process
 BATCHES_PER_BLOCKS = 16  # batches of kept pairs that share a file on their way
 
@@ -87,20 +349,19 @@ class _Judge(ThreadedDoFn):
         return element[0], {name: list(values) for name, values in element[1].items()}
 
     def work(
-        self,
-        element: tuple[int, Mapping[str, Any]],
-        sets: Mapping[str, str],
-        shares: Mapping[int, float] | None = None,
+        self, element: tuple[int, Mapping[str, Any]], sets: Mapping[str, str]
     ) -> Iterator[Any]:
         split_id, parts = element
         for split in parts["split"]:  # a repeated row's split is always there, exactly once
             corpus = _open_sets(sets, self.rules)
             rows = [unpack(block)["row"].to_numpy() for block in parts["repeated"]]
             repeats = np.sort(np.concatenate(rows)) if rows else np.zeros(0, np.uint32)
-            languages = _by_row(parts["languages"])
+            found = pa.Table.from_batches(map(unpack, parts["languages"]), FOUND).sort_by("row")
+            columns = [column.combine_chunks() for column in found.columns]
+            languages = pa.record_batch(columns, schema=FOUND)
             # By the first reading, where all share a disk; gone where this work is done again.
             block = next((block for block in parts["measured"] if is_there(block)), None)
-            judge = JudgeBatch(self.rules, corpus, repeats, languages, self.blocking, shares)
+            judge = JudgeBatch(self.rules, corpus, repeats, languages, self.blocking)
             batches = self.read(split) if block is None else unpack_each(block)
             counts = _Counting()
             path = f"{self.out}/rejected/text-{split_id:05d}.parquet"
@@ -122,7 +383,7 @@ class _Judge(ThreadedDoFn):
         counts: _Counting,
     ) -> Iterator[pa.RecordBatch]:
         """The kept rows of each batch; the others are written down, and all are counted."""
-        for size, keep, drop in in_threads(judge, numbered(batches)):
+        for size, keep, drop in map_in_threads(judge, numbered(batches)):
             rejects.write(drop)
             counts.add(size, keep, drop)
             yield keep
@@ -139,11 +400,13 @@ class _Judge(ThreadedDoFn):
         of_texts = {limit.measure.column for limit in self.rules.computing(Stage.TEXT)}
         others = {*self.rules.computed_columns} - of_texts
         names = [name for name in self.rules.measured_columns if name not in others]
-        schema = with_columns(PAIRS, [*names, *self.rules.carried])
+        schema = extend_schema(PAIRS, [*names, *self.rules.carried])
         with parquet_file(path, schema, self.scratch) as file:
             for rows in batches:
                 key = key_column(rows["key"].to_numpy())
                 columns = [key, rows["url"], rows["caption"], pages_of(rows)]
+                said = [rows[of] if of in rows.schema.names else None for of in OF_PAGES.values()]
+                columns += [pa.nulls(len(rows), pa.string()) if of is None else of for of in said]
                 columns += [rows[name] for name in names]
                 columns += carried_columns(rows, self.rules.carried).values()
                 file.write(pa.record_batch(columns, schema=schema))
@@ -168,13 +431,6 @@ class _Counting:
 
     def total(self) -> Counts:
         return Counts(self.seen, self.kept, dict(self.dropped))
-
-
-def _by_row(blocks: Iterable[pa.RecordBatch]) -> pa.RecordBatch:
-    """The rows whose language was found, `FOUND`, in their order."""
-    batches = [unpack(block) for block in blocks]
-    table = pa.Table.from_batches(batches, FOUND).sort_by("row")
-    return pa.record_batch([column.combine_chunks() for column in table.columns], schema=FOUND)
 
 
 def _open_sets(paths: Mapping[str, str], rules: RuleSettings) -> CorpusSets:
@@ -210,7 +466,6 @@ class JudgePairs(beam.PTransform):
       work: a folder in it for files that are being written, where it is local.
       plan: whether kept pairs continue to shards; else they are written to `pairs/`.
       blocking: None where there is no blocklist.
-      shares: a singleton, as of `shares_like`; None where languages have no sizes.
     """
 
     read: ReadSplit
@@ -221,11 +476,9 @@ class JudgePairs(beam.PTransform):
     work: str
     plan: bool
     blocking: Blocking | None = None
-    shares: beam.PCollection | None = None
 
     def expand(self, splits: beam.PCollection) -> Any:
-        sides = [side for side in (self.sets, self.shares) if side is not None]
-        judge = beam.ParDo(_Judge(self), *map(beam.pvalue.AsSingleton, sides))
+        judge = beam.ParDo(_Judge(self), beam.pvalue.AsSingleton(self.sets))
         outputs = splits | judge.with_outputs("counts", "broken", main="kept")
         outputs["kept"].element_type = BUCKET
         return outputs

@@ -1,39 +1,112 @@
-"""The vocabulary: the most frequent unigrams and bigrams of all pairs in the language."""
+"""The vocabulary, the most frequent unigrams and bigrams of all pairs in the language; and sets of
+hashes from blocks by bucket to sorted files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import hashlib
+import uuid
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, BinaryIO
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from alignset.transforms.columns.batches import batch_of
 from alignset.transforms.corpus.corpus_documents import (
     CountClass,
+    HashFile,
     LanguageVocabulary,
     VocabularySummary,
 )
 from alignset.transforms.corpus.count_pairs import BucketDoFn
 from alignset.transforms.corpus.hash_counts import (
+    ENGLISH_NUMBER,
+    Histograms,
     Int64s,
     VocabularyCut,
     frequent_ngrams,
+    join_histograms,
     runs,
+    split_by_language,
     sum_by_hash,
     vocabulary_cut,
-)
-from alignset.transforms.corpus.language_ngrams import (
-    ENGLISH_NUMBER,
-    Histograms,
-    by_language,
     vocabulary_sizes,
 )
 from alignset.transforms.rules.language_codes import NUMBERED
-from alignset.transforms.storage.blocks import BUCKET, Blocks, Bucket, unpack
-from alignset.transforms.workers.threaded_dofn import ThreadedDoFn
+from alignset.transforms.storage.blocks import BUCKET, Blocks, Bucket, batch_of, unpack
+from alignset.transforms.storage.files import open_to_read, write_atomically
+from alignset.transforms.workers.stages import ThreadedDoFn
+
+
+def join_buckets(parts: Iterable[tuple[int, pa.RecordBatch | str]], path: str) -> HashFile:
+    """Writes the hashes of buckets, which are their top bits, in order: one bucket at a time.
+
+    Args:
+      parts: each bucket's block with a column `hash`, or the path of a file of its hashes.
+      path: what the file's name begins with.
+    """
+    name = f"{path}-{uuid.uuid4().hex}"  # each attempt its own, since readers keep it open
+    size, digest = 0, hashlib.sha256()
+
+    def write(sink: BinaryIO) -> None:
+        nonlocal size
+        for _, part in sorted(parts, key=lambda item: item[0]):
+            hashes = bucket_bytes(part)
+            size += sink.write(hashes)
+            digest.update(hashes)
+
+    write_atomically(name, write)
+    return HashFile(name, size, digest.hexdigest())
+
+
+def bucket_bytes(part: pa.RecordBatch | str) -> memoryview | bytes:
+    """One bucket's hashes as they stand in a file: little-endian uint64."""
+    if isinstance(part, str):
+        with open_to_read(part) as source:
+            return source.read()
+    return memoryview(unpack(part)["hash"].to_numpy().astype("<u8", copy=False))
+
+
+def _write_part(members: Bucket, path: str) -> tuple[int, str]:
+    """One bucket to a file of its own, named for this attempt."""
+    part = f"{path}-{members[0]:05d}-{uuid.uuid4().hex}"
+    write_atomically(part, lambda sink: sink.write(bucket_bytes(members[1])))
+    return members[0], part
+
+
+@dataclass(eq=False)
+class WriteHashSets(beam.PTransform):
+    """Several sets, each (bucket, hashes ascending), to a file each of little-endian uint64.
+
+    No process holds more than a bucket of a large dataset: where blocks come inline, each of its
+    buckets first becomes a file.
+
+    Args:
+      folder: where to. sets: by name, which their files' names begin with.
+      large: names of the datasets whose blocks come inline and are too large for one process.
+
+    Output: one dict of a `HashFile` by name.
+    """
+
+    folder: str
+    sets: Mapping[str, beam.PCollection]
+    large: Container[str] = ()
+
+    def expand(self, begin: Any) -> beam.PCollection:
+        folder = self.folder
+
+        def write(_: None, **sets: Iterable[tuple[int, Any]]) -> dict[str, HashFile]:
+            return {name: join_buckets(parts, f"{folder}/{name}") for name, parts in sets.items()}
+
+        sides = {}
+        for name, members in self.sets.items():
+            if name in self.large:
+                part = beam.Map(_write_part, f"{folder}/{name}-part")
+                members = members | f"Parts of {name}" >> part
+            sides[name] = beam.pvalue.AsList(members)
+        return begin.pipeline | beam.Create([None]) | beam.Map(write, **sides)
+
 
 OfBucketByLanguage = tuple[int, dict[int, tuple[Int64s, Int64s]]]
 
@@ -47,7 +120,7 @@ class _Sum(BucketDoFn):
     def work(self, element: tuple[int, pa.Table]) -> Iterator[Any]:
         bucket, table = element
         histograms, parts = {}, []
-        for number, *of_language in by_language(table):
+        for number, *of_language in split_by_language(table):
             hashes, sums = sum_by_hash(*of_language)
             histograms[number] = runs(np.sort(sums))
             parts.append((hashes, sums, np.full(len(sums), number, np.uint8)))
@@ -57,8 +130,7 @@ class _Sum(BucketDoFn):
         columns = {"ngram": hashes, "count": narrow}
         if "language" in table.column_names:
             columns["language"] = numbers
-        (block,) = self.blocks.pack([batch_of(columns)])
-        yield bucket, block
+        yield from self.blocks.pack_each([(bucket, batch_of(columns))])
 
 
 class _Keep(ThreadedDoFn):
@@ -70,11 +142,11 @@ class _Keep(ThreadedDoFn):
     def work(self, element: Bucket, cuts: Mapping[int, VocabularyCut]) -> Iterator[Bucket]:
         bucket, block = element
         members = [np.zeros(0, np.uint64)]
-        for number, hashes, counts in by_language(pa.Table.from_batches([unpack(block)])):
+        for number, hashes, counts in split_by_language(pa.Table.from_batches([unpack(block)])):
             cut = cuts[number]
             members.append(frequent_ngrams(hashes, counts, cut.cut_off, cut.quotas[bucket]))
         whole = np.unique(np.concatenate(members)) if len(members) > 2 else members[-1]
-        yield bucket, self.blocks.pack([batch_of({"hash": whole})])[0]
+        yield from self.blocks.pack_each([(bucket, batch_of({"hash": whole}))])
 
 
 def describe_languages(
@@ -120,9 +192,7 @@ def describe_vocabulary(
       histograms: as for `vocabulary_cut`.
     """
     cut, quotas = vocabulary_cut(histograms, size)
-    none = np.zeros(0, np.int64)
-    counts = np.concatenate([h[0] for h in histograms.values()] or [none])
-    n_grams = np.concatenate([h[1] for h in histograms.values()] or [none])
+    counts, n_grams = join_histograms(histograms)
     total, above = int(n_grams.sum()), counts > cut
     occurrences = int((counts * n_grams).sum())
     in_vocabulary = int((counts * n_grams)[above].sum()) + cut * sum(quotas.values())
@@ -180,8 +250,11 @@ class BuildVocabulary(beam.PTransform):
 
         def parts(
             buckets: list[OfBucketByLanguage], texts: Mapping[int, int] | None = None
-        ) -> tuple[dict[int, Histograms], dict[int, int]]:
-            histograms = _languages_first(buckets)
+        ) -> tuple[Mapping[int, Histograms], dict[int, int]]:
+            histograms: dict[int, dict[int, tuple[Int64s, Int64s]]] = {}
+            for bucket, by_number in buckets:
+                for number, histogram in by_number.items():
+                    histograms.setdefault(number, {})[bucket] = histogram
             return histograms, vocabulary_sizes(histograms, size, texts or {})
 
         def cuts(_: None, *inputs: Any) -> dict[int, VocabularyCut]:
@@ -205,11 +278,3 @@ class BuildVocabulary(beam.PTransform):
             "members": sums["counted"] | "Keep" >> keep.with_output_types(BUCKET),
             "summary": start | "Describe" >> beam.Map(describe, *sides),
         }
-
-
-def _languages_first(buckets: list[OfBucketByLanguage]) -> dict[int, Histograms]:
-    by_number: dict[int, dict[int, tuple[Int64s, Int64s]]] = {}
-    for bucket, histograms in buckets:
-        for number, histogram in histograms.items():
-            by_number.setdefault(number, {})[bucket] = histogram
-    return dict(by_number)

@@ -92,7 +92,7 @@ def named_images(path: str) -> Iterator[NamedImage]:
 
 
 def find_images(path: str, names: Collection[str]) -> dict[str, bytes]:
-    """The bytes of some images of one file, by their names; of a tar little else is read."""
+    """The bytes of some images of one file, by their names; little else of a tar is read."""
     wanted = set(names)
     if not path.lower().endswith(".tar"):
         return {image.name: image.body for image in named_images(path) if image.name in wanted}
@@ -114,7 +114,7 @@ def _parquet_images(source: BinaryIO, path: str) -> Iterator[NamedImage]:
         source, pre_buffer=False, buffer_size=1 << 20, page_checksum_verification=True
     )
     name = _image_column(file.schema_arrow, path)
-    # One row at once: of a dictionary, 64 may be 64 times the largest value. An image takes longer.
+    # One row at once: 64 rows of a dictionary may have 64 times the largest value.
     for row, batch in enumerate(file.iter_batches(batch_size=1, columns=[name])):
         images = batch.column(0)
         shown = _given_path(images) or str(row)

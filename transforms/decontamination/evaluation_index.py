@@ -17,8 +17,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from alignset.transforms.decontamination.copy_index import CopyIndex, Nearest
-from alignset.transforms.decontamination.copy_index_files import FILES
+from alignset.transforms.decontamination.copy_index import FILES, CopyIndex, Nearest
 from alignset.transforms.decontamination.overlap_settings import EvaluationSet
 from alignset.transforms.storage.documents import DocumentError, read_document
 from alignset.transforms.storage.files import exists, is_local, local_copy, open_to_read
@@ -69,11 +68,12 @@ class EvaluationIndex(CopyIndex):
     """An index that is open, with the names of its images. For all threads.
 
     Args:
-      folder: of the index, on this machine.
+      folder: of the index, on this machine. name: which tells what it was made of.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str = "") -> None:
         super().__init__(folder)
+        self.name = name
         self._images = pq.read_table(folder / IMAGES, columns=["set", "name"], memory_map=True)
 
     def columns(self, nearest: Sequence[Nearest | None]) -> dict[str, pa.Array]:
@@ -104,9 +104,10 @@ def open_index(place: str) -> EvaluationIndex | None:
     """Opens an index once in a process; None where there is none, as where nothing was given."""
     if not place:
         return None
+    name = place.rstrip("/").rpartition("/")[2]
     if is_local(place):
-        return EvaluationIndex(Path(place))
+        return EvaluationIndex(Path(place), name)
     folder = Path(tempfile.mkdtemp(prefix="alignset-index-"))
     for name in (*FILES, IMAGES):
         os.symlink(local_copy(f"{place}/{name}"), folder / name)
-    return EvaluationIndex(folder)
+    return EvaluationIndex(folder, name)

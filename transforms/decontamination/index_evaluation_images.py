@@ -1,4 +1,5 @@
-"""Files of evaluation images to the index of them: described in parts, then put together."""
+"""Files of evaluation images to the index of them, described in parts, then put together; and
+images of a PCollection to the evaluation image that each is nearest to."""
 
 from __future__ import annotations
 
@@ -11,14 +12,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from alignset.transforms.decontamination.copy_index_files import build_copy_index
+from alignset.transforms.decontamination.copy_index import build_copy_index
 from alignset.transforms.decontamination.copy_thumbnails import SIDE_PX, stack_thumbnails
 from alignset.transforms.decontamination.evaluation_files import (
     NamedImage,
@@ -31,6 +32,7 @@ from alignset.transforms.decontamination.evaluation_index import (
     IMAGES,
     IndexDescription,
     find_index,
+    open_index,
     sets_of,
 )
 from alignset.transforms.decontamination.overlap_settings import (
@@ -52,7 +54,7 @@ from alignset.transforms.storage.files import (
 from alignset.transforms.storage.tar_members import BrokenTar
 from alignset.transforms.workers.attempts import ATTEMPTS, Attempt
 from alignset.transforms.workers.limited_process import CHECKED
-from alignset.transforms.workers.threads import in_threads
+from alignset.transforms.workers.threads import map_in_threads
 
 LOG = logging.getLogger("alignset")
 THUMBNAILS = "evaluation-"  # how the names of files of thumbnails begin, and of attempts at them
@@ -161,7 +163,7 @@ def _looked_at(
         return named, examine(named.body, keep_grey=True)
 
     try:
-        yield from in_threads(look, named_images(file.path), chunk=4)
+        yield from map_in_threads(look, named_images(file.path), chunk=4)
     except (OSError, EOFError, BrokenTar, pa.ArrowException) as error:
         reason = str(error).partition("\n")[0]
         raise RuntimeError(
@@ -256,3 +258,66 @@ class IndexEvaluationImages(beam.PTransform):
         )
         written = place | "WriteIndex" >> beam.Map(write_index, beam.pvalue.AsIter(described))
         return {"place": written, "sets": written | "Sets" >> beam.Map(sets_of)}
+
+
+_IMAGES_AT_ONCE, _BYTES_AT_ONCE = 64, 1 << 25
+
+
+class NearestImage(NamedTuple):
+    """The evaluation image that an image is nearest to.
+
+    Fields:
+      is_copy: whether it is nearer than the least distance that is kept.
+      evaluation_set, evaluation_image: their names; None where no image is near enough to compare.
+      distance: 0 to 2; None there, too.
+      fault: why the image cannot be decoded, as "undecodable: truncated"; None where it can.
+    """
+
+    is_copy: bool = False
+    evaluation_set: str | None = None
+    evaluation_image: str | None = None
+    distance: float | None = None
+    fault: str | None = None
+
+
+def _compared(
+    images: list[tuple[Any, bytes]], place: str, min_distance: float
+) -> Iterator[tuple[Any, NearestImage]]:
+    if not (index := open_index(place)):
+        return
+    looks = [examine(body, keep_grey=True) for _, body in images]
+    found = iter(
+        index.nearest(stack_thumbnails([look for look in looks if isinstance(look, Image)]))
+    )
+    nearest = [next(found) if isinstance(look, Image) else None for look in looks]
+    named = index.names([near and near.row for near in nearest]).to_pylist()
+    for (key, _), look, near, name in zip(images, looks, nearest, named, strict=True):
+        if isinstance(look, Unusable):
+            yield key, NearestImage(fault=f"{look.reason}: {look.detail}")
+        elif near is None:
+            yield key, NearestImage()
+        else:
+            is_copy = near.distance < min_distance
+            yield key, NearestImage(is_copy, name["set"], name["name"], near.distance)
+
+
+def _weight(image: tuple[Any, bytes]) -> int:
+    return max(len(image[1]), _BYTES_AT_ONCE // _IMAGES_AT_ONCE)
+
+
+@dataclass(eq=False)
+class CompareImages(beam.PTransform):
+    """(key, bytes of an image file) to (key, `NearestImage`).
+
+    Args:
+      place: a singleton, where the index of evaluation images is.
+      min_distance: what is nearer is a copy.
+    """
+
+    place: beam.PCollection
+    min_distance: float
+
+    def expand(self, images: beam.PCollection) -> beam.PCollection:
+        some = beam.BatchElements(_BYTES_AT_ONCE, _BYTES_AT_ONCE, element_size_fn=_weight)
+        place = beam.pvalue.AsSingleton(self.place)
+        return images | some | beam.FlatMap(_compared, place, self.min_distance)

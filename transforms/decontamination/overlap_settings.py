@@ -35,22 +35,21 @@ class OverlapSettings(Checked):
 
     decontaminate_only: bool = setting(
         False,
-        "drop copies of evaluation images and nothing else: each other rule is off, "
-        "unless its flag is given",
+        "drop copies of evaluation images alone; other rules are off unless passed",
         needs="images eval_images",
         decides=False,
     )
     score_only: bool = setting(
         False,
-        "add NSFW scores, hashes and distances to evaluation images, and drop none "
-        "that is a pair with an image: each rule is off, unless its flag is given",
+        "add NSFW scores, hashes and distances, and drop only what has no image; rules "
+        "are off unless passed",
         needs="images",
         decides=False,
     )
     eval_index: str = setting(
         "",
-        "a folder for the index of evaluation images, which later runs use too "
-        "(default: OUT.eval_index); without --eval_images, an index to use as it is",
+        "folder of the index of evaluation images (default: OUT.eval_index), which later "
+        "runs use too; without --eval_images it must be there",
         step="images",
         needs="images eval_images",
         decides=False,

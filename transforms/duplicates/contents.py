@@ -1,22 +1,28 @@
-"""The contents of a shard's images, by which those with the same bytes are found in all shards.
+"""The contents of a shard's images, by which those with the same bytes are found in all shards, and
+which pairs leave a dataset since others have the same image.
 
-Pure functions over columns. A content is the first 128 bits of an image's SHA-256.
+Pure functions over columns. A content is the first 128 bits of an image's SHA-256. The pairs that
+are held out and those to train on are two sides of a content; what leaves is decided for each
+apart.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from alignset.transforms.columns.batches import batch_of, bucket_order
+from alignset.transforms.arrivals.image_settings import ImageSettings
 from alignset.transforms.columns.hashing import Bools, UInt64s
-from alignset.transforms.columns.rejects import keys_of
+from alignset.transforms.columns.records import key_column, keys_of
 from alignset.transforms.pairs.texts import measure_texts
 from alignset.transforms.pairs.urls import url_hashes
-from alignset.transforms.rules.popularity import MAX_TEXTS_PER_IMAGE
+from alignset.transforms.rules import given
+from alignset.transforms.rules.thresholds import MAX_TEXTS_PER_IMAGE
+from alignset.transforms.shards.leaving_pairs import LEAVING
+from alignset.transforms.shards.shard_places import HOLDOUT
+from alignset.transforms.storage.blocks import batch_of
 
 Ints = npt.NDArray[np.int64]
 # What is read of a sidecar.
@@ -24,28 +30,6 @@ COLUMNS = ("key", "url", "caption", "sha256")
 # In place of a shard: what is held out has a near-duplicate in training, and what is to train on
 # has a better one that looks like it.
 OF_TRAINING, BETTER = -1, -2
-
-
-@dataclass(frozen=True)
-class CopyRules:
-    """The outcome of images with the same bytes.
-
-    Attributes:
-      max_texts: alt-texts of a content, at most, or it goes with all its pairs.
-      once: whether a content stays once on each side, with the alt-texts of one URL.
-      clean_holdout: whether what is held out goes where its content is in training.
-      near: whether images to train on go that look like a better one.
-    """
-
-    max_texts: int
-    once: bool = False
-    clean_holdout: bool = True
-    near: bool = False
-
-    @property
-    def texts_of_shard(self) -> int:
-        """Alt-texts of a content that a shard has to name, at most."""
-        return 1 if self.max_texts == MAX_TEXTS_PER_IMAGE.opened else self.max_texts
 
 
 def digests_of(sha256: pa.ChunkedArray | pa.Array) -> tuple[UInt64s, UInt64s]:
@@ -72,7 +56,7 @@ def ranks(starts: Bools) -> Ints:
     return rows - np.maximum.accumulate(np.where(starts, rows, 0))
 
 
-def as_binary(hi: UInt64s, lo: UInt64s) -> pa.FixedSizeBinaryArray:
+def join_halves(hi: UInt64s, lo: UInt64s) -> pa.FixedSizeBinaryArray:
     whole = pa.py_buffer(np.stack([hi, lo], axis=1))
     return pa.FixedSizeBinaryArray.from_buffers(pa.binary(16), len(hi), [None, whole])
 
@@ -91,6 +75,8 @@ def contents_of(shard: int, rows: pa.Table, max_texts: int) -> pa.RecordBatch:
       this alt-text. `shard`. `images`: how many URLs the shard has of the content, on its first
       row, which has its smallest key; else 0.
     """
+    if max_texts == MAX_TEXTS_PER_IMAGE.opened:
+        max_texts = 1  # nothing goes for them
     rows = rows.filter(rows["sha256"].is_valid()).combine_chunks()
     hi, lo = digests_of(rows["sha256"])
     captions, keys = rows["caption"].combine_chunks(), keys_of(rows["key"])
@@ -127,9 +113,100 @@ def near_contents(hi: UInt64s, lo: UInt64s, keys: UInt64s, kind: int) -> pa.Reco
     return batch_of(columns | {"shard": no_shard, "images": counts})
 
 
-def bucketed(contents: pa.RecordBatch, buckets: int) -> tuple[list[int], list[pa.RecordBatch]]:
-    """The rows of each bucket that has some, with its number."""
-    order, slices = bucket_order(contents["hi"].to_numpy(), buckets)
-    contents = contents.take(pa.array(order))
-    numbers = [number for number, _, _ in slices]
-    return numbers, [contents.slice(start, stop - start) for _, start, stop in slices]
+# Why pairs leave, by the code of a verdict.
+REASONS = (
+    *(None, MAX_TEXTS_PER_IMAGE.reason, given.DUPLICATE_OF_TRAINING),
+    *(given.DUPLICATE_IMAGE, given.DUPLICATE_IMAGE),  # of equal files; of near-duplicates
+)
+_STAYS, _CROWDED, _IN_TRAINING, _DUPLICATE, _NEAR = range(5)
+
+
+def judge_contents(rows: pa.Table, settings: ImageSettings) -> pa.RecordBatch:
+    """Which contents pairs leave.
+
+    Args:
+      rows: all that `contents_of` and `near_contents` gave of these contents, in any order.
+
+    Returns:
+      a row for each shard of such a content, `hi`, `lo`. `shard`. `reason`: the place in REASONS.
+      `kept`: the key of the pair whose image is kept, 0 where none is.
+    """
+    sides = rows.filter(pc.greater_equal(rows["shard"], 0))
+    names = ("hi", "lo", "text", "key", "shard", "images")
+    hi, lo, text, key, shard, images = (sides[name].to_numpy() for name in names)
+    order = np.lexsort((key, shard >= HOLDOUT, lo, hi))
+    hi, lo, text, key, shard, images = (of[order] for of in (hi, lo, text, key, shard, images))
+    content = np.cumsum(starts_of(hi, lo)) - 1
+    # A group is one side of a content. Its first row has the smallest key.
+    starts = starts_of(content, shard >= HOLDOUT)
+    group, first = np.cumsum(starts) - 1, np.flatnonzero(starts)
+    of_group, is_held_out = content[first], shard[first] >= HOLDOUT
+    by_text = np.lexsort((text, content))
+    texts = np.bincount(content[by_text][starts_of(content[by_text], text[by_text])])
+
+    # Where an image to train on leaves for a near-duplicate, its pairs say which one is kept.
+    is_near, near_key = _near_keys(rows, BETTER, hi[first], lo[first])
+    is_near &= ~is_held_out
+    kept_key = np.where(is_near, near_key, key[first])
+    has_near, near_key = _near_keys(rows, OF_TRAINING, hi[first], lo[first])
+    training_key = np.zeros(len(texts), np.uint64)
+    training_key[of_group[~is_held_out]] = kept_key[~is_held_out]
+    in_training = np.zeros(len(texts), np.bool_)
+    in_training[of_group[~is_held_out]] = True
+    training_key = np.where(in_training[of_group], training_key[of_group], near_key)
+
+    is_double = np.bincount(group, images, len(first)) > 1
+    reason = np.where(is_double & (settings.duplicates != "keep"), _DUPLICATE, _STAYS)
+    reason = np.where(is_near, _NEAR, reason)
+    of_training = is_held_out & (in_training[of_group] | has_near)
+    of_training &= settings.holdout_copies == "drop"
+    reason = np.where(of_training, _IN_TRAINING, reason)
+    kept_key = np.where(of_training, training_key, kept_key)
+    is_crowded = (texts > settings.max_texts_per_image)[of_group]
+    reason = np.where(is_crowded, _CROWDED, reason)
+    kept_key = np.where(is_crowded, np.uint64(0), kept_key)
+
+    by_shard = np.lexsort((shard, group))
+    at = by_shard[starts_of(group[by_shard], shard[by_shard])]
+    at = at[reason[group[at]] != _STAYS]
+    columns = {"hi": hi[at], "lo": lo[at], "shard": shard[at]}
+    return batch_of(columns | {"reason": reason[group[at]], "kept": kept_key[group[at]]})
+
+
+def _near_keys(rows: pa.Table, kind: int, hi: UInt64s, lo: UInt64s) -> tuple[Bools, UInt64s]:
+    """bool[n], which contents `near_contents` tells of, and for which pair each leaves."""
+    near = rows.filter(pc.equal(rows["shard"], kind)).sort_by("key")
+    contents = join_halves(near["hi"].to_numpy(), near["lo"].to_numpy())
+    at = pc.index_in(join_halves(hi, lo), contents)
+    keys = pc.fill_null(near["key"].combine_chunks().take(at), 0).to_numpy(zero_copy_only=False)
+    return at.is_valid().to_numpy(zero_copy_only=False), keys
+
+
+def leaving_pairs(rows: pa.Table, verdicts: pa.Table | pa.RecordBatch) -> pa.Table:
+    """Pairs that leave a shard, by the verdicts on its contents, as LEAVING. The pairs of a
+    duplicate image stay if they have the URL of its pair with the smallest key.
+
+    Args:
+      rows: of the sidecar, `key`, `url` and `sha256`. verdicts: of this shard.
+    """
+    rows = rows.filter(rows["sha256"].is_valid()).combine_chunks()
+    contents = join_halves(verdicts["hi"].to_numpy(), verdicts["lo"].to_numpy())
+    at = pc.index_in(join_halves(*digests_of(rows["sha256"])), contents)
+    rows, at = rows.filter(at.is_valid()).combine_chunks(), at.drop_null().to_numpy()
+    keys = keys_of(rows["key"])
+    urls = url_hashes(rows["url"].combine_chunks())[0] if len(rows) else keys
+    reasons, kept = verdicts["reason"].to_numpy()[at], verdicts["kept"].to_numpy()[at]
+    is_kept = keys == kept
+    kept_urls = np.zeros(len(verdicts), np.uint64)
+    kept_urls[at[is_kept]] = urls[is_kept]
+    has_kept = np.zeros(len(verdicts), np.bool_)
+    has_kept[at[is_kept]] = True
+    leaves = (reasons != _DUPLICATE) | ~has_kept[at] | (urls != kept_urls[at])
+    keys, reasons, kept = keys[leaves], reasons[leaves], kept[leaves]
+    columns = {
+        "key": pa.array(keys),
+        "reason": pa.array([REASONS[code] for code in reasons.tolist()], pa.string()),
+        "detail": pc.if_else(pa.array(kept != 0), key_column(kept), pa.scalar(None, pa.string())),
+        "near": pa.array(reasons == _NEAR),
+    }
+    return pa.table(columns, schema=LEAVING)

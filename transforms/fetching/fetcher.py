@@ -1,5 +1,8 @@
 """The fetcher of a process: one thread that fetches for all who ask, so that names, connections and
-what hosts bear are known and kept to across shards.
+what hosts bear are known and kept to across shards. Each URL gets one result whatever becomes of
+it.
+
+A request costs 40 µs of CPU with pycurl; aiohttp takes 130 and urllib3 in threads 830.
 """
 
 from __future__ import annotations
@@ -9,21 +12,33 @@ import os
 import sys
 import time
 from collections import OrderedDict
-from threading import Lock, Thread
+from collections.abc import Iterable, Iterator
+from threading import Event, Lock, Thread
+from types import MappingProxyType
 
-from alignset.transforms.fetching.body_memory import (
+from alignset.transforms.fetching.connection_limit import (
     BodyMemory,
+    ConnectionLimit,
+    Interval,
     TakenBytes,
     memory_for_bodies,
+    socket_limit,
     usable_cores,
 )
-from alignset.transforms.fetching.connection_limit import ConnectionLimit, Interval, socket_limit
-from alignset.transforms.fetching.curl_handle import EndedTransfer
-from alignset.transforms.fetching.curl_multi import Transfers
+from alignset.transforms.fetching.curl_transfers import EndedTransfer, Transfers
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.fetching.host_queue import FetchJob
-from alignset.transforms.fetching.orders import Fetched, Order
-from alignset.transforms.fetching.routes import Routes
+from alignset.transforms.fetching.orders import (
+    Fetched,
+    FindListed,
+    KnownUrls,
+    NoteAnswer,
+    Order,
+    Records,
+    listed_nowhere,
+    unnoted,
+)
+from alignset.transforms.fetching.routes import Routes, cut_off, new_job
 
 LOG = logging.getLogger("alignset")
 # URLs that wait for a busy host, so that the others behind them are reached: 300 bytes each.
@@ -78,7 +93,7 @@ class Fetcher:
     @property
     def open(self) -> int:
         """How many URLs are under way; on any thread."""
-        return self._transfers.under_way
+        return self._transfers.count
 
     def cancel(self, order: Order) -> None:
         """Nobody waits for this order's results any more. On any thread."""
@@ -166,7 +181,7 @@ class Fetcher:
         is_short = not self._memory.has_room
         behind |= is_short and self._memory.waits_for_callers
         interval.behind |= behind
-        interval.most = max(interval.most, transfers.under_way - transfers.stalled)
+        interval.most = max(interval.most, transfers.count - transfers.stalled)
         interval.wanted |= not self._has_place and bool(
             len(queue) or any(not order.is_exhausted for order in self._orders)
         )
@@ -176,7 +191,7 @@ class Fetcher:
     @property
     def _has_place(self) -> bool:
         """Whether another URL may be under way."""
-        under_way, limit = self._transfers.under_way, self.limit
+        under_way, limit = self._transfers.count, self.limit
         return under_way - self._transfers.stalled < limit.now and under_way < limit.ceiling
 
     def _next_order(self) -> tuple[Order | None, bool]:
@@ -244,10 +259,9 @@ class Fetcher:
     def _cut_off(self, order: Order) -> None:
         """Ends all of an order that is not done: its time is over."""
         for job in self._remove(order):
-            order.under_way -= 1
-            order.give(Fetched(job.index, None, "deadline"))
+            cut_off(job)
         while (entry := order.take()) is not None:
-            order.give(Fetched(entry[0], None, "deadline"))
+            cut_off(new_job(order, *entry))
 
     def _drop(self, order: Order) -> None:
         if not order.over:
@@ -294,3 +308,50 @@ def connections_open() -> tuple[int, str]:
         fetchers = [fetcher for fetcher in _FETCHERS.values() if not fetcher.is_over]
     by_open = sorted((fetcher.open, fetcher.limit.limited_by) for fetcher in fetchers)
     return sum(count for count, _ in by_open), by_open[-1][1] if by_open else ""
+
+
+def fetch_all(
+    urls: Iterable[str],
+    settings: FetchSettings,
+    nearly_taken: Event | None = None,
+    find_listed: FindListed = listed_nowhere,
+    known: KnownUrls | None = None,
+    note_answer: NoteAnswer = unnoted,
+    records: Records = MappingProxyType({}),
+    *,
+    by_head: bool = False,
+) -> Iterator[Fetched]:
+    """Fetches many URLs at once and yields each in the order of completion.
+
+    All calls of a process with the same settings share one fetcher: its connections and names, and
+    what each host bears. The URLs of the first call go first. New URLs are taken only while the
+    consumer keeps up, and only so many wait for their host or for another attempt, so memory does
+    not grow with the number of URLs. URLs that are not done `shard_timeout_s` after the first pull
+    fails as "deadline".
+
+    Args:
+      urls: taken on the fetcher's thread.
+      nearly_taken: set when few of the URLs are left to be taken, so that others may follow.
+      find_listed: which blocklist a redirect's target is on; nothing is asked of such a target.
+        Called on the fetcher's thread.
+      known: images that are not requested. Their hosts' files are, once a host, and images that
+        these forbid are not used; a host that does not respond has not opted out.
+      note_answer: called on the fetcher's thread, with each answer perhaps many times.
+      records: which name licence files. The files that a page names, or a response to a known
+        image, are read before the image is requested.
+      by_head: asks for images by HEAD, so that a body is empty, and fails known images too where
+        their host cannot be asked.
+
+    Yields:
+      One `Fetched` for every URL, whatever string it is.
+
+    Raises:
+      InterruptedError: the work of this thread was stopped.
+    """
+    how = nearly_taken, find_listed, known, note_answer, records
+    order = Order(urls, settings.shard_timeout_s, *how, by_head=by_head)
+    fetcher = begin(order, settings)
+    try:
+        yield from order.results()
+    finally:
+        fetcher.cancel(order)

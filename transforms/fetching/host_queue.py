@@ -8,9 +8,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
+from alignset.transforms.columns.web_urls import origin_of
 from alignset.transforms.fetching.fetch_settings import FetchSettings
-from alignset.transforms.fetching.orders import Order
+from alignset.transforms.fetching.host_files import HostFile
+from alignset.transforms.fetching.orders import ImageResponse, Order
+from alignset.transforms.opt_outs.host_statements import License
 
 LOG = logging.getLogger("alignset")
 
@@ -26,12 +30,16 @@ class FetchJob:
     Attributes:
       url: where it is to be fetched from now, after redirects.
       left_s: seconds left to this attempt; waiting for a host takes none.
-      robots_of: the origin whose robots.txt, or other policy, this is; None for an image.
-      policy: the path of that file.
-      opted_out: the opt-outs that are known by now.
-      reserved: whether the host's tdmrep.json reserves the rights of `url`; first_reserved: of
-        `first_url`.
-      order: whose it is; None of a robots.txt, which is everybody's.
+      file: the kind of a host's file; None for an image.
+      opted_out: the opt-outs that are known by now. headers: by which, of this attempt.
+      reserved: whether the host's tdmrep.json reserves the rights of `url`.
+      first_reserved, first_opted_out: of `first_url`, before its request.
+      licenses: the licence files that pages and responses name.
+      body, answer: of an image that has come, and waits for such a file.
+      order: whose it is; None of a host's file, which is everybody's.
+      is_known: whether the image is known. known_from: the URL that brought it, if one did.
+      by_head: whether the image is asked for by HEAD.
+      file_of: as of `Fetched`.
     """
 
     index: int
@@ -40,12 +48,26 @@ class FetchJob:
     left_s: float = 0.0
     redirects: int = 0
     attempts: int = 0
-    robots_of: str | None = None
-    policy: str = ""
+    file: HostFile[Any] | None = None
     opted_out: tuple[str, ...] = ()
     reserved: bool = False
     first_reserved: bool = False
+    first_opted_out: tuple[str, ...] = ()
+    headers: str = ""
+    licenses: tuple[License, ...] = ()
+    body: bytes | None = None
+    answer: ImageResponse | None = None
     order: Order | None = None
+    is_known: bool = False
+    known_from: str | None = None
+    by_head: bool = False
+    file_of: str | None = None
+
+    @property
+    def is_asked_for(self) -> bool:
+        """Whether the image is to be fetched. Rights that a file reserves to one that came once may
+        be given by its own header."""
+        return not self.is_known or (self.reserved and self.known_from is not None)
 
     @property
     def authority(self) -> str:
@@ -62,7 +84,7 @@ class FetchJob:
 
     @property
     def origin(self) -> str:
-        return self.url[: self.url.index("/", len("https://"))]
+        return origin_of(self.url)
 
 
 @dataclass(slots=True, eq=False)
@@ -222,7 +244,7 @@ class HostQueue:
                 self._named_a_host = True
                 LOG.warning(
                     "%s refused its first %d images and is left alone in this run, as other such "
-                    "hosts will be: --retry_failed=host_refuses asks them again",
+                    "hosts will be: alignset grow OUT --retry_failed=host_refuses asks them again",
                     *(name, MOST_REFUSALS),
                 )
 

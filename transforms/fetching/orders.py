@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import length_hint
 from queue import Empty, SimpleQueue
 from threading import Event
+from types import MappingProxyType
 from typing import NamedTuple
 
+from alignset.transforms.storage.shared_paths import check_command
 from alignset.transforms.workers.threads import check_stopped
 
 # Results that a caller has not looked at. With so many, and the more the smaller they are, the
@@ -41,12 +43,14 @@ class Fetched:
 
     Attributes:
       index: which of the given URLs.
-      body: decoded bytes of a 200 answer; None where it failed.
+      body: decoded bytes of a 200 answer; None where it failed, or is known.
       detail: one of FETCH_DETAILS, or of OPT_OUTS where the image is not wanted to be used; None
-        where it worked; beside a body, why that must not be decoded.
+        where it worked, or is known; beside a body, why that must not be decoded.
       blocklist: the blocklist that a redirect's target is on, which was not followed.
       opted_out: the opt-outs, where these are only reported.
+      headers: what its responses stated, as `record_response` has it; None where nobody knows.
       answer: of the host that gave the image; None where it was stored.
+      file_of: where a file of a host forbids it, the URL of that file.
     """
 
     index: int
@@ -54,15 +58,56 @@ class Fetched:
     detail: str | None
     blocklist: str | None = None
     opted_out: tuple[str, ...] = ()
+    headers: str | None = field(default="", compare=False)
     answer: ImageResponse | None = field(default=None, compare=False)  # it has a clock
+    file_of: str | None = field(default=None, compare=False)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the caller knows the image, so that it was not requested."""
+        return self.body is None and self.detail is None and self.blocklist is None
+
+
+# Of images that the caller knows, by the numbers of their URLs: the URL that brought each, after
+# redirects; None where none did.
+KnownUrls = Mapping[int, str | None]
+# By the numbers of URLs: what pages and, of known images, responses stated, as a ledger records it.
+Records = Mapping[int, str]
+
+
+class HostAnswer(NamedTuple):
+    """The answer to a request of a file in which a host states opt-outs.
+
+    Fields:
+      kind: the name of the file. url: of the first request.
+      status: of the last response; None where none came.
+      detail: why it has no body, one of FETCH_DETAILS.
+      read_at: seconds since 1970, by this machine's clock.
+      packed: its body, or the first READ_BYTES of it, by zlib.
+    """
+
+    kind: str
+    url: str
+    status: int | None
+    detail: str | None
+    read_at: float
+    packed: bytes | None
 
 
 # Which blocklist a URL is on, or None.
 FindListed = Callable[[str], str | None]
 
 
+# Called with the origin of an image and an answer by which it is judged.
+NoteAnswer = Callable[[str, HostAnswer], None]
+
+
 def listed_nowhere(url: str) -> None:
     """The blocklist where none was passed."""
+
+
+def unnoted(origin: str, answer: HostAnswer) -> None:
+    """Notes nothing."""
 
 
 class Order:
@@ -76,6 +121,11 @@ class Order:
       limit_s: seconds after which the rest fails as "deadline".
       nearly_taken: set when only few URLs are left to be taken.
       find_listed: asked of the URLs that are redirected to; on the fetcher's thread.
+      known: images that are not asked for; their hosts' opt-outs are.
+      note_answer: called on the fetcher's thread.
+      records: which name licence files.
+      by_head: whether images are asked for by HEAD, and a host that cannot be asked fails known
+        images too.
     """
 
     def __init__(
@@ -84,8 +134,14 @@ class Order:
         limit_s: float,
         nearly_taken: Event | None = None,
         find_listed: FindListed = listed_nowhere,
+        known: KnownUrls | None = None,
+        note_answer: NoteAnswer = unnoted,
+        records: Records = MappingProxyType({}),
+        *,
+        by_head: bool = False,
     ) -> None:
-        self.find_listed = find_listed
+        self.find_listed, self.known, self.note_answer = find_listed, known or {}, note_answer
+        self.records, self.by_head = records, by_head
         self._urls = iter(urls)
         self._limit_s, self.nearly_taken = limit_s, nearly_taken or Event()
         self.due = math.inf
@@ -155,13 +211,14 @@ class Order:
         """Results for the caller, in the order of completion.
 
         Raises:
-          InterruptedError: the caller's work was stopped.
+          InterruptedError: the caller's work was stopped. RuntimeError: the command was.
         """
         while True:
             try:
                 some = self._results.get(timeout=_LOOK_S)
             except Empty:
                 check_stopped()
+                check_command()
                 continue
             if some is None:
                 break
@@ -170,5 +227,6 @@ class Order:
                 self._seen_bytes += len(result.body or b"")
                 yield result
             check_stopped()
+            check_command()
         if self.error is not None:
             raise self.error

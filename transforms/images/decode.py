@@ -2,22 +2,47 @@
 too much.
 
 JPEGs, PNGs and GIFs are decoded here: their decoders take time and memory by the pixels alone, once
-`FileLook.refusal` has passed them. Others are not so well known.
+`FileLook.refusal` has passed them. Others are not so well known. Pillow opens files with bounds
+that it lacks: a small file could hold it for a minute, or take all memory. libjpeg-turbo decodes
+JPEGs at an eighth of their size, a quarter, a half or whole; it gets no frame that
+`JpegHeader.error` names.
 """
 
 from __future__ import annotations
 
+import functools
+import io
 import os
+import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from threading import RLock
+from typing import IO, Any
 
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 from PIL import Image as PillowImage
 
-from alignset.transforms.images.displayed_picture import displayed_picture
-from alignset.transforms.images.file_formats import FileLook, png_lacks_pixels, signature_format
-from alignset.transforms.images.open_picture import open_picture
+from alignset.transforms.images.file_formats import (
+    FileLook,
+    gif_without_comments,
+    png_lacks_pixels,
+    png_of_one_profile,
+    signature_format,
+)
+from alignset.transforms.images.headers import JpegHeader
 from alignset.transforms.workers.limited_process import (
     CostlyError,
     Function,
@@ -25,6 +50,133 @@ from alignset.transforms.workers.limited_process import (
     RaisedError,
     call_limited,
 )
+
+# Opened by their own classes: `PIL.Image.open` would try others, and warn of large images itself.
+_OPENERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
+    "jpeg": JpegImagePlugin.JpegImageFile,
+    "png": PngImagePlugin.PngImageFile,
+    "webp": WebPImagePlugin.WebPImageFile,
+    "gif": GifImagePlugin.GifImageFile,
+    "bmp": BmpImagePlugin.BmpImageFile,
+    "avif": AvifImagePlugin.AvifImageFile,
+}
+_CLEANERS = {"gif": gif_without_comments, "png": png_of_one_profile}
+_MAX_OVERLAP = 1 << 16  # bytes that the values of EXIF may have beside twice its own
+
+
+def open_picture(body: bytes, name: str) -> ImageFile.ImageFile:
+    """The image in a file, not decoded yet; `name` is its format."""
+    return _OPENERS[name](io.BytesIO(remove_repeats(body, name)))
+
+
+def remove_repeats(body: bytes, name: str) -> bytes:
+    """A file without what Pillow reads again and again: comments of a GIF, profiles of a PNG."""
+    return _CLEANERS[name](body) if name in _CLEANERS else body
+
+
+class _Metered:
+    """A file that is read at most twice over and a little."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.seek, self.tell, self._read = file.seek, file.tell, file.read
+        begin = file.tell()
+        self._budget = 2 * file.seek(0, 2) + _MAX_OVERLAP
+        file.seek(begin)
+
+    def read(self, count: int) -> bytes:
+        self._budget -= count
+        if self._budget < 0:
+            raise OSError("the values of EXIF lie over each other")
+        return self._read(count)
+
+
+def bound_exif() -> None:
+    """Has Pillow take what it has read of EXIF by then for all of it.
+
+    Every value may refer to the same bytes, of which Pillow makes a copy for each: 64 KiB become
+    350 MiB, and a megabyte 65 GB.
+    """
+    directory = TiffImagePlugin.ImageFileDirectory_v2
+    load = directory.load
+    if hasattr(load, "__wrapped__"):
+        return
+
+    @functools.wraps(load)
+    def metered(self: Any, file: IO[bytes]) -> None:
+        load(self, _Metered(file))  # type: ignore[arg-type]
+
+    directory.load = metered  # type: ignore[assignment, method-assign]
+
+
+bound_exif()
+
+
+Pixels = npt.NDArray[np.uint8]  # [height, width] of grey, or [height, width, 3] of RGB
+
+_ORIENTATION = 0x0112
+# Where Pillow keeps what its `getexif` reads; asking costs 40 µs even where there is nothing.
+_EXIF_KEYS = ("exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif")
+# Least shorter side of an image in grey: twice the side at which copies are compared.
+_GREY_PX = 128
+# Both sides of an image in grey are below: 80 million px of a strip are a file of 10 KB.
+_MOST_GREY_PX = 1 << 13
+# By EXIF's orientation.
+TURNS = {
+    2: PillowImage.Transpose.FLIP_LEFT_RIGHT,
+    3: PillowImage.Transpose.ROTATE_180,
+    4: PillowImage.Transpose.FLIP_TOP_BOTTOM,
+    5: PillowImage.Transpose.TRANSPOSE,
+    6: PillowImage.Transpose.ROTATE_270,
+    7: PillowImage.Transpose.TRANSVERSE,
+    8: PillowImage.Transpose.ROTATE_90,
+}
+
+
+def orientation(picture: PillowImage.Image) -> int:
+    """EXIF's 1 to 8; 1, upright, where there is none that can be read."""
+    if picture.format in ("GIF", "BMP"):
+        return 1
+    try:
+        if not any(key in picture.info for key in _EXIF_KEYS):
+            return 1
+        value = picture.getexif().get(_ORIENTATION, 1)
+    except Exception:  # a broken EXIF block does not make the image bad
+        return 1
+    return value if value in range(1, 9) else 1
+
+
+def displayed_picture(picture: PillowImage.Image) -> PillowImage.Image:
+    """The image as a viewer shows it: 8 bits a sample, first frame, upright, over white.
+
+    Returns:
+      An image in mode "L" or "RGB". CMYK is converted without its colour profile.
+    """
+    picture.load()
+    turn = TURNS.get(orientation(picture))
+    if picture.mode.startswith("I"):
+        # Only PNG's 16-bit grey comes so. Pillow's `convert` would clip it, not scale it.
+        picture = PillowImage.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    elif picture.has_transparency_data:
+        over = picture if picture.mode == "RGBA" else picture.convert("RGBA")
+        picture = PillowImage.new("RGB", over.size, "white")
+        picture.paste(over, mask=over.getchannel("A"))
+    elif picture.mode not in ("L", "RGB"):
+        picture = picture.convert("L" if picture.mode == "1" else "RGB")
+    return picture.transpose(turn) if turn is not None else picture
+
+
+def rgb_pixels(picture: PillowImage.Image) -> Pixels:
+    """uint8[height, width, 3] of a displayed image in any mode."""
+    return np.asarray(picture.convert("RGB"))
+
+
+def small_grey(grey: PillowImage.Image) -> Pixels:
+    """uint8[h, w]: a displayed image in mode "L", its shorter side from 128 to 255 px if it had as
+    many, and its longer one below 8192 px."""
+    factor = max(1, min(grey.size) // _GREY_PX)
+    across, down = (max(factor, 1 + side // _MOST_GREY_PX) for side in grey.size)
+    return np.asarray(grey.reduce((across, down)) if max(across, down) > 1 else grey)
+
 
 # An image of more pixels waits until no other such is being decoded: they take up to 16 bytes each.
 MANY_PIXELS = 1 << 24
@@ -112,7 +264,7 @@ def displayed_parts(body: bytes) -> list[bytes]:
     profile = picture.info.get("icc_profile")
     if display is picture:
         display = PillowImage.Image()._new(picture.im)
-    del picture  # its decoder's memory, before that of the samples
+    del picture  # frees its decoder's memory before the samples get theirs
     return parts_of(display, profile)
 
 
@@ -129,3 +281,47 @@ def picture_of(parts: Sequence[bytes]) -> PillowImage.Image:
     picture = PillowImage.frombytes(mode.strip().decode(), (width, height), samples)
     picture.info = {"icc_profile": bytes(profile) or None}
     return picture
+
+
+# A JPEG is decoded to a shorter side of as many px at least, if it has them. The usual network for
+# unsafe images takes as many.
+SHORTER_PX = 224
+# libjpeg warns of these too, and every viewer shows the image: junk between segments (not in the
+# samples or after them, where it stands for lost ones), and profiles that are not whole.
+_HARMLESS = re.compile(
+    r"extraneous bytes before marker 0x(?!d[0-9])|bad ICC|Adobe|JFIF|Invalid SOS"
+)
+
+
+def jpeg_pixels(body: bytes, header: JpegHeader) -> Pixels | str | None:
+    """The image as stored, in grey or RGB, whose shorter side has 224 px or more if the whole
+    one's has.
+
+    Returns:
+      uint8[height, width] or uint8[height, width, 3];
+      "truncated" or "broken" where samples are lost, whether or not an end marker follows; None
+      where another decoder must look at it.
+    """
+    # By halves alone: libjpeg's other eighths take as long as the whole, and are less like it.
+    shorter = min(header.width, header.height)
+    factor = next((n for n in (8, 4, 2) if shorter >= n * SHORTER_PX), 1)
+    size = header.scaled_size(8 // factor)
+    try:
+        # By accurate steps, which cost no more: what is not reduced is as Pillow decodes it.
+        pixels = simplejpeg.decode_jpeg(
+            body,
+            "GRAY" if header.components == 1 else "RGB",
+            fastdct=False,
+            fastupsample=False,
+            min_height=size[0] if factor > 1 else 0,
+            min_width=size[1] if factor > 1 else 0,
+            strict=True,
+        )
+    except ValueError as error:
+        message = str(error)
+        if "remature end" in message:
+            return "truncated"
+        return "broken" if "Corrupt" in message and not _HARMLESS.search(message) else None
+    if pixels.shape[:2] != size:  # libjpeg found another frame than we
+        return None
+    return pixels[:, :, 0] if header.components == 1 else pixels

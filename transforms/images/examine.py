@@ -10,13 +10,19 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image as PillowImage
 
-from alignset.transforms.images.decode import decoded_picture, turn_of
-from alignset.transforms.images.displayed_picture import TURNS, Pixels, orientation, small_grey
+from alignset.transforms.images.decode import (
+    TURNS,
+    Pixels,
+    decoded_picture,
+    jpeg_pixels,
+    open_picture,
+    orientation,
+    small_grey,
+    turn_of,
+)
 from alignset.transforms.images.file_formats import FileLook, foreign_kind
-from alignset.transforms.images.jpeg_header import JpegHeader
-from alignset.transforms.images.open_picture import open_picture
+from alignset.transforms.images.headers import JpegHeader
 from alignset.transforms.images.perceptual_hash import jpeg_grey, jpeg_hash, picture_hash
-from alignset.transforms.images.scaled_jpeg import jpeg_pixels
 from alignset.transforms.workers.limited_process import CostlyError, CrashError
 from alignset.transforms.workers.unexpected import tell_once
 

@@ -10,10 +10,11 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import takewhile
 
-from alignset.transforms.images.avif_header import AvifHeader, avif_header
-from alignset.transforms.images.jpeg_header import (
+from alignset.transforms.images.headers import (
+    AvifHeader,
     JpegHeader,
     Segments,
+    avif_header,
     has_too_many_scans,
     jpeg_header,
     jpeg_segments,
@@ -128,10 +129,10 @@ def png_of_one_profile(body: bytes) -> bytes:
     if body.count(b"iCCP") < 2:
         return body
     profiles = [(begin - 8, end + 4) for kind, begin, end in png_chunks(body) if kind == b"iCCP"]
-    return _without(body, profiles[1:])
+    return _cut_spans(body, profiles[1:])
 
 
-def _without(body: bytes, spans: Iterable[tuple[int, int]]) -> bytes:
+def _cut_spans(body: bytes, spans: Iterable[tuple[int, int]]) -> bytes:
     pieces, since = [], 0
     for begin, end in spans:
         pieces.append(body[since:begin])
@@ -220,7 +221,7 @@ def gif_without_comments(body: bytes) -> bytes:
     Pillow joins comments in quadratic time: 4 MB of them take two minutes.
     """
     before_image = takewhile(lambda block: block[0] != _GIF_IMAGE, _gif_blocks(body))
-    return _without(
+    return _cut_spans(
         body,
         (
             (begin, end)

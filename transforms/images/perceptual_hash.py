@@ -19,7 +19,7 @@ _LANCZOS = PillowImage.Resampling.LANCZOS
 
 def picture_hash(picture: PillowImage.Image) -> int:
     """`imagehash.phash` of an image as uint64, the most significant bit first."""
-    return _as_int(imagehash.phash(picture).hash)
+    return _bits_to_int(imagehash.phash(picture).hash)
 
 
 @lru_cache(1)
@@ -70,9 +70,9 @@ def thumbnail_hash(thumbnail: npt.NDArray[np.uint8]) -> int:
       thumbnail: uint8[height, width].
 
     Returns:
-      uint64. That of `picture_hash`, but where an image has next to no detail.
+      uint64, as `picture_hash` has it, except where an image has next to no detail.
     """
-    # Rows first in two steps: of a tall image Pillow would resize the columns first.
+    # Rows first, in two steps: Pillow would resize the columns of a tall image first.
     lines = PillowImage.fromarray(thumbnail).resize((_SIDE, len(thumbnail)), _LANCZOS)
     small = np.asarray(lines.resize((_SIDE, _SIDE), _LANCZOS), np.float32)
     # Whole numbers: what is zero but for rounding must not be told by the machine's rounding.
@@ -82,8 +82,8 @@ def thumbnail_hash(thumbnail: npt.NDArray[np.uint8]) -> int:
 def _hash_of(low: npt.NDArray[np.floating]) -> int:
     values = np.sort(low, axis=None)
     middle = (values[len(values) // 2 - 1] + values[len(values) // 2]) / 2
-    return _as_int(low > middle)
+    return _bits_to_int(low > middle)
 
 
-def _as_int(bits: npt.NDArray[np.bool_]) -> int:
+def _bits_to_int(bits: npt.NDArray[np.bool_]) -> int:
     return int.from_bytes(np.packbits(bits).tobytes(), "big")

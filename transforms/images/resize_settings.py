@@ -32,15 +32,13 @@ class ResizeSettings(Checked):
 
     resize_mode: str = setting(
         "original",
-        "original keeps each file as it came; no, border, keep_ratio, "
-        "keep_ratio_largest and center_crop encode it anew, as img2dataset does",
+        "original keeps each file; no, border, keep_ratio, keep_ratio_largest and "
+        "center_crop encode it anew, as img2dataset does",
         brief="how images are kept, such as keep_ratio",
         allowed=one_of(_RESIZE_MODES),
         step="images",
     )
-    image_size: int = _sizing(
-        256, "px, a side, to resize to", brief="px, a side, to resize to", allowed=between(1)
-    )
+    image_size: int = _sizing(256, "px, a side, to resize to", brief=True, allowed=between(1))
     encode_format: str = _encoding(
         "jpg", "jpg, png or webp: what resized images are encoded as", allowed=one_of(_QUALITIES)
     )
@@ -56,9 +54,13 @@ class ResizeSettings(Checked):
     )
     exact_resize: bool = _encoding(
         False,
-        "resize by img2dataset's own code, byte for byte, which takes 1.5 times as "
-        "long and needs the extra img2dataset; the default gives photographs that are 40 dB "
-        "(PSNR) or nearer",
+        "resize by img2dataset's code, byte for byte: 1.5 times as long, with the extra "
+        "img2dataset; otherwise photographs are as near as a PSNR of 40 dB",
+    )
+    blur_boxes: str = setting(
+        "",
+        "COLUMN of boxes to blur in the stored images, such as face_bboxes (docs/safety.md)",
+        needs="images",  # and a reader that carries the column, which steps alone have not
     )
 
     def check(self) -> None:

@@ -7,6 +7,8 @@ import pickle
 from contextlib import suppress
 from functools import lru_cache
 
+import numpy as np
+
 from alignset.transforms.images.decode import KNOWN_FORMATS, decoded_picture, turn_of
 from alignset.transforms.images.examine import Image, examine
 from alignset.transforms.images.file_formats import FileLook
@@ -58,5 +60,5 @@ def decode_all_ways(request: bytes) -> list[bytes]:
     if isinstance(image, Image):
         with suppress(Exception):
             decoded_picture(body, image.format, image.width * image.height)
-        _encoder(resize)(body, image)
+        _encoder(resize)(body, image, np.array([[0.0, 0, 1, 1]]) if resize.blur_boxes else None)
     return []

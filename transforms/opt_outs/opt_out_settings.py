@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from alignset.settings import Checked, matching, one_of, setting
+from alignset.transforms.opt_outs.crawler_names import ALL_CRAWLERS
 
 TOKEN = "alignset"
 MODES = ("reject", "report")
@@ -25,13 +26,12 @@ class OptOutSettings(Checked):
     robots_txt: bool = _image_setting(True, "fetch only what each host's robots.txt allows")
     disallowed_header_directives: str = _image_setting(
         "noai,noimageai,noml,noindex,noimageindex",
-        "an image with one of these in X-Robots-Tag is not used; empty: any is",
+        "use no image with one of these in X-Robots-Tag",
         allowed=_DIRECTIVES,
     )
     disallowed_page_directives: str = _page_setting(
         "noai,noimageai,noml,noimageindex",
-        "no pair is taken from a page with one of these in its meta element robots or "
-        "its X-Robots-Tag; empty: from any page",
+        "use no page with one of these in its meta element robots or its X-Robots-Tag",
         allowed=_DIRECTIVES,
     )
     tdm_reservation: bool = _page_setting(
@@ -39,15 +39,32 @@ class OptOutSettings(Checked):
     )
     tdmrep_json: bool = _image_setting(
         False,
-        "read each host's /.well-known/tdmrep.json too, and use nothing that it "
-        "reserves; one more request a host",
+        "read /.well-known/tdmrep.json too, one request per host; use nothing that it reserves",
     )
     content_usage: str = _page_setting(
         "train-ai,train-genai",
-        "categories of Content-Usage, in responses and in robots.txt; what states n for one "
-        "of these is not used; empty: any is",
+        "use nothing whose response or robots.txt states Content-Usage n for one of these",
         allowed=matching(
             r"[a-z0-9_.*-]*(,[a-z0-9_.*-]+)*", "categories, comma-separated, or empty"
+        ),
+    )
+    content_signal: str = _page_setting(
+        "ai-train",
+        "use nothing whose response or robots.txt states Content-Signal no for one of these: "
+        "ai-train, ai-input, search",
+        allowed=matching(r"[a-z-]*(,[a-z-]+)*", "signals, comma-separated, or empty"),
+    )
+    rsl: bool = _image_setting(
+        True,
+        "read the RSL licence files that robots.txt, pages and responses name; use nothing that "
+        "they do not license for training without payment",
+    )
+    also_obey: str = _image_setting(
+        "CCBot,img2dataset,Google-Extended,Applebot-Extended",
+        "use nothing that robots.txt forbids one of these crawlers by name; all: each in "
+        "transforms/opt_outs/crawler_names.py",
+        allowed=matching(
+            r"([A-Za-z0-9_.-]+(, *[A-Za-z0-9_.-]+)*)?", "names, comma-separated, all, or empty"
         ),
     )
     xmp_data_mining: bool = _image_setting(
@@ -56,9 +73,14 @@ class OptOutSettings(Checked):
     c2pa: bool = _image_setting(True, "use no image whose C2PA manifest does not allow training")
     opt_outs: str = _page_setting(
         "reject",
-        "reject pairs that their owner has opted out, or report them: fetch and keep them, "
-        "with the kinds of opt-out in the column opted_out",
+        "reject opted-out pairs, or report: fetch and keep them, with the column opted_out",
         allowed=one_of(MODES),
+    )
+
+    evidence: bool = _image_setting(
+        True,
+        "keep what hosts state, as it was read, in evidence/ and images/ (docs/politeness.md)",
+        decides=False,
     )
 
     def check(self) -> None:
@@ -84,6 +106,18 @@ class OptOutSettings(Checked):
     def usage_categories(self) -> frozenset[str]:
         """The categories of Content-Usage that are honoured."""
         return frozenset(filter(None, self.content_usage.split(",")))
+
+    @property
+    def signal_categories(self) -> frozenset[str]:
+        """The signals of Content-Signal that are honoured."""
+        return frozenset(filter(None, self.content_signal.split(",")))
+
+    @property
+    def obeyed_crawlers(self) -> tuple[str, ...]:
+        """The names of other crawlers whose rules in a robots.txt count."""
+        if self.also_obey.lower() == "all":
+            return ALL_CRAWLERS
+        return tuple(filter(None, map(str.strip, self.also_obey.split(","))))
 
 
 def directives_of(flag: str) -> frozenset[str]:

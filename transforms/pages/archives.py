@@ -111,7 +111,7 @@ def unreadable(error: Exception, page: str = "") -> Broken:
     return Broken(UNREADABLE, page)
 
 
-def to_the_end(items: Iterable[T], page: str = "") -> Iterator[T | Broken]:
+def read_to_end(items: Iterable[T], page: str = "") -> Iterator[T | Broken]:
     """As far as it goes: what of a page or archive nobody foresaw ends that alone."""
     try:
         yield from items

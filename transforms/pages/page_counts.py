@@ -12,7 +12,7 @@ from functools import lru_cache
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from alignset.transforms.workers.counts import add_by_name
+from alignset.transforms.storage.documents import add_by_name
 
 
 @dataclass(frozen=True)

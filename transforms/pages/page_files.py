@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from alignset.transforms.columns.pair_columns import SOURCE_LICENSE, SOURCE_OPTED_OUT
+from alignset.transforms.columns.pair_columns import OF_PAGES
 
 PAGE_FORMATS = ("warc", "wat", "html")
-SAID = (SOURCE_LICENSE, SOURCE_OPTED_OUT)  # columns of what pages said
+SAID = tuple(OF_PAGES.values())  # columns of what pages said
 
 
 def parsed_path(folder: str, number: int) -> str:

@@ -1,4 +1,5 @@
-"""Pages to pairs: which image, and which text. docs/pages.md says the rules.
+"""Pages to pairs: which image, and which text; and what a page states of its use. docs/inputs.md
+says the rules.
 
 Source: https://html.spec.whatwg.org/multipage/
 """
@@ -6,18 +7,85 @@ Source: https://html.spec.whatwg.org/multipage/
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import can_ada
 
+from alignset.transforms.columns.pair_columns import META_ROBOTS, TDM_RESERVATION, ordered_opt_outs
 from alignset.transforms.columns.web_urls import parse_url
+from alignset.transforms.opt_outs.host_statements import (
+    RSL_TYPE,
+    has_directive,
+    header_opt_outs,
+    is_reserved,
+    license_links,
+    license_urls,
+)
 from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
-from alignset.transforms.pages.archives import Broken, to_the_end, unreadable
-from alignset.transforms.pages.html_elements import TooCostlyError, read_elements
+from alignset.transforms.pages.archives import Broken, read_to_end, unreadable
+from alignset.transforms.pages.html_elements import TooCostlyError, encoding_of, read_elements
 from alignset.transforms.pages.http_pages import MAX_URL, TOO_COSTLY, Page
-from alignset.transforms.pages.page_encoding import encoding_of
-from alignset.transforms.pages.page_words import HONOURED, SILENT, PageWords, page_words
+
+HONOURED = OptOutSettings()
+_TDM_RESERVATION = "tdm-reservation"
+_AROUND = " \t\n\f\r/"  # a value without quotation marks has the slash that should end its tag
+
+
+class PageWords(NamedTuple):
+    """Opt-outs and licences of a page.
+
+    Fields:
+      opt_outs: details of `opted_out`, in their order.
+      license: URL of the licence of its main content, or None.
+      rsl: URLs of its licence files of RSL.
+    """
+
+    opt_outs: tuple[str, ...] = ()
+    license: str | None = None
+    rsl: tuple[str, ...] = ()
+
+
+SILENT = PageWords()
+
+
+def page_words(
+    url: str,
+    header: tuple[bytes, ...],
+    metas: Iterable[tuple[str, str]],
+    links: Iterable[tuple[str, str, str]],
+    how: OptOutSettings,
+) -> PageWords:
+    """Opt-outs and licences of a page, by the attributes of its elements.
+
+    Args:
+      metas: (`name`, `content`). links: (`rel`, `href`, `type`).
+    """
+    directives, token = how.page_directives, how.user_agent_token
+    opt_outs = set(header_opt_outs(header, how, directives)) if header else set()
+    reserved: bool | None = None
+    for name, content in metas:
+        name, content = name.strip(_AROUND).lower(), content.strip(_AROUND)
+        if name in ("robots", token.lower()):
+            if has_directive(content, token, directives):
+                opt_outs.add(META_ROBOTS)
+        elif name == _TDM_RESERVATION and how.tdm_reservation:
+            statement = is_reserved(content)
+            reserved = reserved if statement is None else statement or bool(reserved)
+    if reserved is not None:  # which comes before what the header says
+        (opt_outs.add if reserved else opt_outs.discard)(TDM_RESERVATION)
+    licenses = [
+        (href, kind)
+        for rel, href, kind in ((rel, href.strip(), kind) for rel, href, kind in links)
+        if "license" in rel.lower().split() and 0 < len(href) <= MAX_URL
+    ]
+    of_rsl = [href for href, kind in licenses if RSL_TYPE in kind.lower()]
+    files = license_urls([*(of.url for of in license_links(header, url)), *of_rsl], url)
+    base = parse_url(url)
+    targets = (parse_url(href, base) for href, _ in licenses)
+    first = next((target.href[:MAX_URL] for target in targets if target), None)
+    return PageWords(ordered_opt_outs(opt_outs), first, files)
+
 
 # Where pages that load images late keep their URL, the most usual first.
 LAZY_ATTRIBUTES = (
@@ -44,7 +112,7 @@ class _Elements:
         # As the page has them, with its base and its URL there: joined, each has the long base.
         self.images: list[tuple[str, str, can_ada.URL | None, str]] = []
         self.metas: list[tuple[str, str]] = []
-        self.links: list[tuple[str, str]] = []
+        self.links: list[tuple[str, str, str]] = []
         self._base = Base(url)
         self._pictures: list[str] = []  # of each that is open, the URL of its first `source`
 
@@ -67,8 +135,8 @@ class _Elements:
             self.metas.append((attributes.get("name", ""), attributes.get("content", "")))
         elif rel := attributes.get("rel"):
             if name == "link":
-                self._base.by_canonical(attributes)
-            self.links.append((rel, attributes.get("href", "")))
+                self._base.set_canonical(attributes)
+            self.links.append((rel, attributes.get("href", ""), attributes.get("type", "")))
 
     def end_picture(self) -> None:
         """Processes the end of a `picture`."""
@@ -98,7 +166,7 @@ def images_of(page: Page, how: OptOutSettings = HONOURED) -> Iterator[Found | Br
         Found(absolute_url(url, base), text, page_url, words)
         for url, text, base, page_url in elements.images
     )
-    return to_the_end(found, page.url)
+    return read_to_end(found, page.url)
 
 
 def absolute_url(url: str, base: can_ada.URL | None) -> str:
@@ -110,15 +178,10 @@ def absolute_url(url: str, base: can_ada.URL | None) -> str:
 def image_url(attributes: Mapping[str, str | None]) -> str:
     """The URL that an `img` shows, or will show; empty where there is none."""
     for name in ("src", *LAZY_ATTRIBUTES):
-        if value := usable_url(attributes.get(name) or ""):
-            return value
+        url = (attributes.get(name) or "").strip(_SPACE)
+        if url and not _is_inline(url):  # which holds the image itself
+            return url
     return _largest(attributes)
-
-
-def usable_url(value: str) -> str:
-    """The URL in an attribute; empty where there is none, or one that holds the image itself."""
-    url = value.strip(_SPACE)
-    return "" if _is_inline(url) else url
 
 
 def _is_inline(url: str) -> bool:
@@ -155,7 +218,7 @@ class Base:
         if base is not None and _may_be_page(base):
             self.url = base
 
-    def by_canonical(self, link: Mapping[str, str | None]) -> None:
+    def set_canonical(self, link: Mapping[str, str | None]) -> None:
         """By a `link` of the page to itself, where nothing else tells its URL."""
         if self.page or "canonical" not in (link.get("rel") or "").lower().split():
             return

@@ -1,5 +1,5 @@
 """Web pages to pairs: archives and folders of pages are parsed once, into Parquet, which both
-readings of the corpus then read.
+readings of the corpus then read; pages of a PCollection become batches.
 
 To parse a page costs twenty times what its pairs cost after it.
 """
@@ -19,11 +19,13 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from apache_beam.transforms.window import GlobalWindows
+from apache_beam.utils.windowed_value import WindowedValue
 from msgspec import UNSET
 
 from alignset.transforms.columns.pair_columns import OPT_OUTS, PAGE_URL
 from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
-from alignset.transforms.pages.archives import Broken, read_records, to_the_end, unreadable
+from alignset.transforms.pages.archives import Broken, read_records, read_to_end, unreadable
 from alignset.transforms.pages.http_pages import (
     LONG_URL,
     MAX_PAGE,
@@ -31,17 +33,17 @@ from alignset.transforms.pages.http_pages import (
     TOO_LARGE,
     Page,
     page_of,
+    page_of_wat,
 )
 from alignset.transforms.pages.page_counts import PageCounts, PageTally
 from alignset.transforms.pages.page_files import SAID, PageFiles, parsed_path
-from alignset.transforms.pages.page_images import Found, images_of
-from alignset.transforms.pages.page_words import HONOURED
-from alignset.transforms.pages.wat import page_of_wat
+from alignset.transforms.pages.page_images import HONOURED, Found, images_of
 from alignset.transforms.rules.given import PAGE_FAULTS
-from alignset.transforms.storage.broken_files import BrokenFile, BrokenInputError, broken_file
+from alignset.transforms.storage.broken_files import BrokenFile, BrokenInputError
+from alignset.transforms.storage.documents import add_by_name
 from alignset.transforms.storage.files import exists, is_local, open_to_read
 from alignset.transforms.storage.parquet_files import parquet_file
-from alignset.transforms.workers.counts import add_by_name
+from alignset.transforms.storage.shared_paths import input_fault
 
 LOG = logging.getLogger("alignset")
 PAGE_PAIRS = pa.schema(
@@ -107,7 +109,7 @@ def _while_readable(path: str, items: Iterable[T]) -> Iterator[T | BrokenFile]:
     try:
         yield from items
     except Exception as error:
-        file = broken_file(path, error)
+        file = input_fault(path, error)
         if file is None:
             raise
         yield file
@@ -120,7 +122,7 @@ def _pages_of_file(format: str, path: str, url: str, tally: PageTally) -> Iterat
         return
     read_page = page_of_wat if format == "wat" else page_of
     with open_to_read(path) as source:
-        for item in to_the_end(read_records(source)):
+        for item in read_to_end(read_records(source)):
             tally["records"] += 1
             page: Page | Broken | str
             if isinstance(item, Broken):
@@ -146,15 +148,15 @@ def rows_of(pairs: Iterable[Pairs], how: OptOutSettings = HONOURED) -> Iterator[
     for item in pairs:
         if isinstance(item, BrokenFile):
             path = item.path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-            row = (path, item.fault, item.detail, "", None, None)
+            row = (path, item.fault, item.detail, "", None, None, None)
         elif isinstance(item, Broken):
-            row = (None, None, item.detail, item.page, None, None)
+            row = (None, None, item.detail, item.page, None, None, None)
             size += len(item.page)
         else:
             opted_out = item.words.opt_outs
             fault = opted_out[0] if opted_out and how.rejects else None
-            statements = item.words.license, ",".join(opted_out) or None
-            row = (item.url, item.text, fault, item.page, *statements)
+            licenses = item.words.license, " ".join(item.words.rsl) or None
+            row = (item.url, item.text, fault, item.page, *licenses, ",".join(opted_out) or None)
             size += len(item.url) + len(item.text) + len(item.page)
         for column, value in zip(columns, row, strict=True):
             column.append(value)
@@ -226,3 +228,51 @@ class ParsePages(beam.PTransform):
 
     def expand(self, parts: beam.PCollection) -> Any:
         return parts | beam.ParDo(_Parse(self.folder, self.skip_broken, self.how))
+
+
+PAGES_AT_ONCE = 256  # whose pairs are given together
+
+
+class _FindPairs(beam.DoFn):
+    def __init__(self, how: OptOutSettings) -> None:
+        self.how = how
+
+    def start_bundle(self) -> None:
+        self.waiting: list[Page] = []
+        self.bytes = 0
+
+    def process(self, element: Page | PageFiles) -> Iterator[pa.RecordBatch]:
+        if isinstance(element, PageFiles):
+            yield from filter(len, rows_of(pairs_of(element, PageTally(), self.how), self.how))
+            return
+        self.waiting.append(element)
+        self.bytes += len(element.body)
+        if len(self.waiting) == PAGES_AT_ONCE or self.bytes >= BYTES_AT_ONCE:
+            yield from self._parsed()
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        yield from map(GlobalWindows.windowed_value, self._parsed())
+
+    def _parsed(self) -> Iterator[pa.RecordBatch]:
+        yield from filter(len, rows_of(pairs_in(self.waiting, PageTally(), self.how), self.how))
+        self.start_bundle()
+
+
+@dataclass(eq=False)
+class FindPairs(beam.PTransform):
+    """Pages to the pairs in them.
+
+    Input: `Page`s, and `PageFiles`, whose files a worker reads.
+    Output: batches of `PAGE_PAIRS`: `url` and `caption` of each image, `page_url`, and what the
+    page says: `source_license`, `source_rsl`, `source_opted_out`. A page that is broken or opted
+    out is `malformed` with that detail, so that a later step counts it.
+
+    Args:
+      how: which opt-outs of pages are honoured.
+    """
+
+    how: OptOutSettings = HONOURED
+
+    def expand(self, pages: beam.PCollection) -> beam.PCollection:
+        # Declared so that Beam uses the IPC coder and does not pickle the batches.
+        return pages | beam.ParDo(_FindPairs(self.how)).with_output_types(pa.RecordBatch)

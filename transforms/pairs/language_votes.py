@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -19,9 +20,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alignset.transforms.columns.hashing import string_buffers
-from alignset.transforms.pairs.language_kernels import JUDGED_CHARACTERS, score_languages
-from alignset.transforms.pairs.language_tables import eldc_model, english_words
-from alignset.transforms.pairs.unicode_tables import characters
+from alignset.transforms.pairs.language_kernels import (
+    JUDGED_CHARACTERS,
+    eldc_model,
+    english_words,
+    score_languages,
+)
+from alignset.transforms.pairs.text_kernels import characters
 from alignset.transforms.rules.language_codes import (
     ENGLISH,
     OF_ELDC,
@@ -152,7 +157,7 @@ def detected_languages(
     return languages.take(dictionary.indices), votes.take(dictionary.indices)
 
 
-def _by_vote(texts: pa.StringArray, identities: list[str]) -> list[tuple[str, str]]:
+def _vote_on_language(texts: pa.StringArray, identities: list[str]) -> list[tuple[str, str]]:
     """The language on which two of three detectors agree, and what they said."""
     scores, rivals = language_scores(texts, ENGLISH)
     labels = pa.array([*(PART_OF.get(code, code) for code in OF_ELDC), UNDETERMINED])
@@ -164,22 +169,44 @@ def _by_vote(texts: pa.StringArray, identities: list[str]) -> list[tuple[str, st
     ]
 
 
-def _by_langdetect(_: pa.StringArray, identities: list[str]) -> list[tuple[str, str]]:
-    # The import loads the profiles, once for all threads, and few runs need them.
-    from alignset.transforms.pairs.language_by_langdetect import langdetect_code
+def _ask_langdetect(_: pa.StringArray, identities: list[str]) -> list[tuple[str, str]]:
+    """The likeliest language. It depends on the text alone: langdetect draws n-grams at random,
+    here from the same seed for each text, and the profiles have one order on all machines."""
+    from langdetect import LangDetectException
 
-    codes = [langdetect_code(identity).partition("-")[0] for identity in identities]  # zh-tw
-    return [(_CODES.get(code, UNDETERMINED),) * 2 for code in codes]
+    with _LOADING:
+        factory, answers = _load_langdetect(), []
+    for identity in identities:
+        detector = factory.create()
+        detector.append(identity)
+        try:
+            code = str(detector.detect()).partition("-")[0]  # zh-tw
+        except LangDetectException:  # it has no letters
+            code = ""
+        answers.append((_CODES.get(code, UNDETERMINED),) * 2)
+    return answers
+
+
+@lru_cache(maxsize=1)  # 66 MB of profiles, in 0.5 s; a short text takes 1 ms under the lock
+def _load_langdetect() -> Any:
+    from langdetect import DetectorFactory
+    from langdetect.detector_factory import PROFILES_DIRECTORY
+
+    profiles = sorted(path for path in Path(PROFILES_DIRECTORY).iterdir() if path.is_file())
+    factory = DetectorFactory()
+    factory.load_json_profile([path.read_text(encoding="utf-8") for path in profiles])
+    factory.set_seed(0)
+    return factory
 
 
 Detector = Callable[[pa.StringArray, list[str]], list[tuple[str, str]]]
 # The values of --language_detector: distinct texts as they are kept, and the beginnings of their
 # identities, to each text's language and what is written down of how it was found.
-DETECTORS: dict[str, Detector] = {VOTE: _by_vote, "langdetect": _by_langdetect}
+DETECTORS: dict[str, Detector] = {VOTE: _vote_on_language, "langdetect": _ask_langdetect}
 
 
 def _vote(by_eldc: str, identity: str) -> tuple[str, str]:
-    by_cld2 = _by_cld2(identity)
+    by_cld2 = _ask_cld2(identity)
     if by_eldc == by_cld2:
         return by_eldc, f"{by_eldc},{by_cld2}"
     with _LOADING:  # or threads that come first would each load the model
@@ -189,7 +216,7 @@ def _vote(by_eldc: str, identity: str) -> tuple[str, str]:
     return winner, f"{by_eldc},{by_cld2},{third}"
 
 
-def _by_cld2(identity: str) -> str:
+def _ask_cld2(identity: str) -> str:
     import pycld2
 
     try:

@@ -1,4 +1,5 @@
-"""Facts of the text stage about each pair: its identities, words and n-grams."""
+"""Facts of the text stage about each pair: its identities, words and n-grams; and how the second
+reading is given what the first has measured."""
 
 from __future__ import annotations
 
@@ -16,10 +17,11 @@ from alignset.transforms.columns.hashing import (
     string_buffers,
     string_hashes,
 )
-from alignset.transforms.columns.pair_columns import PAGE_URL, SOURCE_LICENSE, SOURCE_OPTED_OUT
+from alignset.transforms.columns.pair_columns import PAGE_URL
 from alignset.transforms.pairs.texts import measure_texts
 from alignset.transforms.pairs.urls import has_blank_edges, url_hashes
 from alignset.transforms.rules.verdicts import first_of
+from alignset.transforms.storage.blocks import batch_of
 
 NO_URL, NOT_HTTP, NO_TEXT, NOT_UTF8 = "no_url", "not_http", "no_text", "not_utf8"
 
@@ -46,8 +48,6 @@ class Pairs(NamedTuple):
       word_count: int32[n]; a malformed pair has no words.
       page: string[n], URL of the page that each pair is from, or null; None where none is known.
       ngrams: None where they were used up, or are not remembered.
-      statements: string[n], all that each pair's page says of its use; None where no page says
-        anything.
     """
 
     url: pa.StringArray
@@ -60,27 +60,28 @@ class Pairs(NamedTuple):
     word_count: npt.NDArray[np.int32]
     page: pa.StringArray | None = None
     ngrams: NGrams | None = None
-    statements: pa.StringArray | None = None
 
     def usable(self) -> npt.NDArray[np.bool_]:
         """bool[n]: which pairs are not malformed."""
         return self.malformed.is_null().to_numpy(zero_copy_only=False)
 
     def exact_hash(self) -> UInt64s:
-        """uint64[n]: hash of the very strings, to choose between pairs of one identity. A page or
-        a statement that is null adds nothing, whatever other rows of the batch have."""
+        """uint64[n]: hash of the very strings, to choose between pairs of one identity. A page
+        that is null adds nothing, whatever other rows of the batch have."""
         url_hash = self.url_hash.copy()
         rows = np.flatnonzero(~self.own_url)
         url_hash[rows] = string_hashes(self.url.take(pa.array(rows)))
         strings = pair_keys(url_hash, string_hashes(self.text))
-        for more in (self.page, self.statements):
-            if more is not None:
-                mixed = pair_keys(strings, string_hashes(more))
-                strings = np.where(more.is_valid(), mixed, strings) if more.null_count else mixed
-        return strings
+        return strings if self.page is None else mixed(strings, self.page)
 
 
-def _without_nulls(values: pa.BinaryArray) -> pa.BinaryArray:
+def mixed(hashes: UInt64s, strings: pa.StringArray) -> UInt64s:
+    """Hashes that further strings are hashed into: uint64[n]; a null adds nothing."""
+    both = pair_keys(hashes, string_hashes(strings))
+    return np.where(strings.is_valid(), both, hashes) if strings.null_count else both
+
+
+def _fill_nulls(values: pa.BinaryArray) -> pa.BinaryArray:
     """Empty where it was null; not copied where the nulls take no bytes, as readers leave them."""
     if not values.null_count:
         return values
@@ -93,7 +94,7 @@ def _without_nulls(values: pa.BinaryArray) -> pa.BinaryArray:
 
 def _readable(values: pa.Array) -> tuple[pa.StringArray, npt.NDArray[np.bool_]]:
     """The column as valid UTF-8 without nulls, and which rows were not valid."""
-    text = _without_nulls(values.cast(pa.binary())).view(pa.string())
+    text = _fill_nulls(values.cast(pa.binary())).view(pa.string())
     is_broken = np.zeros(len(text), np.bool_)
     data, offsets = string_buffers(text)
     if data[offsets[0] : offsets[-1]].max(initial=0) < 0x80:
@@ -118,16 +119,6 @@ def _pages(batch: pa.RecordBatch) -> pa.StringArray | None:
         return None
     pages = _readable(batch[PAGE_URL])[0]
     return pc.if_else(pc.equal(pages, ""), pa.scalar(None, pa.string()), pages)
-
-
-def _statements(batch: pa.RecordBatch) -> pa.StringArray | None:
-    if SOURCE_LICENSE not in batch.schema.names:
-        return None
-    columns = [batch[name] for name in (SOURCE_LICENSE, SOURCE_OPTED_OUT)]
-    if all(column.null_count == len(batch) for column in columns):
-        return None
-    joined = pc.binary_join_element_wise(*columns, " ", null_handling="replace")
-    return pc.if_else(pc.equal(joined, " "), pa.scalar(None, pa.string()), joined)
 
 
 def measure(batch: pa.RecordBatch) -> Pairs:
@@ -168,5 +159,40 @@ def measure(batch: pa.RecordBatch) -> Pairs:
         word_count=text.word_count,
         page=_pages(batch),
         ngrams=NGrams(text.ngrams, text.first_ngram),
-        statements=_statements(batch),
+    )
+
+
+# What the second reading needs of the first. Each text's n-grams would take as much again, and are
+# quick.
+_REMEMBERED = ("url", "text", "malformed", "url_hash", "text_hash", "word_count")
+
+
+def remembered(pairs: Pairs, batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A measured batch as columns, for `recalled`; with the source's own columns."""
+    columns = {name: getattr(pairs, name) for name in _REMEMBERED}
+    if pairs.page is not None:
+        columns[PAGE_URL] = pairs.page
+    columns |= {name: batch[name] for name in batch.schema.names if name.startswith("source_")}
+    return batch_of(columns)
+
+
+def is_remembered(batch: pa.RecordBatch) -> bool:
+    """Whether a batch is measured, and not as it was read."""
+    return "url_hash" in batch.schema.names
+
+
+def recalled(batch: pa.RecordBatch) -> Pairs:
+    """The pairs of a batch that was `remembered`, without their n-grams."""
+    url, text, malformed, *numbers = (batch[name] for name in _REMEMBERED)
+    url_hash, text_hash, word_count = (column.to_numpy() for column in numbers)
+    return Pairs(
+        url=url,
+        text=text,
+        malformed=malformed,
+        url_hash=url_hash,
+        text_hash=text_hash,
+        key=pair_keys(url_hash, text_hash),
+        own_url=np.zeros(len(batch), np.bool_),
+        word_count=word_count,
+        page=batch[PAGE_URL] if PAGE_URL in batch.schema.names else None,
     )

@@ -21,13 +21,16 @@ import pyarrow as pa
 
 from alignset.transforms.columns.hashing import Bools, UInt64s, string_buffers
 from alignset.transforms.pairs.text_kernels import (
+    COMBINES,
     LONGEST_RUN,
+    ODD,
     ROWS_AT_ONCE,
+    UNSPACED,
+    characters,
     splice,
     walk,
     walk_plain,
 )
-from alignset.transforms.pairs.unicode_tables import COMBINES, ODD, UNSPACED, characters
 
 Rows = npt.NDArray[np.intp]
 
@@ -58,7 +61,10 @@ def kept_text(text: str) -> str:
 
 def _composed(text: str) -> str:
     plain = html.unescape(_LONG_NUMBER.sub("\ufffd", text))
-    return unicodedata.normalize("NFC", _with_short_runs(plain))
+    if len(plain) > LONGEST_RUN and not plain.isascii():
+        # Longer runs of marks are parted, as by Unicode's Stream-Safe Text Format (UAX 15).
+        plain = _long_run().sub(_parted, plain)
+    return unicodedata.normalize("NFC", plain)
 
 
 _LONG_NUMBER = re.compile("&#[0-9]{4300,};?")  # of these Python makes no number, but an error
@@ -76,13 +82,6 @@ def _long_run() -> re.Pattern[str]:
 def _parted(run: re.Match[str]) -> str:
     starts = range(run.start(), run.end(), LONGEST_RUN)
     return _JOINER.join(run.string[at : min(at + LONGEST_RUN, run.end())] for at in starts)
-
-
-def _with_short_runs(text: str) -> str:
-    """Parts longer runs of combining marks, as Unicode's Stream-Safe Text Format does (UAX 15)."""
-    if len(text) <= LONGEST_RUN or text.isascii():
-        return text
-    return _long_run().sub(_parted, text)
 
 
 def measure_texts(
@@ -130,7 +129,7 @@ def _measured_odd(texts: list[str], has_words: Bools, room: UInt64s, *, trusted:
     all_rows, column = np.ones(len(texts), np.bool_), pa.array(texts, pa.string())
     # As they are kept first, since that leaves n-grams by spaces in the room.
     whole = None if trusted else _walked(column, all_rows, room, 0)[0]
-    words, _ = _walked(pa.array(with_words_apart(word_texts), pa.string()), has_words, room, 0)
+    words, _ = _walked(pa.array(separate_words(word_texts), pa.string()), has_words, room, 0)
     return words._replace(kept_texts=whole.kept_texts, hash=whole.hash) if whole else words
 
 
@@ -145,7 +144,7 @@ def _letter_without_spaces() -> re.Pattern[str]:
     return re.compile(f"[{''.join(f'{chr(run[0])}-{chr(run[-1])}' for run in runs)}]")
 
 
-def with_words_apart(texts: list[str]) -> list[str]:
+def separate_words(texts: list[str]) -> list[str]:
     """Case-folds texts and puts spaces around what ICU takes for words, in tokens with a letter of
     a script without spaces. All other tokens stay as they are."""
     has_letter = _letter_without_spaces().search

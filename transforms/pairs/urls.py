@@ -71,7 +71,7 @@ _SLASH, _QUESTION, _COLON, _FRAGMENT, _DOT = (ord(c) for c in "/?:#.")
 
 
 @njit(inline="always")
-def _after_scheme(data, at, stop):  # type: ignore[no-untyped-def]
+def _host_start(data, at, stop):  # type: ignore[no-untyped-def]
     """Where the host begins, or 0."""
     if stop - at < 8:  # "http://a"
         return 0
@@ -107,7 +107,7 @@ def _identity_into(room, data, start, host_end, path, stop):  # type: ignore[no-
 
 
 @njit(inline="always")
-def _after_port(data, at, stop, port):  # type: ignore[no-untyped-def]
+def _path_start(data, at, stop, port):  # type: ignore[no-untyped-def]
     """Where the path begins: at once, or behind the default port."""
     if at == stop or data[at] != _COLON or stop - at < len(port):
         return at
@@ -148,11 +148,11 @@ def _hash_plain_urls(data, offsets, host, room, hashes, marks):  # type: ignore[
         # The last byte is not a white space, so `url_identity` has nothing to trim.
         if stop == start or data[stop - 1] <= 0x20 or data[stop - 1] >= 0x7F:
             continue
-        first = _after_scheme(data, start, stop)
+        first = _host_start(data, start, stop)
         at = first
         while first and at < stop and host[data[at]]:
             at += 1
-        path = _after_port(data, at, stop, b":443" if first - start == 8 else b":80")
+        path = _path_start(data, at, stop, b":443" if first - start == 8 else b":80")
         after = data[path] if path < stop else np.uint8(_SLASH)
         plain[row] = at > first and (after in (_SLASH, _QUESTION, _FRAGMENT))
         plain[row] &= not (plain[row] and _may_be_address(data, first, at))

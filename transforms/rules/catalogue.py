@@ -10,22 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-from alignset.transforms.rules import (
-    concepts,
-    given,
-    language,
-    overlap,
-    popularity,
-    rare_ngrams,
-    sizes,
-    unsafe,
-    words,
-)
+from alignset.transforms.rules import given
 from alignset.transforms.rules.columns import OF_HASHES, VERIFIED, column_rules
 from alignset.transforms.rules.custom import RuleFile, limits_in
+from alignset.transforms.rules.personal_data import MAX_PERSONAL_DATA
 from alignset.transforms.rules.rule import (
-    IMAGES,
-    TEXTS,
     Given,
     Limit,
     Measure,
@@ -35,34 +24,48 @@ from alignset.transforms.rules.rule import (
     Rule,
     Stage,
 )
+from alignset.transforms.rules.thresholds import (
+    MAX_ASPECT,
+    MAX_IMAGES_PER_TEXT,
+    MAX_PAIRS_PER_CONCEPT,
+    MAX_TEXTS_PER_IMAGE,
+    MAX_UNSAFE_SCORE,
+    MAX_WORDS,
+    MIN_EVALUATION_DISTANCE,
+    MIN_LANGUAGE_SCORE,
+    MIN_SIDE,
+    MIN_WORDS,
+    TEXTS_OF_CONTENT,
+    VOCABULARY_SIZE,
+)
 
 _TEXTS: tuple[Reason, ...] = (
     *given.OF_ROWS,
-    language.MIN_LANGUAGE_SCORE,
-    words.MIN_WORDS,
-    words.MAX_WORDS,
-    popularity.MAX_IMAGES_PER_TEXT,
-    popularity.MAX_TEXTS_PER_IMAGE,
-    rare_ngrams.VOCABULARY_SIZE,
+    MIN_LANGUAGE_SCORE,
+    MIN_WORDS,
+    MAX_WORDS,
+    MAX_IMAGES_PER_TEXT,
+    MAX_TEXTS_PER_IMAGE,
+    VOCABULARY_SIZE,
 )
 _IMAGES: tuple[Reason, ...] = (
     *given.OF_FILES,
-    sizes.MIN_SIDE,
-    sizes.MAX_ASPECT,
-    unsafe.MAX_UNSAFE_SCORE,
-    overlap.MIN_EVALUATION_DISTANCE,
-    popularity.TEXTS_OF_CONTENT,
+    MIN_SIDE,
+    MAX_ASPECT,
+    MAX_UNSAFE_SCORE,
+    MIN_EVALUATION_DISTANCE,
+    TEXTS_OF_CONTENT,
     *given.OF_DATASET,
 )
 # The flag of `given.LESS_SIMILAR`, and the column that it goes by.
-KEEP_MOST_SIMILAR, SIMILARITY, LIKE = "keep_most_similar", "similarity", "like"
+KEEP_MOST_SIMILAR, SIMILARITY = "keep_most_similar", "similarity"
 # What a text is dropped for by counts of the whole corpus.
 OF_COUNTS = [entry for entry in _TEXTS if isinstance(entry, OfCorpus)]
 
 
 def limits(entries: Iterable[Reason], until: Stage | None = None) -> list[Limit]:
-    """Those with a threshold on a measure that is known at a stage; last those whose measure is
-    recorded of dropped rows alone."""
+    """The rules with a threshold on a measure that is known at a stage. Rules whose measure is
+    recorded of dropped rows alone are last."""
     all_limits = [entry for entry in entries if isinstance(entry, Limit)]
     all_limits = [limit for limit in all_limits if until is None or limit.stage <= until]
     return sorted(all_limits, key=lambda limit: limit.measure.dropped_only)
@@ -80,8 +83,7 @@ def steps(entries: Iterable[Reason]) -> dict[str, tuple[str, ...]]:
 TAKEDOWN_STEPS = steps(given.AFTER_RUN)
 STEP_OF_TAKEDOWNS = {entry.reason: entry.step for entry in given.AFTER_RUN}
 STEPS_OF_COPIES = {
-    entry.reason: entry.step
-    for entry in (popularity.TEXTS_OF_CONTENT, *given.OF_DATASET, given.LESS_SIMILAR)
+    entry.reason: entry.step for entry in (TEXTS_OF_CONTENT, *given.OF_DATASET, given.LESS_SIMILAR)
 }
 
 
@@ -90,9 +92,11 @@ class Catalogue:
     """The reasons of a run or of a dataset.
 
     Attributes:
-      custom: the rules of users among them. Each is judged behind the rules of its stage.
+      custom: the rules of users among them, and MAX_PERSONAL_DATA where it is on. Each is judged
+        behind the rules of its stage.
       texts, images: the reasons of each stage, in order.
-      is_sized: whether languages are reduced to a size. is_balanced: whether concepts are.
+      is_sized: whether an earlier version reduced languages to a size. is_balanced: whether
+        concepts are reduced.
       is_ranked: whether a share of the most similar pairs is kept.
       columns: the rules on columns of the input.
       limits: by flag, in the order of the report: images first.
@@ -108,8 +112,8 @@ class Catalogue:
     @cached_property
     def texts(self) -> tuple[Reason, ...]:
         own = (*_TEXTS, given.BEYOND_LANGUAGE_SIZE) if self.is_sized else _TEXTS
-        own = (*own, concepts.MAX_PAIRS_PER_CONCEPT) if self.is_balanced else own
-        return self._plane(own, given.OF_FAILED_TEXT_RULES)
+        own = (*own, MAX_PAIRS_PER_CONCEPT) if self.is_balanced else own
+        return self._reasons_of(own, given.OF_FAILED_TEXT_RULES)
 
     @cached_property
     def images(self) -> tuple[Reason, ...]:
@@ -117,18 +121,18 @@ class Catalogue:
         if OF_HASHES in self.columns:  # whatever such a file holds
             reasons = [entry.reason for entry in own]
             own.insert(reasons.index(given.NOT_AN_IMAGE), OF_HASHES)
-        return self._plane(own, given.OF_FAILED_IMAGE_RULES)
+        return self._reasons_of(own, given.OF_FAILED_IMAGE_RULES)
 
-    def _plane(self, own: Sequence[Reason], failure: Given) -> tuple[Reason, ...]:
+    def _reasons_of(self, own: Sequence[Reason], failure: Given) -> tuple[Reason, ...]:
         further = (e for e in (*self.columns, *self.custom) if e != OF_HASHES)
-        entries = [*own, *(entry for entry in further if entry.plane == failure.plane)]
-        if any(limit.plane == failure.plane for limit in (*self.computing, *self.custom)):
+        entries = [*own, *(entry for entry in further if entry.judges == failure.judges)]
+        if any(limit.judges == failure.judges for limit in (*self.computing, *self.custom)):
             entries.append(failure)
         return tuple(sorted(entries, key=lambda entry: entry.stage))
 
     @cached_property
     def computing(self) -> tuple[Limit, ...]:
-        """Those that compute their own measure, as rules of users do, and perhaps the product's."""
+        """The rules that compute their own measure: rules of users, and perhaps the product's."""
         entries = limits((*_TEXTS, *_IMAGES, *self.custom))
         return tuple(limit for limit in entries if limit.measure.compute)
 
@@ -163,15 +167,11 @@ class Catalogue:
     def image_steps(self) -> Mapping[str, tuple[str, ...]]:
         return steps(self.images)
 
-    def plane_of(self, step: str) -> str:
-        """The stage of a step of the funnel."""
-        return TEXTS if step in self.text_steps else IMAGES
-
-    def list_name(self, plane: str, reason: str) -> str:
+    def list_name(self, stage: str, reason: str) -> str:
         """The name of the pairs that a stage dropped for a reason: the reason, and the stage where
         both give it."""
         both = all(reason in (e.reason for e in of) for of in (self.texts, self.images))
-        return f"{reason} ({plane})" if both else reason
+        return f"{reason} ({stage})" if both else reason
 
 
 PRODUCT = Catalogue()  # without rules of users
@@ -180,10 +180,12 @@ Settings = tuple[tuple[str, float | str], ...]
 
 def make_catalogue(custom: tuple[Limit, ...], numbers: Numbers) -> Catalogue:
     """The catalogue with some rules of users, and what flags of a run add."""
+    if not MAX_PERSONAL_DATA.is_off(numbers.get(MAX_PERSONAL_DATA.name, MAX_PERSONAL_DATA.default)):
+        custom = (*custom, MAX_PERSONAL_DATA)
     return Catalogue(
         custom,
-        is_sized=bool(numbers.get(LIKE)),
-        is_balanced=bool(numbers.get(concepts.MAX_PAIRS_PER_CONCEPT.name)),
+        is_sized=bool(numbers.get("like")),
+        is_balanced=bool(numbers.get(MAX_PAIRS_PER_CONCEPT.name)),
         is_ranked=numbers.get(KEEP_MOST_SIMILAR, 1) != 1,
         columns=column_rules(numbers),
     )
@@ -195,7 +197,7 @@ def catalogue_of(files: tuple[RuleFile, ...], numbers: Numbers) -> Catalogue:
     Raises:
       RuleFileError: a file cannot be imported, or a rule in it cannot be used.
     """
-    flags = {LIKE, concepts.MAX_PAIRS_PER_CONCEPT.name, KEEP_MOST_SIMILAR}
+    flags = {MAX_PAIRS_PER_CONCEPT.name, MAX_PERSONAL_DATA.name, KEEP_MOST_SIMILAR}
     own = tuple((name, of) for name, of in numbers.items() if name in flags)
     return _cached_catalogue(files, own + column_numbers(numbers))
 

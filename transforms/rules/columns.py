@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from alignset.transforms.rules.given import HASH_MISMATCH
@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from alignset.transforms.columns.hashing import Bools
 
 MIN, MAX, REQUIRED, VERIFIED = "min_column", "max_column", "require_column", "verify_hash"
-COLUMN_FLAGS = (MIN, MAX, REQUIRED, VERIFIED)
+KEEP = "keep_column"
+COLUMN_FLAGS = (MIN, MAX, KEEP, REQUIRED, VERIFIED)
+# Of each kind one, for lists of all rules.
+OF_ANY_COLUMN = {f"{flag}=NAME": "" if flag == KEEP else 0.0 for flag in COLUMN_FLAGS[:4]}
 HASHES = {"md5": 32, "sha256": 64, "sha512": 128}  # hex digits
 OF_COLUMN = "column="  # before a column's name, its axis
-_MOST = 1e15
+MOST = 1e15  # a threshold
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +33,17 @@ class ColumnLimit(Limit):
 
 @dataclass(frozen=True, kw_only=True)
 class RequiredColumn(Rule):
-    """A rule that drops pairs without a value in an input column."""
+    """A rule that drops pairs without a value in an input column.
+
+    Attributes:
+      values: or without one of these, where there are any; "" is of pairs without a value.
+    """
 
     column: str
+    values: tuple[str, ...] = ()
+
+    def check(self, value: object) -> None:
+        """Any text may be a value."""
 
     def dropped(self, rows: Rows, numbers: Numbers) -> Bools:
         return rows[self.reason]
@@ -43,7 +54,7 @@ OF_HASHES = Given(
     step="hashes",
     stage=Stage.FETCH,
     means="the file is not the one whose hash the input has "
-    "([`--verify_hash`](columns.md#verified-hashes)); this step is there with that flag alone",
+    "([`--verify_hash`](inputs.md#verified-hashes)); this step is there with that flag alone",
     detail="`bad_hash` where the input's hash is none; the image is then not fetched",
 )
 
@@ -52,21 +63,24 @@ def column_rules(numbers: Mapping[str, Any]) -> tuple[Reason, ...]:
     """The rules on input columns among the numbers of a run."""
     rules: list[Reason] = [OF_HASHES] if numbers.get(VERIFIED) else []
     entries = [(*name.partition("=")[::2], bound) for name, bound in numbers.items() if "=" in name]
+    numeric = [entry for entry in entries if isinstance(entry[2], int | float)]
     measures = {
-        column: _measure(column, [bound for _, of, bound in entries if of == column])
-        for kind, column, bound in entries
-        if kind in (MIN, MAX) and isinstance(bound, int | float)
+        column: _measure(column, [bound for _, of, bound in numeric if of == column])
+        for kind, column, _ in numeric
+        if kind in (MIN, MAX)
     }
     for kind, column, bound in entries:
         if kind == REQUIRED:
             rules.append(_required(column))
+        elif kind == KEEP and isinstance(bound, str):
+            rules.append(_kept(column, bound))
         elif kind in (MIN, MAX) and column in measures:
             rules.append(_limit(kind, column, bound, measures[column]))
     return tuple(rules)
 
 
 def _measure(column: str, bounds: Iterable[float]) -> Measure:
-    edges = {edge for bound in bounds for edge in _edges(bound)}
+    edges = {edge for bound in bounds for edge in edges_around(bound)}
     axis = OF_COLUMN + column
     return Measure(
         axis=axis,
@@ -80,7 +94,7 @@ def _measure(column: str, bounds: Iterable[float]) -> Measure:
     )
 
 
-def _edges(bound: float) -> Iterator[float]:
+def edges_around(bound: float) -> Iterator[float]:
     """Round numbers around a threshold, the same for all of its size, so that runs compare."""
     power, sign = math.floor(math.log10(abs(bound))) if bound else -1, -1 if bound < 0 else 1
     for tens in (*range(-10, 101), 200, 500, 1000):
@@ -100,8 +114,8 @@ def _limit(kind: str, column: str, bound: float, measure: Measure) -> ColumnLimi
         step="columns",
         stage=Stage.TEXT,
         means=f"the input's column `{column}` is too {'low' if low else 'high'}",
-        range=(-_MOST, _MOST),
-        allows=f"a number of at most {_MOST:g}",
+        range=(-MOST, MOST),
+        allows=f"a number of at most {MOST:g}",
         column=column,
     )
 
@@ -116,6 +130,16 @@ def _required(column: str) -> RequiredColumn:
         stage=Stage.TEXT,
         means=f"the input's column `{column}` has no value",
         column=column,
+    )
+
+
+def _kept(column: str, values: str) -> RequiredColumn:
+    return replace(
+        _required(column),
+        name=f"{KEEP}={column}",
+        reason=f"other_{column}",
+        means=f"the input's column `{column}` has another value",
+        values=tuple(values.split("|")),
     )
 
 

@@ -7,6 +7,7 @@ reads rows finds them as it finds the product's.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import logging
 import math
 import platform
@@ -14,15 +15,16 @@ import re
 import sys
 import traceback
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, wraps
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alignset.transforms.rules.rule import KEEPS, Limit, Measure, Rows, Stage
+from alignset.transforms.rules.columns import MOST, edges_around
+from alignset.transforms.rules.rule import KEEPS, Limit, Measure, Rows, RuleError, Stage
 
 if TYPE_CHECKING:
     from alignset.transforms.columns.hashing import Bools
@@ -30,7 +32,11 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("alignset")
 STAGES = (Stage.TEXT, Stage.PIXELS, Stage.PAIR)
-IMPORTING: ContextVar[str] = ContextVar("IMPORTING", default="")  # the file that runs right now
+# What rules of a pair read beside the columns that go with it, and beside what was measured before.
+OF_TEXTS = ("text", "url", "language", "word_count")
+OF_IMAGES = ("original_width", "original_height", "unsafe_score", "evaluation_distance")
+# The names in the file that runs right now.
+IMPORTING: ContextVar[dict[str, Any] | None] = ContextVar("IMPORTING", default=None)
 _TOLD: set[tuple[str, str]] = set()  # failures of this process, by flag and place
 _WORD = re.compile(r"(.+\.py):(\w+)")
 _MOST_EDGES = 200
@@ -40,10 +46,6 @@ _OF_MEASURE = ("axis", "label", "short", "column", "whole", "least", "unit", "lo
 
 class RuleFileError(ValueError):
     """A file of rules cannot be used; one line says why."""
-
-
-class RuleError(Exception):
-    """A rule fails by an error that no pair causes, so that the run ends; one line says why."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def limits_in(files: Sequence[RuleFile]) -> tuple[Limit, ...]:
     """
     all_limits = []
     for file in files:
-        limits = _of_file(file.name, file.source)
+        limits = _load_rules(file.name, file.source)
         names = {limit.name for limit in limits}
         for flag in sorted(file.flags - names):
             raise RuleFileError(f"{file.name} has no rule {flag!r}; it has {sorted(names)}")
@@ -109,10 +111,10 @@ def limits_in(files: Sequence[RuleFile]) -> tuple[Limit, ...]:
 
 
 @lru_cache(maxsize=64)
-def _of_file(name: str, source: bytes) -> tuple[Limit, ...]:
+def _load_rules(name: str, source: bytes) -> tuple[Limit, ...]:
     module = types.ModuleType(f"alignset_rules_{hashlib.sha256(source).hexdigest()[:16]}")
     sys.modules[module.__name__] = module  # where a rule looks for its own functions
-    token = IMPORTING.set(name)
+    token = IMPORTING.set(vars(module))
     try:
         exec(compile(source, name, "exec"), vars(module))
     except (Exception, SystemExit) as error:  # a script without a guard for __main__ exits
@@ -151,7 +153,13 @@ def computing(limit: Limit, measures: dict[int, Measure] | None = None) -> Limit
 
 # What must hold for a rule; an error counts as a no, since a user may write anything there.
 _CHECKS: dict[str, Callable[[Limit], bool]] = {
-    "its names must be words of letters, digits and _": lambda limit: _has_plain_names(limit),
+    "its names must be words of letters, digits and _": lambda limit: all(
+        word.isidentifier() and word.isascii()
+        for word in (
+            *(limit.name, limit.reason, limit.step, limit.measure.axis),
+            limit.measure.column or limit.measure.axis,
+        )
+    ),
     "its stage must be TEXT, PIXELS or PAIR": lambda limit: limit.stage in STAGES,
     "keeps must be one of >, >=, <, <=": lambda limit: limit.keeps in KEEPS,
     "its default must be a number": lambda limit: math.isfinite(limit.default),
@@ -186,12 +194,6 @@ def _check(file: str, limit: Limit) -> None:
         raise RuleFileError(f"{file}: its default: {error}") from error
 
 
-def _has_plain_names(limit: Limit) -> bool:
-    measure = limit.measure
-    words = (limit.name, limit.reason, limit.step, measure.axis, measure.column or measure.axis)
-    return all(word.isidentifier() and word.isascii() for word in words)
-
-
 def check_names(limits: Sequence[Limit], names_in_use: Mapping[str, set[str]]) -> None:
     """Refuses what is there already.
 
@@ -215,6 +217,89 @@ def check_names(limits: Sequence[Limit], names_in_use: Mapping[str, set[str]]) -
             all_names[kind].add(name)
 
 
+def rule(
+    name: str, of: Callable[..., Any], *, at_least: float = -MOST, at_most: float = MOST
+) -> Limit:
+    """Makes a rule: `rule("digits", lambda text: sum(map(str.isdigit, text)), at_most=9)`.
+
+    Args:
+      name: of its column and its step; its flag is `max_NAME` or `min_NAME`.
+      of: gives a number or None for a pair; its parameters are named as columns of rows, but for
+        those with a default.
+      at_least, at_most: the threshold, one of both.
+
+    Raises:
+      ValueError: there is no threshold, or there are two; or `of` reads no column.
+    """
+    if (at_least == -MOST) == (at_most == MOST):
+        raise ValueError(f"rule({name!r}): pass at_least or at_most, which is its threshold")
+    is_least = at_most == MOST
+    low, end, bound = ("low", "least", at_least) if is_least else ("high", "most", at_most)
+    parameters, edges = inspect.signature(of).parameters, sorted({*edges_around(bound)})
+    columns = [column for column, own in parameters.items() if own.default is own.empty]
+    if not columns:
+        raise ValueError(f"rule({name!r}): its function needs a parameter, such as text")
+    of_image = not {"pixels", *OF_IMAGES}.isdisjoint(columns)
+
+    @wraps(of)
+    def of_rows(rows: Rows) -> Any:
+        return [of(*values) for values in zip(*(rows[column] for column in columns), strict=True)]
+
+    limit = Limit(
+        name=f"{'min' if is_least else 'max'}_{name}",
+        default=float(bound),
+        help=f"{name} of a pair, at {end}",
+        words=f"{name}, at {end}",
+        keeps=">=" if is_least else "<=",
+        reason=f"{low}_{name}",
+        step=name,
+        means=f"its `{name}` is too {low}",
+        stage=Stage.PIXELS if columns == ["pixels"] else Stage.PAIR if of_image else Stage.TEXT,
+        opened=-MOST if is_least else MOST,
+        range=(-MOST, MOST),
+        allows=f"a number of at most {MOST:g}",
+        measure=Measure(axis=name, label=name, short=name, of=of_rows, edges=edges, least=edges[0]),
+    )
+    # In a file of rules it may stand without a name, or in a loop.
+    if (names := IMPORTING.get()) is not None and names is sys._getframe(1).f_globals:
+        names[f"_rule_{len(names)}"] = limit
+    return limit
+
+
+class UserRows(Rows):
+    """Rows as rules of users read them: lists, or float64[n], by column."""
+
+    def __missing__(self, name: str) -> Any:
+        of_pairs = "text" not in self or name in ("pixels", *OF_IMAGES)
+        way = "stage=Stage.PAIR has more" if of_pairs else f"--columns={name} carries the input's"
+        raise RuleError(f"rows have no {name!r}, but {', '.join(self)}; {way}")
+
+
+def check_columns(limits: Sequence[Limit], carried: Iterable[str]) -> None:
+    """Calls each rule with no rows, so that a run does not end at a column or file that it lacks.
+
+    Args:
+      carried: the names of the columns that go with the pairs.
+
+    Raises:
+      RuleError: a rule reads a column that its rows will not have, or opens what is not there.
+    """
+    names = [*OF_TEXTS, *carried]
+    of_stage = {Stage.TEXT: names, Stage.PIXELS: ["pixels"]}
+    for limit in sorted(limits, key=lambda limit: limit.stage):  # as they are computed
+        all_names = of_stage.get(limit.stage, ["pixels", *OF_IMAGES, *names])
+        try:
+            assert limit.measure.compute is not None
+            limit.measure.compute(UserRows({name: [] for name in all_names}))
+        except (ConnectionError, TimeoutError):  # perhaps workers alone reach it
+            pass
+        except (RuleError, OSError) as error:
+            raise RuleError(f"{limit.name}: {error or type(error).__name__}") from error
+        except (Exception, SystemExit):  # of a rule that expects rows
+            pass
+        names.append(limit.measure.column)
+
+
 def computed(limit: Limit, rows: Rows, size: int) -> tuple[Floats, Bools]:
     """The measure of n rows, NaN where there is none, and where it failed: float64[n], bool[n].
 
@@ -232,23 +317,24 @@ def computed(limit: Limit, rows: Rows, size: int) -> tuple[Floats, Bools]:
         return _asked(limit, rows, size), is_failed
     except (Exception, SystemExit) as error:
         _refuse_faults_of_machines(limit, error)
-        _tell_failure(limit, error)
         last_error: BaseException = error
+        if (told := (limit.name, _place_of(limit, error))) not in _TOLD:
+            _TOLD.add(told)
+            message = "the rule %s failed%s: %s: %s; such pairs are dropped as rule_failed"
+            LOG.warning(message, *told, type(error).__name__, error)  # its repr names no file
     values = np.full(size, math.nan)
     for row in range(size):
-        one = Rows({name: column[row : row + 1] for name, column in rows.items()})
+        one = type(rows)({name: column[row : row + 1] for name, column in rows.items()})
         try:
             values[row] = _asked(limit, one, 1)[0]
         except (Exception, SystemExit) as error:  # whatever a user's rule raises
             is_failed[row], last_error = True, error
     if size > 1 and is_failed.all():
-        _refuse_faults_of_machines(limit, last_error, also=_is_out_of_memory(last_error))
+        # On a GPU torch tells it by a RuntimeError of its own.
+        no_memory = isinstance(last_error, MemoryError)
+        no_memory |= type(last_error).__name__ == "OutOfMemoryError"
+        _refuse_faults_of_machines(limit, last_error, also=no_memory)
     return values, is_failed
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Also on a GPU, which torch tells by a RuntimeError of its own."""
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 def _refuse_faults_of_machines(limit: Limit, error: BaseException, *, also: bool = False) -> None:
@@ -267,18 +353,10 @@ def _refuse_faults_of_machines(limit: Limit, error: BaseException, *, also: bool
         ) from error
 
 
-def _tell_failure(limit: Limit, error: BaseException) -> None:
-    """Logs on one line how a rule failed, once for each line of its file."""
-    place = _place_of(limit, error)
-    if (limit.name, place) not in _TOLD:
-        _TOLD.add((limit.name, place))
-        message = "the rule %s failed%s: %r; such pairs are dropped as rule_failed"
-        LOG.warning(message, limit.name, place, error)
-
-
 def _place_of(limit: Limit, error: BaseException) -> str:
     """As " at my_rules.py, line 7"; empty where it is not known."""
-    file = getattr(getattr(limit.measure.compute, "__code__", None), "co_filename", "")
+    function = inspect.unwrap(limit.measure.compute or len)
+    file = getattr(getattr(function, "__code__", None), "co_filename", "")
     frames = traceback.extract_tb(error.__traceback__)
     # What it calls may be anybody's: the last line of its own file is the one that it can change.
     lines = [frame.lineno for frame in frames if frame.filename == file]

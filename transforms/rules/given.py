@@ -1,10 +1,12 @@
 """Reasons without a number: what could not be read, is not wanted, or is there already."""
 
+from functools import partial
+
 from alignset.transforms.rules.rule import Given, Stage
 
 BROKEN_INPUT = "broken_input"  # a file, or row group of Parquet; the detail is one of INPUT_FAULTS
 INPUT_FAULTS = (
-    *("cut_short", "damaged", "wrong_format"),  # its bytes are not those of a whole file
+    *("cut_short", "damaged", "wrong_format"),  # its bytes are not a whole file
     *("no_access", "gone"),
     "unfinished",  # its writer has not ended
 )
@@ -27,153 +29,133 @@ HASH_MISMATCH = "hash_mismatch"  # the file is not the one whose hash the input 
 RULE_FAILED = "rule_failed"  # a rule of a user raised; the detail is its flag
 DUPLICATE_OF_TRAINING = "duplicate_of_training"  # the detail is the key of the pair to train on
 DUPLICATE_IMAGE = "duplicate_image"  # the detail is the key of the pair whose image is kept
-TAKEN_DOWN = "taken_down"  # out of a finished dataset; the detail is as that of `blocked`
+TAKEN_DOWN = "taken_down"  # out of a finished dataset; the detail is as for `blocked`
 
 _OPT_OUTS = "[opt-outs](#details-of-opted_out)"
 _LISTS = "[blocklist](politeness.md#blocklists)"
+_of_row, _of_fetch, _of_dataset = (
+    partial(Given, stage=stage) for stage in (Stage.TEXT, Stage.FETCH, Stage.DATASET)
+)
 
 OF_ROWS = (
-    Given(
+    _of_row(
         reason=BROKEN_INPUT,
         step="pairs",
-        stage=Stage.TEXT,
         means="a file, or a row group of Parquet, cannot be read to its end; `url` is its path and "
         "`caption` its fault",
         detail="[details](#details-of-broken_input)",
     ),
-    Given(
+    _of_row(
         reason=BROKEN_PAGE,
         step="pairs",
-        stage=Stage.TEXT,
         means="a page, or a record of an archive, cannot be read",
         detail="[details](#details-of-broken_page)",
     ),
-    Given(
+    _of_row(
         reason=OPTED_OUT,
         step="pairs",
-        stage=Stage.TEXT,
-        means="the page does not want it",
+        means="the page states an opt-out",
         detail=_OPT_OUTS,
     ),
-    Given(
+    _of_row(
         reason=MALFORMED_PAIR,
         step="pairs",
-        stage=Stage.TEXT,
         means="the URL or the alt-text is missing or unusable",
         detail="[details](#details-of-malformed_pair)",
     ),
-    Given(
+    _of_row(
         reason=REMOVED_BEFORE,
         step="blocklist",
-        stage=Stage.TEXT,
-        means="it was [taken down](politeness.md#takedown-requests) from a dataset that is input; "
-        "its row has the key alone, neither URL nor text",
+        means="it was [taken down](politeness.md#takedown-requests) from a dataset of `--input` "
+        "or `--images_from`; its row has the key alone, neither URL nor text",
     ),
-    Given(
+    _of_row(
         reason=BLOCKED,
         step="blocklist",
-        stage=Stage.TEXT,
         means=f"its host, URL, text or key is on a {_LISTS}",
         detail="the list and the kind of entry, `takedowns:host`",
     ),
-    Given(
+    _of_row(
         reason=DUPLICATE_PAIR,
         step="duplicates",
-        stage=Stage.TEXT,
         means="another row with the same URL and alt-text is judged in its place",
     ),
 )
-BEYOND_LANGUAGE_SIZE = Given(  # where --like gives the sizes
+BEYOND_LANGUAGE_SIZE = Given(  # until 0.2, where --like gave the sizes
     reason="beyond_language_size",
     step="language_sizes",
     stage=Stage.CORPUS,
-    means="its language has more pairs than [`--like`](languages.md#recipes), by its key's "
-    "hash; this step is there with `--like` alone",
+    means="its language had more pairs than `--like` of 0.2 and before left it",
 )
 OF_FILES = (
-    Given(
+    _of_fetch(
         reason=FETCH_FAILED,
         step="fetch",
-        stage=Stage.FETCH,
         means="the image could not be fetched",
         detail="[details](#details-of-fetch_failed)",
     ),
-    Given(
+    _of_fetch(
         reason=OPTED_OUT,
         step="opt_outs",
-        stage=Stage.FETCH,
-        means="the host or the image's owner does not want it",
+        means="the host or the image states an opt-out",
         detail=_OPT_OUTS,
     ),
-    Given(
+    _of_fetch(
         reason=NOT_AN_IMAGE,
         step="decode",
-        stage=Stage.FETCH,
         means="the file is not an image",
         detail="[details](#details-of-not_an_image)",
     ),
-    Given(
+    _of_fetch(
         reason=UNDECODABLE,
         step="decode",
-        stage=Stage.FETCH,
         means="the image cannot be decoded; `crashed_decoder` where that ends the process",
         detail="[details](#details-of-undecodable)",
     ),
-    Given(
+    _of_fetch(
         reason=BLOCKED,
         step="blocked_images",
-        stage=Stage.FETCH,
         means=f"its file or its image is on a {_LISTS}",
         detail="the list and the kind of entry",
     ),
 )
 # Known when the images of all shards have come.
 OF_DATASET = (
-    Given(
+    _of_dataset(
         reason=DUPLICATE_OF_TRAINING,
         step="copies",
-        stage=Stage.DATASET,
         means="it was held out, and [its image](duplicates.md#held-out-copies) is in training too",
         detail="the key of the pair in `shards/`",
     ),
-    Given(
+    _of_dataset(
         reason=DUPLICATE_IMAGE,
         step="copies",
-        stage=Stage.DATASET,
         means="another pair has [its image](duplicates.md) and its alt-text",
         detail="the key of the pair whose image is kept",
     ),
 )
-LESS_SIMILAR = Given(  # where --keep_most_similar gives the share
+LESS_SIMILAR = _of_dataset(  # where --keep_most_similar gives the share
     reason="less_similar",
     step="most_similar",
-    stage=Stage.DATASET,
     means="others of the dataset are "
-    "[more similar](similarity.md#keep-the-most-similar-pairs); this step is there with "
+    "[more similar](rules.md#the-most-similar-pairs); this step is there with "
     "`--keep_most_similar` alone",
 )
 AFTER_RUN = (
-    Given(
+    _of_fetch(
         reason=TAKEN_DOWN,
         step="takedown",
-        stage=Stage.FETCH,
         means="it was [taken out](politeness.md#takedown-requests) of the finished dataset",
         detail="the list and the kind of entry; of a pair that had opted out also how, as in "
         "`takedowns:url; opted_out: robots_txt`",
     ),
 )
 # Behind the rules of users, where there are some.
-OF_FAILED_TEXT_RULES = Given(
+_of_failed_rules = partial(
+    Given,
     reason=RULE_FAILED,
-    step="failed_text_rules",
-    stage=Stage.TEXT,
     means="a [rule of your own](rules.md) raised an error on it",
     detail="the rule's flag",
 )
-OF_FAILED_IMAGE_RULES = Given(
-    reason=RULE_FAILED,
-    step="failed_image_rules",
-    stage=Stage.PAIR,
-    means="a [rule of your own](rules.md) raised an error on it",
-    detail="the rule's flag",
-)
+OF_FAILED_TEXT_RULES = _of_failed_rules(step="failed_text_rules", stage=Stage.TEXT)
+OF_FAILED_IMAGE_RULES = _of_failed_rules(step="failed_image_rules", stage=Stage.PAIR)

@@ -43,22 +43,28 @@ class Rows(dict[str, Any]):
     alive: Bools
 
 
+class RuleError(Exception):
+    """A rule fails by an error that no pair causes, so that the run ends; one line says why."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Reason:
     """Why a row is dropped.
 
     Attributes:
       step: of the funnel. means, detail: for the docs, in Markdown; the detail beside the reason.
+      source: the section of Jia et al., 2021, that has the rule; "" where it is ours.
     """
 
     reason: str
     step: str
     stage: Stage
     means: str
-    detail: str = "none"
+    detail: str = ""
+    source: str = ""
 
     @property
-    def plane(self) -> str:
+    def judges(self) -> str:
         return TEXTS if self.stage < Stage.FETCH else IMAGES
 
     def dropped(self, rows: Rows, numbers: Numbers) -> Bools:
@@ -150,16 +156,14 @@ class Limit(Rule):
 
     Attributes:
       words: what it keeps, in front of the threshold.
-      looser: a question of the report, and the part of the threshold that it is about.
     """
 
     words: str
     keeps: Literal[">", ">=", "<", "<="]
     measure: Measure
-    looser: tuple[str, float] | None = None
 
     @property
-    def beyond(self) -> bool:
+    def keeps_above(self) -> bool:
         """Whether it keeps what passes an edge of its axis, or else what does not."""
         return self.keeps[0] == ">"
 

@@ -12,19 +12,24 @@ from functools import cached_property, partial
 from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
-from alignset.command_help import number
-from alignset.settings import Allowed, Checked, between, one_of, setting
+from alignset.settings import Allowed, Checked, between, number, one_of, setting
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.rules.catalogue import (
     KEEP_MOST_SIMILAR,
-    LIKE,
     PRODUCT,
     Catalogue,
     catalogue_of,
     column_numbers,
 )
-from alignset.transforms.rules.columns import HASHES, MAX, MIN, REQUIRED, VERIFIED, verified_column
-from alignset.transforms.rules.concepts import MAX_PAIRS_PER_CONCEPT
+from alignset.transforms.rules.columns import (
+    HASHES,
+    KEEP,
+    MAX,
+    MIN,
+    REQUIRED,
+    VERIFIED,
+    verified_column,
+)
 from alignset.transforms.rules.custom import RuleFile
 from alignset.transforms.rules.language_codes import (
     ALL,
@@ -35,7 +40,9 @@ from alignset.transforms.rules.language_codes import (
     wanted_languages,
     word_limits,
 )
+from alignset.transforms.rules.personal_data import MAX_PERSONAL_DATA
 from alignset.transforms.rules.rule import IMAGES, TEXTS, Limit, Rule, Stage
+from alignset.transforms.rules.thresholds import MAX_PAIRS_PER_CONCEPT
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -52,8 +59,8 @@ class LanguageSettings(Checked):
 
     language: str = _text_setting(
         "en",
-        "language of the alt-texts, or a list such as de,fr,ja; all finds each text's, and empty "
-        "keeps all texts",
+        "language of the alt-texts, or a list such as es,fr,ja; all: any, with each text's; "
+        "empty: any",
         brief="of the alt-texts; empty keeps all",
     )
     language_detector: str = _text_setting(
@@ -62,22 +69,14 @@ class LanguageSettings(Checked):
         allowed=one_of(("", *FOUND_BY), f"{' or '.join(FOUND_BY)}, or empty"),
         needs="languages",
     )
-    like: str = _text_setting(
-        "",
-        "of each language no more pairs than of this one, such as en, by their keys",
-        needs="vote",
-    )
     words_per_language: str = _text_setting(
         "",
-        "other least and most words of languages: FILE with lines such as fi 2 16, or "
-        "fi:2-16,ja:2-30",
+        "limits on words by language: fi:2-16,ja:2-30, or a FILE with lines such as fi 2 16",
         needs="vote",
     )
 
     def check(self) -> None:
         languages = wanted_languages(self.language)  # which raises where one is not known
-        if len(wanted_languages(self.like)) > 1 or not {self.like} <= {"", *languages}:
-            raise ValueError(f"like must be one of the languages of --language; got {self.like!r}")
         found = FOUND_BY.get(self.language_detector, NUMBERED)
         if self.language != ALL and (other := {*languages} - {*found, UNDETERMINED}):
             raise ValueError(
@@ -117,14 +116,14 @@ class RuleSettings(_Thresholds):
       carried: the columns of the input that go with the pairs, once that was found.
     """
 
+    max_personal_data: int = rule_setting(MAX_PERSONAL_DATA)
     max_pairs_per_concept: int = rule_setting(MAX_PAIRS_PER_CONCEPT)
     concepts: str = _text_setting(
-        "", "FILE with a word or two in each line: of these alone, and a text has one"
+        "", "FILE with a word or two in each line: balance these, and drop texts without any"
     )
     keep_most_similar: float = setting(
         1.0,
-        "this share of the dataset, the pairs with the highest column similarity "
-        "(docs/similarity.md)",
+        "this share of the dataset, the pairs with the highest column similarity (docs/rules.md)",
         allowed=Allowed("above 0, and 1 at most, which keeps all", lambda share: 0 < share <= 1),
         needs=IMAGES,
     )
@@ -138,14 +137,18 @@ class RuleSettings(_Thresholds):
     )
     min_column: str = _column_setting(
         "",
-        "NAME=VALUE,...: this column of the input, such as a score, at least; may be given "
-        "several times (docs/columns.md)",
+        "NAME=VALUE,...: this column of the input, at least; repeatable (docs/inputs.md)",
         several=True,
     )
     max_column: str = _column_setting(
         "",
-        "NAME=VALUE,...: this column of the input, such as a score, at most; may be given "
-        "several times (docs/columns.md)",
+        "NAME=VALUE,...: this column of the input, at most; repeatable (docs/inputs.md)",
+        several=True,
+    )
+    keep_column: str = _column_setting(
+        "",
+        "NAME=VALUE|VALUE,...: only these values of this column of the input; repeatable. "
+        "A value with ',' or '|' needs a rule of yours (docs/rules.md)",
         several=True,
     )
     require_column: str = _column_setting(
@@ -153,7 +156,7 @@ class RuleSettings(_Thresholds):
     )
     verify_hash: str = _column_setting(
         "",
-        "sha256=COLUMN, or md5: keep only files with the hash that the input has in this column",
+        "sha256=COLUMN or md5=COLUMN: keep only files with the hash in this column",
         needs=IMAGES,
     )
     files: tuple[RuleFile, ...] = ()
@@ -169,14 +172,14 @@ class RuleSettings(_Thresholds):
         for limit in self.catalogue.custom:
             if taken := reasons.get(limit.reason):
                 raise ValueError(
-                    f"the rule {limit.name}: the reason {limit.reason!r} is that of "
+                    f"the rule {limit.name}: the reason {limit.reason!r} belongs to "
                     f"--{taken.name}; choose another"
                 )
         for low, high in permutations(self.catalogue.limits.values(), 2):
-            if low.measure is high.measure and low.beyond and not high.beyond:
+            if low.measure is high.measure and low.keeps_above and not high.keeps_above:
                 least, most = self.numbers[low.name], self.numbers[high.name]
                 if least > most:
-                    thing = "image" if low.plane == IMAGES else "text"
+                    thing = "image" if low.judges == IMAGES else "text"
                     raise ValueError(
                         f"{low.name} must be <= {high.name}, or no {thing} passes; got {least} and "
                         f"{most}"
@@ -184,7 +187,7 @@ class RuleSettings(_Thresholds):
 
     @cached_property
     def numbers(self) -> dict[str, Any]:
-        """The thresholds, by flag; of rules on input columns by flag and column."""
+        """The thresholds by flag; rules on input columns have them by flag and column."""
         of_files = catalogue_of(self.files, {})
         custom = {limit.name: limit.default for limit in of_files.custom} | {**self.of_users}
         names = [rule.name for rule in of_files.rules]
@@ -195,12 +198,14 @@ class RuleSettings(_Thresholds):
                     numbers[f"{kind}={column}"] = number(bound)
                 except ArgumentTypeError as error:
                     raise ValueError(f"{kind} takes NAME=NUMBER; got {column}={bound}") from error
+        for column, values in _items(KEEP, self.keep_column):
+            numbers[f"{KEEP}={column}"] = values
         for column in filter(None, self.require_column.split(",")):
             numbers[f"{REQUIRED}={column}"] = True
         if (count := len(column_numbers(numbers))) > MOST_COLUMN_RULES:
-            raise ValueError(f"{MIN}, {MAX} and {REQUIRED} take {MOST_COLUMN_RULES}; got {count}")
-        if self.like:
-            numbers[LIKE] = self.like
+            raise ValueError(f"rules on columns take {MOST_COLUMN_RULES}; got {count}")
+        if not MAX_PERSONAL_DATA.is_off(self.max_personal_data):
+            numbers[MAX_PERSONAL_DATA.name] = self.max_personal_data
         if self.max_pairs_per_concept:
             numbers[MAX_PAIRS_PER_CONCEPT.name] = self.max_pairs_per_concept
         if self.keep_most_similar < 1:
@@ -211,7 +216,7 @@ class RuleSettings(_Thresholds):
 
     @property
     def catalogue(self) -> Catalogue:
-        """The rules, with rules of users and on input columns."""
+        """The rules, also of users and on input columns."""
         return catalogue_of(self.files, self.numbers)
 
     @property
@@ -277,11 +282,12 @@ class RuleSettings(_Thresholds):
 def _items(flag: str, text: str) -> list[tuple[str, str]]:
     """The items of a flag of columns."""
     items: list[tuple[str, str]] = []
+    example = "nsfw=UNLIKELY|UNSURE" if flag == KEEP else "similarity=0.28"
     for item in filter(None, text.split(",")):
-        column, equals, value = item.rpartition("=")
-        if not equals or re.search(r"[\s=]", column) or not column:
+        column, equals, value = item.partition("=")
+        if not equals or re.search(r"\s", column) or not column:
             raise ValueError(
-                f"{flag} takes NAME=VALUE, such as --{flag}=similarity=0.28, of a NAME without "
+                f"{flag} takes NAME=VALUE, such as --{flag}={example}, of a NAME without "
                 f"blanks or '='; got {item!r}"
             )
         if column in dict(items):

@@ -9,10 +9,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from alignset.transforms.columns.carried import json_values
 from alignset.transforms.columns.hashing import Bools
 from alignset.transforms.columns.records import Axis
 from alignset.transforms.rules.catalogue import limits
 from alignset.transforms.rules.columns import ColumnLimit, RequiredColumn
+from alignset.transforms.rules.custom import UserRows
 from alignset.transforms.rules.rule import Limit, Numbers, OfCorpus, Reason, Rows, Stage
 from alignset.transforms.rules.rule_settings import RuleSettings
 
@@ -96,6 +98,15 @@ def size_rows(width: Sequence[int | None], height: Sequence[int | None]) -> Rows
     return Rows(shorter=np.minimum(*sides), longer=np.maximum(*sides))
 
 
+def rule_rows(pairs: pa.Table, rules: RuleSettings) -> Rows:
+    """Values of n pairs that the rules of images judge."""
+    rows = size_rows(*(pairs[f"original_{side}"].to_pylist() for side in ("width", "height")))
+    for name in ("unsafe_score", "evaluation_distance", *rules.computed_columns):
+        known = pairs[name].combine_chunks() if name in pairs.column_names else None
+        rows[name] = np.full(len(pairs), np.nan) if known is None else numbers_of(known)
+    return rows
+
+
 def fit(rules: RuleSettings, rows: Rows) -> list[bool]:
     """Which of n images are not dropped by their size, before more of them is measured."""
     verdicts = faults(limits(rules.catalogue.images, Stage.HEADER), rows, rules.numbers)
@@ -116,11 +127,27 @@ def column_rows(entries: Sequence[Reason], columns: Mapping[str, pa.Array]) -> R
             if pa.types.is_string(column.type):  # a table in text has no null
                 is_blank = pc.equal(pc.utf8_trim_whitespace(column), "")
                 lacks = pc.or_(lacks, is_blank.fill_null(True))
+            if rule.values:
+                is_other = pc.invert(pc.is_in(column, pa.array(rule.values)))
+                lacks = pc.and_not(is_other, lacks) if "" in rule.values else is_other
             rows[rule.reason] = lacks.to_numpy(zero_copy_only=False)
         elif isinstance(rule, ColumnLimit):
             numbers = columns[rule.column].cast(pa.float64(), safe=False)
             rows[rule.measure.axis] = numbers_of(numbers)
     return rows
+
+
+def user_rows(rules: RuleSettings, columns: Mapping[str, pa.Array]) -> UserRows:
+    """What rules of users read of n pairs: Python's values by column.
+
+    Args:
+      columns: `OF_TEXTS`, and columns of the input; `language` is null where none was found.
+    """
+    languages = columns["language"]
+    if rules.languages and not rules.has_vote:  # the one that is not foreign
+        languages = pc.fill_null(languages, rules.languages[0])
+    columns = {**columns, "language": languages}
+    return UserRows({name: json_values(column) for name, column in columns.items()})
 
 
 def numbers_of(column: pa.Array) -> Floats:

@@ -1,4 +1,5 @@
-"""Pairs that leave finished files of a dataset, written down before the first of these changes.
+"""Pairs that leave finished files of a dataset: which are on a blocklist, of its shards and of what
+it dropped; and all of them written down before the first file changes.
 
 They are in a folder that is laid out as the output: `rejected/images-00012.parquet` names what
 leaves shard 12, and which rows of that file of `rejected/` are taken down. So a worker reads only
@@ -16,13 +17,127 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from alignset.transforms.blocklists import kinds as k
+from alignset.transforms.blocklists.blocklists import Blocklists
 from alignset.transforms.columns.hashing import UInt64s
-from alignset.transforms.columns.records import key_hashes
-from alignset.transforms.columns.rejects import keys_of
+from alignset.transforms.columns.records import key_column, key_hashes, keys_of
+from alignset.transforms.pairs.urls import url_hashes
 from alignset.transforms.rules.given import TAKEN_DOWN
-from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
+from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces, older_of
 from alignset.transforms.storage.files import exists, match, write_atomically
 from alignset.transforms.storage.parquet_files import read_rows
+from alignset.transforms.storage.tar_members import stored_images
+
+# Pairs that are on a list. `image` is the hash of the URL's identity, or 0 where the list tells of
+# the pair alone, so that other pairs of its image stay.
+LISTED = pa.schema([("key", pa.uint64()), ("detail", pa.string()), ("image", pa.uint64())])
+_COLUMNS = ("key", "url", "caption", "sha256", "phash")
+OF_ONE_PAIR = (k.TEXT, k.KEY)
+_OF_IMAGES = (*k.OF_FILES, *k.OF_PICTURES, k.IMAGE)
+
+
+def listed_in_shard(stem: str, lists: Blocklists, *, original: bool) -> pa.RecordBatch:
+    """The pairs of a shard that are on a list, as LISTED.
+
+    Args:
+      stem: the path of its tar or its sidecar, without its ending.
+      original: whether its tar has the files as they were fetched; else their MD5 and SHA-1 are not
+        known.
+    """
+    rows = read_rows(f"{stem}.parquet", _COLUMNS).combine_chunks()
+    found = _match_pairs(rows, lists)
+    by_url = found.is_valid()
+    if lists.have(*k.OF_URLS) and exists(path := older_of(stem)[-1]):
+        # Version 0.2 gave a pair the URL of an image with equal bytes; its own is on the list.
+        moved = read_rows(path)
+        urls = moved["url"].take(pc.index_in(rows["key"], moved["key"].combine_chunks()))
+        at = rows.schema.get_field_index("url")
+        found = pc.coalesce(found, _match_pairs(rows.set_column(at, "url", urls), lists))
+    of_first_url = pc.and_(found.is_valid(), pc.invert(by_url))
+    details = found.to_pylist()
+    if lists.have(k.SHA256, k.PHASH):
+        digests, phashes = rows["sha256"].to_pylist(), keys_of(rows["phash"])
+        for row in (row for row, detail in enumerate(details) if detail is None):
+            near = lists.find_nearest(k.PHASH, phashes[row : row + 1])
+            details[row] = lists.match_file(bytes.fromhex(digests[row] or "")) or near
+    if lists.have(k.PDQ, k.IMAGE) or (original and lists.have(k.MD5, k.SHA1)):
+        keys = rows["key"].to_pylist()
+        rest = {keys[row]: row for row, detail in enumerate(details) if detail is None}
+        for key, body in stored_images(f"{stem}.tar") if rest else ():
+            if key in rest:
+                details[rest[key]] = listed_image(body, lists, original=original)
+    return _listed_rows(rows, pa.array(details, pa.string()), of_first_url)
+
+
+def listed_texts(rows: pa.Table, lists: Blocklists) -> pa.RecordBatch:
+    """The same of a file of `pairs/`, of a dataset whose images were not fetched."""
+    return _listed_rows(rows, _match_pairs(rows, lists))
+
+
+def _match_pairs(rows: pa.Table, lists: Blocklists) -> pa.StringArray:
+    urls, captions = (_filled(rows[name]) for name in ("url", "caption"))
+    return lists.match_pairs(urls, captions, keys_of(rows["key"]))
+
+
+def _filled(column: pa.ChunkedArray) -> pa.StringArray:
+    whole = pc.fill_null(column, "")
+    return whole.combine_chunks() if isinstance(whole, pa.ChunkedArray) else whole
+
+
+def listed_image(body: bytes, lists: Blocklists, *, original: bool) -> str | None:
+    """Which list an image file is on, by its digests but SHA-256, or by how it looks."""
+    if original and (detail := lists.match_file(None, body)):
+        return detail
+    # Decoders, which most lists have no use for.
+    from alignset.transforms.images.decode import turn_of_file
+    from alignset.transforms.images.examine import Image, examine
+    from alignset.transforms.images.file_formats import FileLook
+
+    look = FileLook(body)
+    with turn_of_file(look):
+        image = examine(look, keep_grey=True, keep_picture=True)
+        return lists.match_picture(body, image) if isinstance(image, Image) else None
+
+
+def _listed_rows(
+    rows: pa.Table, details: pa.StringArray, of_one: pa.BooleanArray | None = None
+) -> pa.RecordBatch:
+    """The rows with a detail, as LISTED.
+
+    Args:
+      of_one: those whose image, by now, is at a URL that is not on the list.
+    """
+    images = url_hashes(_filled(rows["url"]))[0]
+    kinds = [detail.rpartition(":")[2] if detail else "" for detail in details.to_pylist()]
+    images[[kind in OF_ONE_PAIR for kind in kinds]] = 0
+    if of_one is not None:
+        images[of_one.to_numpy(zero_copy_only=False)] = 0
+    columns = [pa.array(keys_of(rows["key"])), details, pa.array(images)]
+    return pa.record_batch(columns, schema=LISTED).filter(details.is_valid())
+
+
+def listed_rejects(rows: pa.RecordBatch, lists: Blocklists, found: pa.Table) -> pa.StringArray:
+    """Why each of some rows of `rejected/` may never be read again, or null: string[n]. It is on a
+    list itself, or is of a pair or of an image that is taken out, or left as a copy of an image
+    that is taken out for how it looks.
+
+    Args:
+      found: LISTED, of the whole dataset.
+    """
+    table = pa.Table.from_batches([rows])
+    details = found["detail"].combine_chunks()
+    of_pair = pc.index_in(pa.array(keys_of(rows["key"])), found["key"].combine_chunks())
+    images = url_hashes(_filled(table["url"]))[0]
+    of_image = pc.index_in(pa.array(images), found["image"].combine_chunks())
+    of_image = pc.if_else(pa.array(images != 0), of_image, pa.scalar(None, of_image.type))
+    is_image = pc.match_substring_regex(details, f":({'|'.join(_OF_IMAGES)})$")
+    looked_at = found.filter(is_image)["key"].to_numpy()
+    of_copy = pc.index_in(rows["detail"], key_column(looked_at))
+    return pc.coalesce(
+        *(_match_pairs(table, lists), details.take(of_pair), details.take(of_image)),
+        details.filter(is_image).take(of_copy),
+    )
+
 
 Rows = TypeVar("Rows", pa.Table, pa.RecordBatch)
 # `near`: the image that is kept in its place is another file.
@@ -97,7 +212,7 @@ class Leaving:
         return self.rows[name].combine_chunks().take(at)
 
     def pictured_keys(self, keys: UInt64s) -> set[int]:
-        """Those of some kept pairs whose image is shown beside the one that is kept."""
+        """The kept pairs, among some, whose image is shown beside the one that is kept."""
         near = keys[pc.fill_null(self.of("near", keys), False).to_numpy(zero_copy_only=False)]
         return set(near[np.argsort(key_hashes(near))][:MOST_PICTURED].tolist())
 

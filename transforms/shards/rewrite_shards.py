@@ -11,6 +11,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -19,19 +20,26 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from alignset.transforms.columns.hashing import UInt64s
-from alignset.transforms.columns.rejects import (
+from alignset.transforms.columns.records import (
+    LOOK_SCHEMA,
     REJECTED,
+    clear_contents,
+    extend_schema,
     keys_of,
     rejected_rows,
-    with_columns,
-    without_contents,
 )
+from alignset.transforms.pairs.urls import url_hashes
 from alignset.transforms.rules.catalogue import STEP_OF_TAKEDOWNS, STEPS_OF_COPIES
 from alignset.transforms.rules.given import OPTED_OUT, TAKEN_DOWN
-from alignset.transforms.shards.leaving_pairs import Leaving, may_be_taken, name_of, read_leaving
-from alignset.transforms.shards.listed_pairs import stored_images
-from alignset.transforms.shards.shard_files import LOOK_SCHEMA, SHARD_SCHEMA, TarWriter
-from alignset.transforms.shards.shard_places import ShardPlaces
+from alignset.transforms.shards.leaving_pairs import (
+    OF_ONE_PAIR,
+    Leaving,
+    may_be_taken,
+    name_of,
+    read_leaving,
+)
+from alignset.transforms.shards.shard_files import SHARD_SCHEMA, TarWriter, write_ledger_rows
+from alignset.transforms.shards.shard_places import ShardPlaces, older_of
 from alignset.transforms.shards.shard_stats import ShardStats, shard_stats
 from alignset.transforms.storage.documents import read_document
 from alignset.transforms.storage.files import (
@@ -47,13 +55,16 @@ from alignset.transforms.storage.parquet_files import (
     schema_of,
     write_batches,
 )
-from alignset.transforms.storage.tar_members import Member, tar_members
+from alignset.transforms.storage.tar_members import Member, stored_images, tar_members
 
 _OF_EVERY_RUN = {*SHARD_SCHEMA.names, *LOOK_SCHEMA.names, *REJECTED.names}
 _MEASURED = {  # columns of `rejected/` by columns of sidecars
     "width": "original_width",
     "height": "original_height",
     "unsafe_score": "unsafe_score",
+    "page_license": "page_license",
+    "page_rsl": "page_rsl",
+    "opted_out": "opted_out",
 }
 _STEPS = STEP_OF_TAKEDOWNS | STEPS_OF_COPIES  # by reason
 
@@ -81,19 +92,21 @@ def rewrite_shard(
         rows = read_rows(sidecar)
     staying, sha256 = leaving.rest_of(rows), old.sha256
     is_changed = not len(staying) == len(rows) == old.successes  # stats are written last
-    if scratch:
-        Path(scratch).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="shard-", dir=scratch) as name:
         aside = Path(name)
         if is_changed:
             sha256 = _write_aside(staying, tar, aside) if len(staying) else None
         if not exists(f"{folder}/{name_of(shard)}"):  # shards may have other numbers by now
             raise RuntimeError(f"{tar} was to be rewritten for a command that has ended meanwhile")
+        if exists(ledger := places.ledger(shard)):  # before the rejects, which may lose their URLs
+            dropped = read_rows(rejects, ["key", "url"]) if exists(rejects) else rows.slice(0, 0)
+            left = rest_of_ledger(read_rows(ledger), (rows, dropped), staying, leaving)
+            write_atomically(ledger, partial(write_ledger_rows, left))
         kept = rows.combine_chunks().to_batches()
         _rewrite_rejects(rejects, rows.schema, kept, leaving, scratch, forget=forget, tar=tar)
         for path, new in ((sidecar, aside / "sidecar"), (tar, aside / "tar")) if is_changed else ():
             publish(new, path) if len(staying) else remove(path)
-        for path in (places.responses(shard), places.moved(shard)):
+        for path in older_of(places.stem(shard)):
             if exists(path):
                 before = read_rows(path)
                 left = leaving.rest_of(before)
@@ -113,7 +126,49 @@ def rewrite_shard(
         sha256=sha256,
         opted_out=staying["opted_out"].to_pylist(),
     )
-    write_atomically(places.stats(shard), lambda sink: sink.write(stats.encode()))
+    write_atomically(places.stats(shard), stats.encode())
+
+
+def rest_of_ledger(
+    ledger: pa.Table, pairs: Iterable[pa.Table], staying: pa.Table, leaving: Leaving
+) -> pa.Table:
+    """The rows of a ledger when pairs have left its shard. A row of an image that was taken down
+    keeps `image` and the reason, so that it is not requested again. An image whose last pair was
+    taken down for its text or its key has no row.
+
+    Args:
+      pairs: with columns key and url, of the shard as it was. staying: rows of the sidecar.
+    """
+    details: dict[int, str] = {}
+    taken_alone = set[int]()
+    for rows in pairs:
+        keys, urls = keys_of(rows["key"]), pc.fill_null(rows["url"], "")
+        is_taken = pc.fill_null(pc.equal(leaving.of("reason", keys), TAKEN_DOWN), False)
+        why, images = leaving.of("detail", keys).filter(is_taken), _images_of(urls.filter(is_taken))
+        for image, detail in zip(images, why.to_pylist(), strict=True):
+            if (detail or "").rpartition(":")[2] in OF_ONE_PAIR:
+                taken_alone.add(image)
+            else:
+                details[image] = detail
+    first_keys: dict[tuple[int, str], str] = {}
+    columns = (staying[name].to_pylist() for name in ("sha256", "key"))
+    for image, sha256, key in zip(_images_of(staying["url"]), *columns, strict=True):
+        first_keys.setdefault((image, sha256), key)
+    left = []
+    for row in ledger.to_pylist():
+        image = row["image"]
+        if image in details:
+            row = {"image": image, "reason": TAKEN_DOWN, "detail": details[image]}
+        elif row["key"]:
+            row["key"] = first_keys.get((image, row["sha256"]))
+        if row.get("key") or image not in taken_alone or image in details:
+            left.append(row)
+    return pa.Table.from_pylist(left, ledger.schema)
+
+
+def _images_of(urls: pa.ChunkedArray) -> list[int]:
+    """The hashes of URLs, as ledgers have them."""
+    return url_hashes(urls.combine_chunks())[0].tolist() if len(urls) else []
 
 
 def rewrite_texts(
@@ -150,7 +205,7 @@ def _rewrite_rejects(
       pairs: the columns of the kept pairs. tar: their shard, where they have one.
     """
     further = [field for field in pairs if field.name not in _OF_EVERY_RUN]
-    full_schema = schema = with_columns(REJECTED, further)
+    full_schema = schema = extend_schema(REJECTED, further)
     rows: Iterable[pa.RecordBatch] = ()  # as in a dataset that was downloaded without rejected/
     dropped_keys = pa.array([], pa.string())
     if exists(path):
@@ -175,7 +230,7 @@ def _rewrite_rejects(
         pairs = pairs.set_column(0, "key", pa.array(keys))
         new = rejected_rows(pairs, *why, _STEPS, measures, full_schema)
         if forget:
-            new = without_contents(new, pc.equal(new["reason"], TAKEN_DOWN))
+            new = clear_contents(new, pc.equal(new["reason"], TAKEN_DOWN))
         columns = [  # of an older file; null where the rows have none
             new[field.name].cast(field.type)
             if field.name in full_schema.names
@@ -211,7 +266,7 @@ def _marked(rows: pa.RecordBatch, leaving: Leaving, *, forget: bool) -> pa.Recor
         for name in rows.schema.names
     ]
     rows = pa.record_batch(columns, schema=rows.schema)
-    return without_contents(rows, which) if forget else rows
+    return clear_contents(rows, which) if forget else rows
 
 
 def _thumbnails(tar: str, keys: UInt64s, wanted_keys: set[int]) -> pa.BinaryArray:

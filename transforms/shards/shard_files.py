@@ -7,9 +7,11 @@ import json
 import tarfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from alignset.transforms.storage.files import PIECE
 
@@ -33,19 +35,10 @@ SHARD_SCHEMA = pa.schema(
         ("evaluation_image", pa.string()),
         ("evaluation_distance", pa.float64()),
         ("page_license", pa.string()),
+        ("page_rsl", pa.string()),  # licence files, with blanks between them
         ("web_statement", pa.string()),
         ("usage_terms", pa.string()),
         ("opted_out", pa.string()),  # details, comma-separated, where these are only reported
-    ]
-)
-# What it has too where `--duplicates=near` asks how images look: by `LOOK` of descriptors.py.
-LOOK_SCHEMA = pa.schema(
-    [
-        ("descriptor", pa.list_(pa.int8(), 64)),
-        ("trimmed_phash", pa.string()),
-        ("chroma", pa.list_(pa.int8(), 32)),
-        ("one_tone", pa.float32()),
-        ("has_border", pa.bool_()),
     ]
 )
 # What KEY.json has.
@@ -62,6 +55,15 @@ def _tar_header(name: bytes, size: int) -> bytes:
     before = name.ljust(100, b"\0") + _BEFORE_SIZE + b"%011o\0" % size + b"00000000000\0"
     total = sum(before) + _SUM_OF_REST
     return before + b"%06o\0 " % total + _AFTER_SUM
+
+
+_REPEATED = ("reason", "detail", "format", "evaluation_set", "status", "content_type")
+
+
+def write_ledger_rows(rows: pa.Table, sink: Path | BinaryIO) -> None:
+    """Writes rows of a ledger, sorted by `image`, by whose statistics it is found."""
+    how = {"write_statistics": ["image"], "use_dictionary": [*_REPEATED]}
+    pq.write_table(rows, sink, compression="zstd", **how)
 
 
 def _json_of(fields: Mapping[str, Any]) -> bytes:

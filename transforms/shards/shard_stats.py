@@ -11,8 +11,7 @@ from msgspec import UNSET, UnsetType
 
 from alignset.transforms.rules import given
 from alignset.transforms.shards.shard_places import HOLDOUT
-from alignset.transforms.storage.documents import encode_document
-from alignset.transforms.workers.counts import Counts, add_by_name
+from alignset.transforms.storage.documents import Counts, add_by_name, encode_document
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,15 @@ class ShardStats:
         """The bytes of the file, which has no line break at its end."""
         document = replace(self, connections=UNSET, limited_by=UNSET)
         return encode_document(document).rstrip(b"\n")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How many images of a shard came, and how many were not requested, since another dataset knows
+    them: a document in the work folder, where there are such datasets."""
+
+    fetched: int = 0
+    known: int = 0
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,12 @@
-"""Small documents of JSON, each of which is one dataclass: how they are written and read."""
+"""Small documents of JSON, each of which is one dataclass: how they are written and read; and
+counts in them, which add up."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import msgspec
@@ -24,8 +28,7 @@ def encode_document(document: object) -> bytes:
 
 def write_document(path: str, document: object) -> None:
     """Writes a dataclass as JSON, whole or not at all."""
-    body = encode_document(document)
-    write_atomically(path, lambda sink: sink.write(body))
+    write_atomically(path, encode_document(document))
 
 
 def read_document(path: str, kind: type[Document]) -> Document:
@@ -53,3 +56,35 @@ def readable_document(path: str, kind: type[Document]) -> Document | None:
         return find_document(path, kind)
     except DocumentError:
         return None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Outcomes of some pairs.
+
+    Attributes:
+      seen, kept: how many there were, and are left.
+      dropped: how many went for each reason.
+    """
+
+    seen: int = 0
+    kept: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+
+
+def add_by_name(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Adds up dicts of counts, key by key."""
+    total: Counter[str] = Counter()
+    for part in counts:
+        total.update(part)
+    return dict(sorted(total.items()))
+
+
+def add_counts(counts: Iterable[Counts]) -> Counts:
+    """The sum of the counts of parts."""
+    parts = list(counts)
+    return Counts(
+        seen=sum(part.seen for part in parts),
+        kept=sum(part.kept for part in parts),
+        dropped=add_by_name(part.dropped for part in parts),
+    )

@@ -65,7 +65,7 @@ def open_to_read(path: str) -> BinaryIO:
     return Path(path).open("rb") if is_local(path) else open_remote(path)
 
 
-def _to_disk(file: BinaryIO) -> None:
+def _flush_to_disk(file: BinaryIO) -> None:
     """Waits for the disk, or after a power cut a name could stand over an empty file."""
     file.flush()
     os.fsync(file.fileno())
@@ -75,8 +75,16 @@ def _aside(path: str) -> Path:
     return Path(path).with_name(f".{Path(path).name}.{uuid.uuid4().hex}")
 
 
-def write_atomically(path: str, write: Callable[[BinaryIO], object]) -> None:
-    """Writes a file aside and renames it, or uploads it, so that a killed run leaves no half."""
+def write_atomically(path: str, content: bytes | Callable[[BinaryIO], object]) -> None:
+    """Writes a file aside and renames it, or uploads it, so that a killed run leaves no half.
+
+    Args:
+      content: the bytes, or what writes them.
+    """
+
+    def write(sink: BinaryIO) -> None:
+        sink.write(content) if isinstance(content, bytes) else content(sink)
+
     if not is_local(path):
         with tempfile.TemporaryFile() as whole:
             write(whole)
@@ -87,7 +95,7 @@ def write_atomically(path: str, write: Callable[[BinaryIO], object]) -> None:
     try:
         with io.BufferedWriter(PieceFile(aside, "wb")) as sink:
             write(sink)
-            _to_disk(sink)
+            _flush_to_disk(sink)
         os.replace(aside, path)
     finally:
         aside.unlink(missing_ok=True)
@@ -104,7 +112,7 @@ def create(path: str, body: bytes) -> bool:
     try:
         with aside.open("wb") as sink:
             sink.write(body)
-            _to_disk(sink)
+            _flush_to_disk(sink)
         try:
             os.link(aside, path)
         except OSError as error:
@@ -132,7 +140,7 @@ def publish(local: Path, path: str) -> None:
         if not is_local(path):
             put_file(source, path)
             return
-        _to_disk(source)
+        _flush_to_disk(source)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     os.replace(local, path)  # both are in the output folder
 
@@ -190,8 +198,8 @@ def exists(path: str) -> bool:
 
 
 @lru_cache
-def _copies(pid: int) -> tempfile.TemporaryDirectory[str]:
-    """A folder that ends with the process: another with its number must not find old copies."""
+def process_folder(pid: int) -> tempfile.TemporaryDirectory[str]:
+    """A folder that ends with the process: another with its number must not find old files."""
     return tempfile.TemporaryDirectory(prefix=f"alignset-{pid}-")
 
 
@@ -199,7 +207,7 @@ def local_copy(path: str) -> str:
     """The path of a file on this machine: itself, or a copy made once by this process."""
     if is_local(path):
         return path
-    copy = Path(_copies(os.getpid()).name) / hashlib.sha256(path.encode()).hexdigest()
+    copy = Path(process_folder(os.getpid()).name) / hashlib.sha256(path.encode()).hexdigest()
     if not copy.exists():
         copy_file(path, str(copy))
     return str(copy)

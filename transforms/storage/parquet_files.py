@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from alignset.transforms.storage.broken_files import BrokenInputError, broken_file
+from alignset.transforms.storage.broken_files import (
+    DAMAGED,
+    BrokenInputError,
+    FileFault,
+    broken_file,
+)
 from alignset.transforms.storage.files import open_to_read, publish
 
 ROWS_PER_GROUP = 1 << 16
@@ -58,6 +65,54 @@ class RowWriter:
         self._writer.add_key_value_metadata(metadata)
 
 
+class _FooterIsSoundError(Exception):
+    pass
+
+
+class _FileOfSize(io.RawIOBase):
+    """A file that has a size and no bytes. Reading it raises: all checks before passed."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._at = size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + (0, self._at, self._size)[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        raise _FooterIsSoundError
+
+
+def read_footer(source: Any) -> pq.FileMetaData:
+    """Reads what a Parquet file says of itself.
+
+    Raises:
+      FileFault: it cannot be true: columns lie beyond the file's end, or contradict themselves.
+        `column(at)` of such a footer would end the process (pyarrow 25).
+    """
+    footer = pq.read_metadata(source)
+    # A reader raises instead, and finds all columns before it reads the first byte.
+    unread = pa.PythonFile(_FileOfSize(source.seek(0, io.SEEK_END)), "r")
+    groups = range(footer.num_row_groups)
+    try:
+        file = pq.ParquetFile(unread, metadata=footer, pre_buffer=True)
+        next(file.iter_batches(batch_size=1, row_groups=groups, use_threads=False), None)
+    except _FooterIsSoundError:
+        pass
+    except (OSError, pa.ArrowException) as error:
+        raise FileFault(DAMAGED, f"its footer cannot be true: {error}") from error
+    return footer
+
+
 def string_bytes(batch: pa.RecordBatch) -> npt.NDArray[np.int64]:
     """The bytes of strings of the rows up to each, int64[n]."""
     ends = np.zeros(len(batch), np.int64)
@@ -79,9 +134,10 @@ def parquet_file(path: str, schema: pa.Schema, scratch: str | None) -> Iterator[
 
     Args:
       scratch: a folder on this machine, on the disk of a local `path`; None for the system's own.
+
+    Raises:
+      FileNotFoundError: `scratch` is gone: its run has ended, and no file of it may come back.
     """
-    if scratch:
-        Path(scratch).mkdir(parents=True, exist_ok=True)
     # Keys, URLs and texts hardly repeat: to look for it costs a fifth of the writing. A key's or
     # text's least and greatest say nothing, and keys without their lengths between compress better.
     how = {
@@ -108,7 +164,7 @@ def write_batches(
 
 
 @contextmanager
-def _named(path: str) -> Iterator[None]:
+def named(path: str) -> Iterator[None]:
     """Within, a fault of a file raises BrokenInputError, which names it."""
     try:
         yield
@@ -127,32 +183,36 @@ def read_rows(path: str, columns: Sequence[str] | None = None) -> pa.Table:
     Raises:
       BrokenInputError: the file is damaged; so do all that read one here.
     """
-    with _named(path), open_to_read(path) as source:
+    with named(path), open_to_read(path) as source:
         # `read_table` imports pyarrow.dataset, for 0.1 s.
         return pq.ParquetFile(source).read(None if columns is None else list(columns))
 
 
 def batches_of(path: str, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
     """The same, some thousands of rows at a time."""
-    with _named(path), open_to_read(path) as source, pq.ParquetFile(source) as file:
+    with named(path), open_to_read(path) as source, pq.ParquetFile(source) as file:
         yield from file.iter_batches(ROWS_AT_ONCE, columns=columns)
 
 
 def schema_of(path: str) -> pa.Schema:
     """The columns of a Parquet file of any file system."""
-    with _named(path), open_to_read(path) as source:
+    with named(path), open_to_read(path) as source:
         return pq.read_schema(source)
 
 
 def read_columns(
-    path: str, columns: pa.Schema, longest: int = _LONGEST
+    path: str,
+    columns: pa.Schema,
+    longest: int = _LONGEST,
+    longest_binary: int = _LONGEST_BINARY,
 ) -> Iterator[pa.RecordBatch]:
     """Reads some columns of a Parquet file, some rows at a time, as `columns` has them; null where
     the file has no such column, or a value is of another type. Texts are cut to `longest`
-    characters, and longer images than a thumbnail are null: 300 KB may hold 1 MB 16,384 times.
+    characters, and bytes are null where they are more than a thumbnail's: 300 KB may hold 1 MB
+    16,384 times.
     """
-    with _named(path), open_to_read(path) as source:
-        footer = pq.read_metadata(source)
+    with named(path), open_to_read(path) as source:
+        footer = read_footer(source)
         schema = footer.schema.to_arrow_schema()
         names = [
             name
@@ -160,6 +220,7 @@ def read_columns(
             if schema.names.count(name) == 1 and not pa.types.is_nested(schema.field(name).type)
         ]
         rows, dictionaries = _batch_rows(footer, names)
+        rows = min(rows, _MOST_BYTES // longest)
         rows = min(rows, 4 * _FEW_ROWS) if pa.binary() in columns.types else rows
         file = pq.ParquetFile(source, metadata=footer, read_dictionary=dictionaries)
         if not names:
@@ -170,7 +231,7 @@ def read_columns(
             return
         for batch in file.iter_batches(rows, columns=names, use_threads=False):
             arrays = [
-                _plain(batch[of.name], of.type, longest)
+                _plain(batch[of.name], of.type, longest, longest_binary)
                 if of.name in names
                 else pa.nulls(len(batch), of.type)
                 for of in columns
@@ -179,8 +240,8 @@ def read_columns(
 
 
 def _batch_rows(footer: pq.FileMetaData, names: Sequence[str]) -> tuple[int, list[str]]:
-    """How many rows a batch may have, and the columns that are read as dictionaries: of one that
-    is none, the bytes in the footer are those in memory."""
+    """How many rows a batch may have, and the columns that are read as dictionaries. Any other
+    column takes as many bytes in memory as the footer says."""
     rows, dictionaries = _MOST_ROWS, set[str]()
     for group in map(footer.row_group, range(footer.num_row_groups)):
         for at, column in enumerate(map(group.column, range(group.num_columns))):
@@ -200,16 +261,16 @@ def _batch_rows(footer: pq.FileMetaData, names: Sequence[str]) -> tuple[int, lis
     return rows, sorted(dictionaries)
 
 
-def _plain(values: pa.Array, kind: pa.DataType, longest: int) -> pa.Array:
+def _plain(values: pa.Array, kind: pa.DataType, longest: int, longest_binary: int) -> pa.Array:
     """Values of another type, which need not be values of that; texts are cut."""
     if isinstance(values, pa.DictionaryArray):
         used = pc.unique(values.indices)  # a whole dictionary may have a million values
-        short = _plain(values.dictionary.take(used), kind, longest)
+        short = _plain(values.dictionary.take(used), kind, longest, longest_binary)
         return short.take(pc.index_in(values.indices, used))
     try:
         values = values.cast(kind, safe=False)
         if kind == pa.binary():
-            is_short = pc.less_equal(pc.binary_length(values), _LONGEST_BINARY)
+            is_short = pc.less_equal(pc.binary_length(values), longest_binary)
             values = pc.if_else(is_short, values, None)
         elif kind == pa.string():
             if (pc.max(pc.binary_length(values)).as_py() or 0) > longest:

@@ -23,6 +23,8 @@ from functools import lru_cache
 from typing import Any, BinaryIO, NamedTuple, TypeVar, cast
 from urllib.parse import quote, unquote
 
+from alignset.extras import is_installed, missing_extra
+
 LOG = logging.getLogger("alignset")
 T = TypeVar("T")
 WAITS_S = (0, 2, 4, 8, 16, 32, 60, 60, 60)  # between tries, each a half more or less
@@ -65,6 +67,15 @@ class RemoteError(OSError):
     def __init__(self, message: str, code: int = 0) -> None:
         super().__init__(message)
         self.code = code
+
+
+def missing_packages(kind: str) -> str:
+    """Says in one line what paths of a scheme need that is not installed; imports none of it."""
+    if kind == "hf" and not is_installed("huggingface_hub"):
+        return "hf:// needs huggingface_hub: pip install huggingface_hub"
+    extra = {"s3": "aws", "gs": "gcp"}.get(kind)
+    missing = extra and missing_extra(extra, f"{kind}://")
+    return f"{missing}, or install requirements/{extra}.txt" if missing else ""
 
 
 def scheme(path: str) -> str:

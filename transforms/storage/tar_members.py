@@ -11,10 +11,11 @@ from __future__ import annotations
 import re
 import struct
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import BinaryIO, NamedTuple, Protocol
 
 from alignset.transforms.storage.broken_files import CUT_SHORT, DAMAGED, WRONG_FORMAT, FileFault
+from alignset.transforms.storage.files import open_to_read
 
 BLOCK = 512
 MAX_EXTRA = 1 << 20  # bytes of a long name, or of POSIX's header of further records
@@ -26,6 +27,7 @@ _BARE = b"123456"  # links, devices and folders: whatever their size says, nothi
 _NUMBER = re.compile(rb"(?:[\0 ]*+([0-7]++))?(?:[\0 ].*)?", re.DOTALL)
 _DECIMAL = re.compile(rb" *+(?=[0-9])0*+([0-9]{0,19}) *+")
 _CODEC = "utf-8", "surrogateescape"
+_KEY = re.compile("[0-9a-f]{16}")
 _SIGNED = struct.Struct("148b8x356b")
 
 
@@ -282,3 +284,17 @@ def _skip_map(stream: TarStream, header: bytes) -> None:
         if len(block) < BLOCK:
             raise _cut_error(stream.at, "a header")
         follows = block[504] != 0
+
+
+def stored_images(
+    tar: str, wanted_keys: Container[int] | None = None
+) -> Iterator[tuple[str, bytes]]:
+    """The images of a shard, by the keys of their pairs; all where none are wanted."""
+    with open_to_read(tar) as source:
+        for member in tar_members(source):
+            key, _, extension = member.name.partition(".")
+            if extension in ("json", "txt") or not _KEY.fullmatch(key):
+                continue
+            if wanted_keys is None or int(key, 16) in wanted_keys:
+                source.seek(member.at)
+                yield key, source.read(member.size)

@@ -1,4 +1,4 @@
-"""Attempts at pieces of work, each in a folder of its own: of those that end, one is published.
+"""Attempts at pieces of work, each in a folder of its own. One of those that end is published.
 
 A runner gives work to another worker when it believes the first one dead, which may still run. No
 two attempts share a path, so nothing keeps them apart. The first that is whole creates a file that

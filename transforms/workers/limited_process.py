@@ -11,15 +11,15 @@ import fcntl
 import importlib
 import os
 import resource
+import select
 import signal
 import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from multiprocessing.connection import Connection, Pipe
 from threading import Lock, Semaphore
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from alignset.transforms.workers.threads import THREADS, check_stopped
 
@@ -27,6 +27,7 @@ Function = Callable[[bytes], Sequence[bytes]]
 
 _LIMITS = struct.Struct("<dQ")  # CPU s, memory; the function's name follows, then the body
 _REPLY = struct.Struct("<BI")  # the kind, and how many parts follow
+_SIZE = struct.Struct("<Q")  # before each message
 _DONE, _RAISED, _NO_MEMORY = range(3)
 _PIPE_BYTES = 1 << 20  # 64 KiB, as pipes have, are 14 turns for an image of 640 x 480 px
 LIMIT_S = 300.0  # a decoder that waits for itself takes no CPU time
@@ -84,33 +85,31 @@ class _Child:
     def __init__(self, variables: Mapping[str, str]) -> None:
         # It finds what this process imports, and takes no module out of the folder of the user.
         path = {"PYTHONPATH": os.pathsep.join(folder or os.getcwd() for folder in sys.path)}
-        requests, self._requests = Pipe(duplex=False)
-        self._replies, replies = Pipe(duplex=False)
         try:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "alignset.transforms.workers.limited_process"],
-                stdin=requests.fileno(),
-                stdout=replies.fileno(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 env={**os.environ, **variables, **path},
             )
         except OSError as error:
             raise ChildError(f"no child process can be started: {error}") from error
-        finally:
-            requests.close()
-            replies.close()
+        assert self.process.stdin
+        assert self.process.stdout
+        self._requests, self._replies = self.process.stdin, self.process.stdout
         for pipe in (self._requests, self._replies):
             with suppress(OSError):  # a user has a limit of pages in all pipes
-                fcntl.fcntl(pipe.fileno(), fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+                fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
     def call(self, name: bytes, body: bytes, limits: Limits) -> list[bytes]:
         try:
-            self._requests.send_bytes(_LIMITS.pack(*limits) + name)
-            self._requests.send_bytes(body)
+            _send(self._requests, _LIMITS.pack(*limits) + name, body)
             self._wait(max(LIMIT_S, 2 * limits.cpu_s))
-            kind, count = _REPLY.unpack(self._replies.recv_bytes())
-            parts = [self._replies.recv_bytes() for _ in range(count)]
+            kind, count = _REPLY.unpack(_receive(self._replies))
+            parts = [_receive(self._replies) for _ in range(count)]
         except (EOFError, OSError):
+            self.process.kill()  # it may have closed its pipe and live; else this changes nothing
             raise _DeadError(-self.process.wait()) from None
         if kind == _RAISED:
             raise RaisedError(*(part.decode("utf-8", "replace") for part in parts))
@@ -120,7 +119,9 @@ class _Child:
 
     def _wait(self, limit_s: float) -> None:
         looks = int(limit_s / _LOOK_S)  # no clock: it goes on while both processes are stopped
-        while not self._replies.poll(_LOOK_S):
+        waiting = select.poll()  # `select.select` takes no number above 1,023
+        waiting.register(self._replies, select.POLLIN)
+        while not waiting.poll(_LOOK_S * 1000):
             looks -= 1
             try:
                 check_stopped()
@@ -136,8 +137,32 @@ class _Child:
 
     def forget(self) -> None:
         """Closes its pipes, at whose end it ends."""
-        self._requests.close()
-        self._replies.close()
+        for pipe in (self._requests, self._replies):
+            with suppress(OSError):  # of what a dead one has not read
+                pipe.close()
+
+
+def _send(pipe: IO[bytes], *messages: bytes) -> None:
+    for message in messages:
+        pipe.write(_SIZE.pack(len(message)))
+        pipe.write(message)
+    pipe.flush()
+
+
+def _receive(pipe: IO[bytes]) -> bytes:
+    """Reads a message, into memory that is allocated once: the pieces that a pipe gives are small.
+
+    Raises:
+      EOFError: the pipe ends before.
+    """
+    head = pipe.read(_SIZE.size)
+    if len(head) < _SIZE.size:
+        raise EOFError
+    (size,) = _SIZE.unpack(head)
+    message = pipe.read(size)
+    if len(message) < size:
+        raise EOFError
+    return message
 
 
 class Children:
@@ -257,16 +282,14 @@ def main() -> None:
     # Sent to a group of processes, these would cost a good image. The parent ends this one.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
-    requests, replies = Connection(0, writable=False), Connection(os.dup(1), readable=False)
+    requests, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a decoder may print
     with suppress(EOFError, BrokenPipeError):
         while True:
-            head, body = requests.recv_bytes(), requests.recv_bytes()
+            head, body = _receive(requests), _receive(requests)
             name = head[_LIMITS.size :].decode()
             kind, parts = _answer(name, body, *_LIMITS.unpack_from(head))
-            replies.send_bytes(_REPLY.pack(kind, len(parts)))
-            for part in parts:
-                replies.send_bytes(part)
+            _send(replies, _REPLY.pack(kind, len(parts)), *parts)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ _HERE = local()  # `stop_signal`: the event of the results that this thread make
 THREADS = max(2, min(4, os.cpu_count() or 2))  # beyond, threads wait for the interpreter's lock
 
 
-def in_threads(
+def map_in_threads(
     function: Callable[[In], Out], items: Iterable[In], *, chunk: int = 1
 ) -> Iterator[Out]:
     """Maps in a few threads: results in order, never more than a few chunks taken before.
@@ -87,7 +87,7 @@ class Jobs:
         finally:
             self._room.__exit__(None, None, None)
 
-    def until_done(self) -> Iterator[None]:
+    def wait_until_done(self) -> Iterator[None]:
         """Yields now and then until all is done.
 
         Raises:
@@ -102,8 +102,8 @@ class Jobs:
             raise self._errors[0]
 
     def finish(self) -> None:
-        """Waits until all is done, and raises what `until_done` does."""
-        for _ in self.until_done():
+        """Waits until all is done, and raises what `wait_until_done` does."""
+        for _ in self.wait_until_done():
             pass
 
     def cancel(self) -> None:
@@ -186,7 +186,7 @@ class Results(Generic[Out]):
         return self._future.done()
 
     def stop(self) -> None:
-        """Lets the thread end at its next value, or its next batch (`in_threads`)."""
+        """Lets the thread end at its next value, or its next batch (`map_in_threads`)."""
         self._stop_signal.set()
         self._future.cancel()
 

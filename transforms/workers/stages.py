@@ -1,10 +1,12 @@
-"""A DoFn whose elements are worked on in threads."""
+"""Beam stages that several packages use: elements worked on in threads, and the small documents
+that jobs leave at their end."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
@@ -12,6 +14,7 @@ from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
+from alignset.transforms.storage.documents import write_document
 from alignset.transforms.workers.threads import THREADS, Results, stop_work
 
 
@@ -54,3 +57,34 @@ class ThreadedDoFn(beam.DoFn):
 
     def teardown(self) -> None:
         stop_work(getattr(self, "_running", ()))
+
+
+@dataclass(eq=False)
+class WriteSummary(beam.PTransform):
+    """Writes several collections to one document.
+
+    Args:
+      kind: the dataclass of the document.
+      values: singletons, by the names of its fields.
+      sums: collections with what adds up their elements: one stage for what `CombineGlobally` needs
+        five for. These are elements, not metrics: a bundle that is tried twice counts once.
+    """
+
+    path: str
+    kind: Callable[..., Any]
+    values: Mapping[str, beam.PCollection] = field(default_factory=dict)
+    sums: Mapping[str, tuple[beam.PCollection, Callable[[Iterable[Any]], Any]]] = field(
+        default_factory=dict
+    )
+
+    def expand(self, begin: Any) -> beam.PCollection:
+        path, kind = self.path, self.kind
+        add = {name: function for name, (_, function) in self.sums.items()}
+
+        def write(_: None, **fields: Any) -> None:
+            fields |= {name: function(fields[name]) for name, function in add.items()}
+            write_document(path, kind(**fields))
+
+        sides = {name: beam.pvalue.AsSingleton(value) for name, value in self.values.items()}
+        sides |= {name: beam.pvalue.AsIter(parts) for name, (parts, _) in self.sums.items()}
+        return begin.pipeline | beam.Create([None]) | beam.Map(write, **sides)
