@@ -11,11 +11,11 @@ import traceback
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from alignset.extras import without_package
+from alignset.extras import explain_missing_package
 from alignset.pipeline.command_line import log_plainly, plain_reason, print_end, was_interrupted
 from alignset.pipeline.errors import TooLittleKeptError, UsageError
-from alignset.pipeline.runs.beam_patches import quick_imports, worker_environment
-from alignset.pipeline.shown_texts import on_one_line
+from alignset.pipeline.runs.beam_patches import plain_logs, quick_imports, worker_environment
+from alignset.pipeline.shown_texts import escape_controls
 from alignset.signals import run_main
 
 NAME = "beam_runner.py"
@@ -52,11 +52,11 @@ def _keep_memory() -> None:
             os.environ[name] = str(value)  # for worker processes
 
 
-def main(argv: Sequence[str], name: str = NAME) -> int:
+def main(argv: Sequence[str], name: str = NAME, *, grows: bool = False) -> int:
     """Runs the command; returns 0 done, 1 failed, 2 wrong flags.
 
     Args:
-      name: how the command was called, for what it says.
+      name: how the command was called, for what it says. grows: whether it is `alignset grow`.
     """
     log_plainly(logging.ERROR)
     _keep_memory()
@@ -65,11 +65,16 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
         with quick_imports(argv):
             from alignset.pipeline.options import make_settings, read_flags
 
-            flags = read_flags(argv, name)  # --help ends here, before what takes a second
+            growth = None
+            if grows:
+                from alignset.pipeline.grow import read_growth
+
+                flags, growth = read_growth(argv, name)
+            else:
+                flags = read_flags(argv, name)  # --help ends here, before what takes a second
             from alignset.pipeline.run import run
-            from alignset.pipeline.runs.worker_logs import plain_logs
     except ModuleNotFoundError as error:
-        return print_end(name, without_package(error), 2)
+        return print_end(name, explain_missing_package(error), 2)
     except (UsageError, KeyboardInterrupt) as error:
         return _print_end(name, error)
     level = os.environ.get("ALIGNSET_LOG_LEVEL", "")
@@ -78,16 +83,23 @@ def main(argv: Sequence[str], name: str = NAME) -> int:
     logging.getLogger("alignset.shards").setLevel(level or "WARNING")  # one line tells of all
     _LASTING.enter_context(plain_logs())
     try:
-        run(make_settings(flags), show=print)
+        run(make_settings(flags), print, growth)
     except (KeyboardInterrupt, Exception) as error:
         return _print_end(name, error)
     return 0
 
 
+def grow(argv: Sequence[str], name: str = "alignset grow") -> int:
+    """Runs `alignset grow`; returns as `main` does."""
+    return main(argv, name, grows=True)
+
+
 def _print_end(name: str, error: BaseException) -> int:
     """Says in one line why the command ends; returns its status."""
     is_said = isinstance(error, UsageError | TooLittleKeptError)
-    print(f"{name}: {on_one_line(str(error)) if is_said else last_line(error)}", file=sys.stderr)
+    print(
+        f"{name}: {escape_controls(str(error)) if is_said else last_line(error)}", file=sys.stderr
+    )
     return 2 if isinstance(error, UsageError) else 1
 
 

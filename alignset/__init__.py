@@ -15,6 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     __version__: str
+    from alignset.commands import TrainedRun as TrainedRun
+    from alignset.commands import evaluate as evaluate
+    from alignset.commands import export as export
+    from alignset.commands import report as report
+    from alignset.commands import search as search
+    from alignset.commands import takedown as takedown
+    from alignset.commands import train as train
     from alignset.curation import curate as curate
     from alignset.dataset import Dataset as Dataset
     from alignset.dataset import Sample as Sample
@@ -24,12 +31,15 @@ if TYPE_CHECKING:
     from alignset.steps import FetchImages as FetchImages
     from alignset.steps import FilterTexts as FilterTexts
     from alignset.steps import FindCopies as FindCopies
-    from alignset.transforms.pages.find_pairs import FindPairs as FindPairs
     from alignset.transforms.pages.http_pages import Page as Page
     from alignset.transforms.pages.page_files import PageFiles as PageFiles
+    from alignset.transforms.pages.parse_pages import FindPairs as FindPairs
 
 _MODULES = {
     "curate": "curation",
+    **dict.fromkeys(("evaluate", "export", "report", "search", "takedown"), "commands"),
+    "TrainedRun": "commands",
+    "train": "train",  # the package itself, which may be called
     "Dataset": "dataset",
     "Sample": "dataset",
     "FailedRunError": "pipeline.errors",
@@ -38,7 +48,7 @@ _MODULES = {
     # Steps for pipelines of others, and what goes in.
     "Page": "transforms.pages.http_pages",
     "PageFiles": "transforms.pages.page_files",
-    "FindPairs": "transforms.pages.find_pairs",
+    "FindPairs": "transforms.pages.parse_pages",
     "FilterTexts": "steps",
     "FetchImages": "steps",
     "FindCopies": "steps",
@@ -53,7 +63,8 @@ def __getattr__(name: str) -> Any:
         return version()
     if name not in _MODULES:
         raise AttributeError(f"module 'alignset' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"alignset.{_MODULES[name]}"), name)
+    module = importlib.import_module(f"alignset.{_MODULES[name]}")
+    return module if name == "train" else getattr(module, name)
 
 
 def __dir__() -> list[str]:

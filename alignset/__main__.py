@@ -1,29 +1,46 @@
-"""The project's command, `alignset NAME`: each NAME does what its `python …` form does."""
+"""The project's command, `alignset NAME`."""
 
 import difflib
 import importlib
 import os
 import sys
+from collections.abc import Callable
 
 from alignset.signals import run_main
 
-# The module of alignset whose `main` does it, and what it does. A module is imported where it is
-# asked for: Beam takes a second, and torch three.
+# The module of alignset whose `main`, or the function behind the colon, does it, and what it does.
+# A module is imported where it is asked for: Beam takes a second, and torch three.
 COMMANDS = {
     "demo": ("demo.__main__", "the whole story on a small web of its own, in minutes"),
     "curate": ("beam_runner", "image URLs with alt-texts in, filtered WebDataset shards out"),
+    "grow": ("beam_runner:grow", "add another crawl to a dataset, by its own rules"),
+    "cluster": ("flink.__main__", "run Flink on this machine or many, for curate to run on"),
+    "rules": ("pipeline.commands:rules", "list the rules of curate, and rules of your own"),
     "look": (
-        "pipeline.look.__main__",
+        "pipeline.commands:look",
         "show some kept or dropped pairs of a dataset: a page and a table",
     ),
     "ablate": ("ablate.__main__", "train on variants of the rules: which of them help"),
     "report": (
-        "pipeline.report.__main__",
+        "pipeline.commands:report",
         "write report.html of a dataset, or compare two datasets",
     ),
-    "takedown": ("pipeline.takedown.__main__", "take listed pairs out of a finished dataset"),
-    "deduplicate": ("pipeline.deduplicate.__main__", "keep each image of a finished dataset once"),
-    "publish": ("pipeline.publish", "copy what may be published of a finished dataset to a folder"),
+    "takedown": ("pipeline.commands:takedown", "take listed pairs out of a finished dataset"),
+    "recheck": (
+        "pipeline.commands:recheck",
+        "ask the hosts of a dataset again: who has opted out since",
+    ),
+    "deduplicate": ("pipeline.commands:deduplicate", "keep each image of a finished dataset once"),
+    "audit": ("pipeline.commands:audit", "judge opt-outs again by the evidence that was kept"),
+    "card": (
+        "pipeline.commands:card",
+        "write the EU's public summary of training content of a dataset",
+    ),
+    "verify": ("pipeline.commands:verify", "tell which files of a dataset are damaged"),
+    "publish": (
+        "pipeline.commands:publish",
+        "copy what may be published of a finished dataset to a folder",
+    ),
     "train": ("train.__main__", "train an ALIGN model on shards"),
     "classify": ("train.classify.__main__", "fine-tune an image tower on labelled images"),
     "evaluate": ("train.evaluate.__main__", "measure what a model is worth"),
@@ -66,6 +83,15 @@ def overview() -> str:
     )
 
 
+def command_of(name: str) -> Callable[..., int]:
+    """The function of a command; imports its module."""
+    module, _, function = COMMANDS[name][0].partition(":")
+    command: Callable[..., int] = getattr(
+        importlib.import_module(f"alignset.{module}"), function or "main"
+    )
+    return command
+
+
 def _show(text: str) -> None:
     try:
         print(text, flush=True)
@@ -100,11 +126,7 @@ def main() -> int:
             return 2
     # The module is imported within, so that a package that it lacks is one line.
     return run_main(
-        lambda words, called: importlib.import_module(f"alignset.{COMMANDS[name][0]}").main(
-            words, called
-        ),
-        f"alignset {name}",
-        arguments,
+        lambda words, called: command_of(name)(words, called), f"alignset {name}", arguments
     )
 
 

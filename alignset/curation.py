@@ -6,14 +6,14 @@ import inspect
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from numbers import Real
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from alignset.called import EndedError, flag_words, text_of
 from alignset.pipeline.command_line import plain_reason, was_interrupted
 from alignset.pipeline.errors import FailedRunError, TooLittleKeptError, UsageError
 from alignset.pipeline.options import make_settings, read_flags
-from alignset.pipeline.runs.beam_patches import worker_environment
+from alignset.pipeline.runs.beam_patches import plain_logs, worker_environment
 from alignset.pipeline.settings import DECLARED
 from alignset.transforms.rules.custom import IMPORTING
 from alignset.transforms.rules.rule import Limit
@@ -43,7 +43,7 @@ def curate(**flags: Value) -> Dataset:
       FailedRunError: the run failed; the same call resumes it.
       KeyboardInterrupt: it was interrupted; the same call resumes it.
     """
-    if IMPORTING.get():  # it would wait for itself
+    if IMPORTING.get() is not None:  # it would wait for itself
         raise UsageError('a file of rules calls curate: put that below if __name__ == "__main__":')
     words = command_words(flags)
     with _ONE_AT_A_TIME, worker_environment(words):
@@ -61,7 +61,6 @@ def _run(words: list[str]) -> str:
         if options.get(name):
             raise UsageError(f"{name} makes no dataset: pass --{name} to `alignset curate`")
     from alignset.pipeline.run import run  # with Beam, which takes a second
-    from alignset.pipeline.runs.worker_logs import plain_logs
 
     try:
         with plain_logs():
@@ -83,43 +82,24 @@ def command_words(flags: Mapping[str, Value]) -> list[str]:
     """
     if "help" in flags:
         raise UsageError("unknown flag 'help'; help(alignset.curate) lists all")
-    return [word for name, value in flags.items() for word in _words(name, value)]
-
-
-def _words(name: str, value: Value) -> list[str]:
-    """The words of one flag; none where it is as good as not given."""
-    setting = DECLARED.get(name)
-    if value is None:
-        return []
-    if isinstance(value, bool):
-        if setting is None or setting.type is not bool:  # such as retry_failed, or one of Beam's
-            return [f"--{name}"] if value else []
-        return [f"--{name}={str(value).lower()}"]
-    if name == "input" and isinstance(value, os.PathLike):
-        value = [value]
-    if isinstance(value, Mapping):
-        items = [f"{key}={_text(name, item)}" for key, item in value.items()]
-    elif isinstance(value, Iterable) and not isinstance(value, str | bytes):
-        items = [_text(name, item) for item in value]
-    else:
-        return [f"--{name}={_text(name, value)}"]
-    if setting is None:  # Beam takes a word for each
-        return [f"--{name}={item}" for item in items]
-    if name == "input":
-        items = [item.replace(",", "\\,") for item in items]
-    elif with_comma := [item for item in items if "," in item]:
-        raise UsageError(f"{name}: {with_comma[0]!r} has a comma, which separates items")
-    return [f"--{name}={','.join(items)}"]
+    words = []
+    for name, value in flags.items():
+        setting = DECLARED.get(name)
+        if name == "input" and isinstance(value, os.PathLike):
+            value = [value]
+        if name == "input" and isinstance(value, Iterable) and not isinstance(value, str | Mapping):
+            value = ",".join(_text(name, path).replace(",", "\\,") for path in value)
+        # retry_failed stands alone, and so do flags of Beam's.
+        kind = {"has_value": setting is not None and setting.type is bool}
+        try:
+            words += flag_words(name, value, **kind, is_repeated=setting is None, text=_text)
+        except EndedError as error:
+            raise UsageError(error.args[0]) from None
+    return words
 
 
 def _text(name: str, value: object) -> str:
-    if isinstance(value, str | Real):
-        return str(value)
-    if isinstance(value, os.PathLike):
-        return os.fsdecode(value)
-    if isinstance(value, Limit):
-        return f"{_file_of(value)}:{value.name}"
-    raise UsageError(f"{name}: expected a text, a path or a number; got {value!r}")
+    return f"{_file_of(value)}:{value.name}" if isinstance(value, Limit) else text_of(name, value)
 
 
 def _file_of(rule: Limit) -> str:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from alignset.pipeline.datasets.set_files import find_own_set, no_set
-from alignset.pipeline.datasets.summary import summary_lines
+from alignset.pipeline.datasets.summary import funnel_html, summary_lines
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.documents import Funnel, Step
 from alignset.pipeline.shown_texts import counted
@@ -76,17 +76,17 @@ class Dataset:
         tables = files.kept_files if files.is_of_shards else []
         shards = [f"{path.removesuffix('.parquet')}.tar" for path in tables]
         self.paths = Paths(
-            _of_side(shards),
-            _of_side(files.kept_files),
-            _of_side(shards, holdout=True),
-            _of_side(files.kept_files, holdout=True),
+            _select_split(shards),
+            _select_split(files.kept_files),
+            _select_split(shards, holdout=True),
+            _select_split(files.kept_files, holdout=True),
             sorted(files.rejected_files),
             f"{self.path}/report.html",
         )
 
     @property
     def funnel(self) -> Funnel:
-        """`funnel.json`: the counts of the run, docs/shard_format.md has its fields.
+        """`funnel.json`: the counts of the run, docs/files.md has its fields.
 
         Raises:
           UsageError: the run has not ended, or another version of alignset made the dataset.
@@ -157,11 +157,17 @@ class Dataset:
             [f"{self.path}: {counted(len(self), 'pair')}", *summary_lines(self.funnel)]
         )
 
+    def __fspath__(self) -> str:
+        return self.path
+
     def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(str(self))}</pre>"
+        if self._funnel is None:
+            return f"<pre>{html.escape(str(self))}</pre>"
+        caption = html.escape(f"{self.path}: {counted(len(self), 'pair')}")
+        return f"<table><caption>{caption}</caption>{funnel_html(self.steps)}</table>"
 
 
-def _of_side(paths: Iterable[str], *, holdout: bool = False) -> list[str]:
+def _select_split(paths: Iterable[str], *, holdout: bool = False) -> list[str]:
     """The files of what is held out, or those to train on."""
     return sorted(path for path in paths if (Path(path).parent.name == "holdout") == holdout)
 

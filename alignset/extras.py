@@ -43,7 +43,7 @@ def extra_of(module: str) -> str:
     return next((extra for extra, name in names if f"{name}.".startswith(f"{module}.")), "")
 
 
-def without_package(error: ModuleNotFoundError) -> str:
+def explain_missing_package(error: ModuleNotFoundError) -> str:
     """Says in one line what to install for a module that is missing."""
     extra = extra_of(error.name or "")
     install = how_to_install(extra) if extra else "pip install alignset ('.' in a clone)"

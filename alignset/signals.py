@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from alignset.extras import without_package
+from alignset.extras import explain_missing_package
 
 PATIENCE_S = 10.0  # for a command that a signal has interrupted
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -51,7 +51,7 @@ def run_main(
     ours = [one for one in ours if signal.getsignal(one) != signal.SIG_IGN]
     for one in ours:
         signal.signal(one, interrupt)
-    _watch(ours, lambda: is_interrupted, end_stopped)
+    _watch(ours, interrupt, lambda: is_interrupted, end_stopped)
     try:
         try:
             status = main(sys.argv[1:] if arguments is None else arguments, name)
@@ -63,7 +63,7 @@ def run_main(
     except KeyboardInterrupt:
         end_stopped()
     except ModuleNotFoundError as error:
-        print(f"{name}: {without_package(error)}", file=sys.stderr)
+        print(f"{name}: {explain_missing_package(error)}", file=sys.stderr)
         status = 2
     if is_interrupted:  # threads may still wait for a server, or compute
         sys.stderr.flush()
@@ -72,9 +72,13 @@ def run_main(
 
 
 def _watch(
-    signals: Sequence[int], is_interrupted: Callable[[], bool], end: Callable[[], object]
+    signals: Sequence[int],
+    handler: Callable[..., None],
+    is_interrupted: Callable[[], bool],
+    end: Callable[[], object],
 ) -> None:
-    """Calls `end` in a thread, `PATIENCE_S` after the first of some signals.
+    """Calls `end` in a thread, `PATIENCE_S` after the first of some signals that has this handler:
+    a command may have put another in its place, such as for a last checkpoint.
 
     Until the main thread has run the handler, it is sent a signal again: another thread may have
     got the first one while the main thread began to wait for a lock.
@@ -86,8 +90,10 @@ def _watch(
     os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # the pipe is the parent's
 
     def watch() -> None:
-        while os.read(reading, 1)[0] not in signals:
-            pass
+        while True:
+            number = os.read(reading, 1)[0]
+            if number in signals and signal.getsignal(number) is handler:
+                break
         last = time.monotonic() + PATIENCE_S
         while time.monotonic() < last:
             if not is_interrupted():

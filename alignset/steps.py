@@ -19,21 +19,19 @@ from alignset.curation import Path, Value, command_words
 from alignset.pipeline.curate import Places, judge_texts, plan_shards
 from alignset.pipeline.curate_images import evaluation_index, write_shards
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.inputs.find_blocklists import find_blocklists
-from alignset.pipeline.inputs.find_evaluation import find_evaluation
 from alignset.pipeline.inputs.find_inputs import find_vocabulary
+from alignset.pipeline.inputs.find_lists import find_blocklists, find_evaluation
 from alignset.pipeline.inputs.whole_input import find_unsafe_model
 from alignset.pipeline.options import make_settings, read_flags
 from alignset.pipeline.runs.engine import everywhere
 from alignset.pipeline.runs.work_folder import WorkFolder
 from alignset.pipeline.settings import DECLARED, Settings
-from alignset.transforms.columns.batches import BatchCoder
-from alignset.transforms.decontamination.compare_images import CompareImages
+from alignset.transforms.decontamination.index_evaluation_images import CompareImages
 from alignset.transforms.rules.rule import IMAGES, TEXTS
-from alignset.transforms.storage.blocks import BUCKET, Blocks, unpack
+from alignset.transforms.storage.blocks import BUCKET, BatchCoder, Blocks, unpack
+from alignset.transforms.storage.documents import Counts
 from alignset.transforms.storage.files import is_local, match
 from alignset.transforms.storage.stores import remove_remote
-from alignset.transforms.workers.counts import Counts
 
 
 class FilterTexts(beam.PTransform):
@@ -41,7 +39,8 @@ class FilterTexts(beam.PTransform):
     drop, and writes it down with its reason to OUTPUT/rejected/text-*.parquet.
 
     Input: batches with `url` and `caption`, of a size that a worker holds; and where it is known
-    `malformed` (why a pair cannot be used), `page_url`, `source_license`, `source_opted_out`.
+    `malformed` (why a pair cannot be used), `page_url`, `source_license`, `source_rsl`,
+    `source_opted_out`.
     Outputs: `kept`, batches with `key` (uint64), `url`, `caption` and these; `counts`, a `Counts`
     of each batch. Equal batches in any order give the same files.
 
@@ -67,7 +66,7 @@ class FilterTexts(beam.PTransform):
         batches = _number_batches(pairs | "Checked" >> beam.Map(_checked_pairs))
         spread_batches = batches | "SpreadBatches" >> beam.Reshuffle()
         outputs, _, _ = judge_texts(
-            batches, spread_batches, _only, settings, places, self._buckets, self._vocabulary
+            batches, spread_batches, _pass_on, settings, places, self._buckets, self._vocabulary
         )
         outputs["counts"] | "Ended" >> _RemoveWork(places.work.path)
         unpack_each = beam.MapTuple(lambda _, block: unpack(block)).with_output_types(
@@ -106,7 +105,7 @@ class FetchImages(beam.PTransform):
         outputs = {"kept": batches, "counts": counts}
         shards, _ = plan_shards(pipeline, outputs, settings, places)
         numbers = shards | "Numbers" >> beam.FlatMap(sorted)
-        evaluation = self._evaluation.on_workers(everywhere)
+        evaluation = self._evaluation.resolve_paths(everywhere)
         stats, _ = write_shards(numbers, evaluation, settings, places, self._unsafe_model)
         stats | "Ended" >> _RemoveWork(places.work.path)
         return stats
@@ -140,7 +139,7 @@ class FindCopies(beam.PTransform):
 
     def expand(self, images: beam.PCollection) -> beam.PCollection:
         places = _begin(_places(self._settings))
-        evaluation = self._evaluation.on_workers(everywhere)
+        evaluation = self._evaluation.resolve_paths(everywhere)
         index = evaluation_index(images.pipeline, evaluation, self._settings, places)
         index["sets"] | "Ended" >> _RemoveWork(places.work.path)
         return images | CompareImages(index["place"], self._settings.min_evaluation_distance)
@@ -236,7 +235,7 @@ def _number(item: tuple[str, pa.RecordBatch], order: list[str]) -> tuple[int, pa
     return bisect_left(order, item[0]), item[1]
 
 
-def _only(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+def _pass_on(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     yield batch
 
 

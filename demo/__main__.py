@@ -213,7 +213,7 @@ def tell_story(output: Path, port: int, *, small: bool) -> None:
         draw_picture(curated, web).save(output / "picture.webp", quality=80, method=6)
     with progress.step("Training a tiny ALIGN on the shards", "1 to 2 minutes"):
         data = ("--shards", curated / "shards", "--validate", curated / "holdout")
-        run(command_line("train", *data, "--run", training, *TRAINING))
+        run(command_line("train", *data, "--output", training, *TRAINING))
     model = ("--model", training / "model", "--data", web / "eval")
     evaluate = ("evaluate", "retrieval", *model)
     with (

@@ -47,7 +47,7 @@ class Languages:
         return self._known[text][1] >= SURE
 
     def sure_english(self, texts: Iterable[str], most: int | None = None) -> list[str]:
-        """Those of the texts that are English beyond doubt, in their order; the first `most`."""
+        """The texts that are English beyond doubt, in their order; the first `most`."""
         if most is None:
             return self._sure(list(texts))
         sure, left = [], iter(texts)

@@ -1,7 +1,9 @@
 """One image of a curated dataset: the funnel, and some pairs that were kept and dropped."""
 
 import json
+import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -24,7 +26,13 @@ REASONS = (
 )
 
 
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def _font(size: int, text: str = "") -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """A font for a text: Pillow's own, which has ASCII, or the system's for other letters."""
+    if letters := sorted({f"{ord(c):x}" for c in text if not c.isascii() and c.isalpha()}):
+        command = ["fc-match", "--format=%{file}", f"sans:charset={' '.join(letters)}"]
+        with suppress(OSError, subprocess.SubprocessError):  # no fontconfig, or no file for Pillow
+            file = subprocess.run(command, capture_output=True, timeout=10, check=True).stdout
+            return ImageFont.truetype(file.decode(), size)
     return ImageFont.load_default(size)
 
 
@@ -98,7 +106,7 @@ def _draw_funnel(draw: ImageDraw.ImageDraw, steps: list[dict], top: int) -> int:
 
 def _draw_pairs(page: Image.Image, pairs: list[tuple], title: str, colour: str, top: int) -> int:
     """A grid of pairs; returns where it ends."""
-    draw, small, tiny = ImageDraw.Draw(page), _font(18), _font(16)
+    draw, small = ImageDraw.Draw(page), _font(18)
     draw.text((MARGIN, top), title, colour, _font(24))
     top += 42
     step = (WIDTH - 2 * MARGIN) // COLUMNS
@@ -110,8 +118,9 @@ def _draw_pairs(page: Image.Image, pairs: list[tuple], title: str, colour: str, 
         if reason:
             draw.text((x, y), reason, colour, small)
             y += 24
-        for line in _lines(text, tiny, step - 20, 2):
-            draw.text((x, y), line, INK, tiny)
+        font = _font(16, text)
+        for line in _lines(text, font, step - 20, 2):
+            draw.text((x, y), line, INK, font)
             y += 20
     rows = -(-len(pairs) // COLUMNS)
     return top + (THUMBNAIL + 96) * rows

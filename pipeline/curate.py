@@ -21,29 +21,26 @@ from alignset.transforms.corpus.concepts import (
     WriteConcepts,
     listed_concepts,
 )
-from alignset.transforms.corpus.corpus_documents import HashFile, VocabularySummary
+from alignset.transforms.corpus.corpus_documents import HashFile, VocabularySummary, add_spreads
 from alignset.transforms.corpus.count_pairs import (
     CountPairs,
     FindDistinctPairs,
     FindFrequent,
     ReadSplit,
 )
-from alignset.transforms.corpus.count_spread import add_spreads
-from alignset.transforms.corpus.judge_batch import Blocking
-from alignset.transforms.corpus.judge_pairs import JudgePairs
-from alignset.transforms.corpus.language_ngrams import shares_like, texts_by_language
-from alignset.transforms.corpus.vocabulary import BuildVocabulary
-from alignset.transforms.corpus.write_hash_sets import WriteHashSets
+from alignset.transforms.corpus.hash_counts import texts_by_language
+from alignset.transforms.corpus.judge_pairs import Blocking, JudgePairs
+from alignset.transforms.corpus.vocabulary import BuildVocabulary, WriteHashSets
 from alignset.transforms.pages.page_counts import add_page_counts
 from alignset.transforms.pages.page_files import PageFiles
-from alignset.transforms.pairs.hold_out import HoldOut
-from alignset.transforms.shards.plan_shards import PlanShards
+from alignset.transforms.shards.plan_shards import HoldOut, PlanShards
 from alignset.transforms.shards.shard_places import HOLDOUT
 from alignset.transforms.storage.blocks import Blocks
 from alignset.transforms.storage.broken_files import sum_up
-from alignset.transforms.workers.counts import add_counts
+from alignset.transforms.storage.documents import add_counts
+from alignset.transforms.storage.shared_paths import SharedPaths
 from alignset.transforms.workers.packages import CheckWorker, deciding
-from alignset.transforms.workers.summaries import WriteSummary
+from alignset.transforms.workers.stages import WriteSummary
 
 BYTES_PER_BUCKET = 1 << 27  # of input; a bucket then holds about 2 million pairs, 72 MB, at most
 MAX_BUCKETS = 4096  # more of them, and at 10 billion pairs blocks hold fewer than 32 rows
@@ -58,6 +55,7 @@ class Places:
       blocks: how blocks of hashes cross the shuffles.
       blocklists: what must not be in the dataset. removed_before: the file of the keys of pairs
         that must not, "" where there are none.
+      shared: what each machine of a cluster must see; None in process.
     """
 
     out: str
@@ -65,6 +63,7 @@ class Places:
     blocks: Blocks
     blocklists: Blocklists = NO_LISTS
     removed_before: str = ""
+    shared: SharedPaths | None = None
 
 
 def parse_pages(
@@ -76,8 +75,10 @@ def parse_pages(
     skip_broken = settings.on_broken_input == "skip"
     parse = ParsePages(places.work.pages, skip_broken, settings)
     items = pipeline | "Parts" >> beam.Create(list(enumerate(parts)))
-    groups = items | "SpreadParts" >> beam.GroupByKey() | "Part" >> beam.MapTuple(_only)
-    counts = groups | "CheckParser" >> beam.ParDo(CheckWorker(deciding("pages"))) | parse
+    groups = items | "SpreadParts" >> beam.GroupByKey() | "Part" >> beam.MapTuple(_take_one)
+    counts = (
+        groups | "CheckParser" >> beam.ParDo(CheckWorker(deciding("pages"), places.shared)) | parse
+    )
     pipeline | "PageSummary" >> WriteSummary(
         places.work.page_summary, PageSummary, sums={"counts": (counts, add_page_counts)}
     )
@@ -90,7 +91,7 @@ def bucket_count(files: Sequence[InputFile]) -> int:
     32
 
     Few enough that blocks are worth sending, since each batch sends one to each bucket; enough that
-    what one bucket holds fits in a worker's memory (docs/scale.md).
+    what one bucket holds fits in a worker's memory (benchmarks/notes.md).
     """
     count = sum(file.bytes for file in files) // BYTES_PER_BUCKET
     return min(MAX_BUCKETS, max(8, 1 << int(count).bit_length()))
@@ -117,10 +118,12 @@ def curate_texts(
     numbered_splits = pipeline | "Splits" >> beam.Create(list(enumerate(splits)))
     # A group of one each: what follows runs wherever there is a worker.
     spread_splits = (
-        numbered_splits | "SpreadSplits" >> beam.GroupByKey() | "Split" >> beam.MapTuple(_only)
+        numbered_splits | "SpreadSplits" >> beam.GroupByKey() | "Split" >> beam.MapTuple(_take_one)
     )
     packages = deciding(settings.voter)
-    spread_splits = spread_splits | "CheckReader" >> beam.ParDo(CheckWorker(packages))
+    spread_splits = spread_splits | "CheckReader" >> beam.ParDo(
+        CheckWorker(packages, places.shared)
+    )
 
     judge_outputs, corpus, rows_read = judge_texts(
         numbered_splits, spread_splits, read, settings, places, buckets, vocabulary
@@ -162,11 +165,9 @@ def judge_texts(
         read, blocks, settings, buckets, ngrams=not vocabulary
     )
     pairs = count_outputs["pairs"] | FindDistinctPairs(blocks, buckets)
-    counts, shares = None, None
+    counts = None
     if settings.has_vote:
         counts = pairs["languages"] | "Languages" >> beam.CombineGlobally(sum)
-    if settings.like:
-        shares = counts | "Shares" >> beam.Map(shares_like, settings.like)
     corpus = _corpus(count_outputs, pairs, settings, places, buckets, vocabulary, counts)
     blocking = Blocking(places.blocklists.match_pairs, settings.forget_blocked)
     repeats = (count_outputs["repeated"], pairs["repeated"]) | "Repeated" >> beam.Flatten()
@@ -178,13 +179,12 @@ def judge_texts(
             "measured": count_outputs["measured"],
         }
         | "BySplit" >> beam.CoGroupByKey()
-        | "CheckJudge" >> beam.ParDo(CheckWorker())
+        | "CheckJudge" >> beam.ParDo(CheckWorker(shared=places.shared))
         | JudgePairs(
             read=read,
             blocks=blocks,
             rules=settings,
             sets=corpus.paths,
-            shares=shares,
             out=places.out,
             work=places.work.path,
             plan=not settings.text_only,
@@ -281,6 +281,6 @@ def _corpus(
     return CorpusOutputs(paths, summary, file, frequent["text_spread"], frequent["image_spread"])
 
 
-def _only(split_id: int, splits: Iterable[Split]) -> tuple[int, Split]:
+def _take_one(split_id: int, splits: Iterable[Split]) -> tuple[int, Split]:
     (split,) = splits
     return split_id, split

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import apache_beam as beam
 
-from alignset.pipeline.copies import descriptors_folder, find_copies
 from alignset.pipeline.curate import Places
-from alignset.pipeline.inputs.find_evaluation import Evaluation, index_folder
+from alignset.pipeline.inputs.find_lists import Evaluation, index_folder
 from alignset.pipeline.inputs.whole_input import Input
+from alignset.pipeline.leaving import descriptors_folder, find_copies
 from alignset.pipeline.progress import ImageProgress, say
 from alignset.pipeline.runs.engine import (
     Engine,
@@ -23,26 +23,28 @@ from alignset.pipeline.runs.engine import (
 from alignset.pipeline.runs.work_folder import ImageSummary
 from alignset.pipeline.settings import Settings
 from alignset.pipeline.shown_texts import core_time, counted
-from alignset.transforms.arrivals.shard_settings import ShardSettings
+from alignset.transforms.arrivals.known_images import KnownSet
 from alignset.transforms.decontamination.evaluation_files import parts_of
 from alignset.transforms.decontamination.evaluation_index import sets_of
 from alignset.transforms.decontamination.index_evaluation_images import (
     THUMBNAILS,
     IndexEvaluationImages,
 )
-from alignset.transforms.duplicates.contents import CopyRules
 from alignset.transforms.fetching.fetcher import forget_hosts
 from alignset.transforms.safety.classifier import open_classifier
 from alignset.transforms.safety.model_files import UnsafeModel
-from alignset.transforms.shards.shard_progress import shards_there
+from alignset.transforms.shards.shard_places import shards_there
 from alignset.transforms.shards.shard_stats import add_copies
 from alignset.transforms.shards.write_shards import ShardDoFn, ShardWriter
+from alignset.transforms.storage.documents import add_by_name
 from alignset.transforms.workers.attempts import end_killed
-from alignset.transforms.workers.counts import add_by_name
 from alignset.transforms.workers.packages import CheckWorker, deciding
-from alignset.transforms.workers.summaries import WriteSummary
+from alignset.transforms.workers.stages import WriteSummary
 
 LOG = logging.getLogger("alignset")
+# How long a job may go on after the last shard is written, and for each shard, whose sidecar a step
+# behind reads. A task that asks a lost machine for its input waits 15 minutes by Linux's default.
+STALLED_S, STALLED_SHARD_S = 60.0, 0.1
 MIN_RAM = "4GB"  # of a worker: two to four processes of half a GB, and 0.1 GB each to score
 
 
@@ -52,34 +54,22 @@ def curate_images(
     source: Input,
     settings: Settings,
     places: Places,
-    earlier: Sequence[int] = (),
 ) -> None:
     """The image stage: fetch, measure, judge and write, one shard at a time.
 
     Args:
-      shards: the numbers of those to write. earlier: of others of the dataset, which hold
-        something.
+      shards: their numbers.
     """
     numbers = pipeline | "Shards" >> beam.Create(shards)
-    stats, index = write_shards(numbers, source.evaluation, settings, places, source.unsafe_model)
+    what = source.evaluation, settings, places, source.unsafe_model, source.known
+    stats, index = write_shards(numbers, *what)
     holding = stats | "Holding" >> beam.FlatMap(
         lambda shard: [shard.number] if shard.successes else []
     )
     connections = stats | "Connections" >> beam.Map(lambda shard: shard.connections or 0)
     limits = stats | "Limits" >> beam.Map(lambda s: {s.limited_by: 1} if s.limited_by else {})
-    pairs = (len(shards) + len(earlier)) * settings.samples_per_shard
-    rules = CopyRules(
-        settings.max_texts_per_image,
-        once=settings.duplicates != "keep",
-        near=settings.duplicates == "near",
-        clean_holdout=settings.holdout_copies == "drop",
-    )
-    find = find_copies(rules, places, pairs, descriptors_folder(settings, places))
-    copies = (
-        (holding, pipeline | "Earlier" >> beam.Create(earlier))
-        | "AllHolding" >> beam.Flatten()
-        | find
-    )
+    pairs = len(shards) * settings.samples_per_shard
+    copies = holding | find_copies(settings, places, pairs, descriptors_folder(settings, places))
     pipeline | "ImageSummary" >> WriteSummary(
         places.work.image_summary,
         ImageSummary,
@@ -98,44 +88,27 @@ def write_shards(
     settings: Settings,
     places: Places,
     unsafe_model: UnsafeModel | None,
+    known: tuple[KnownSet, ...] = (),
 ) -> tuple[beam.PCollection, dict[str, beam.PCollection]]:
     """Fetches, measures, judges and writes the shards of some numbers.
+
+    Args:
+      known: datasets whose images are not requested again.
 
     Returns:
       their `ShardStats`, and the singletons `place` and `sets` of the evaluation images.
     """
     index = evaluation_index(numbers.pipeline, evaluation, settings, places)
-    looks = settings.duplicates == "near"
-    shard_settings = ShardSettings(
-        settings,
-        settings,
-        settings,
-        unsafe_model,
-        places.blocklists,
-        settings.forget_blocked,
-        settings.thumbnails,
-        "" if looks else descriptors_folder(settings, places),
-        looks,
-    )
-    writer = ShardWriter(places.work.plan, places.work.attempts, places.out, shard_settings)
-    views = [beam.pvalue.AsSingleton(index["place"])]
-    if gives_out_at_start(
-        numbers.pipeline.options
-    ):  # who has written its own then takes over others'
+    work, how = places.work, (settings, places.blocklists, unsafe_model, known)
+    writer = ShardWriter(work.plan, work.attempts, work.descriptors, places.out, *how)
+    views, options = [beam.pvalue.AsSingleton(index["place"])], numbers.pipeline.options
+    if gives_out_at_start(options):  # who has written its own then takes over others'
         views.append(beam.pvalue.AsList(numbers))
-    write = beam.ParDo(ShardDoFn(writer), *views)
-    if (
-        runner_of(numbers.pipeline.options) == "dataflowrunner"
-    ):  # elsewhere it only makes workers of a kind
-        write = write.with_resource_hints(min_ram=MIN_RAM)
     packages = deciding("exact_resize" if settings.exact_resize else "")
-    stats = (
-        numbers
-        | "SpreadShards" >> beam.Reshuffle()
-        | "CheckWriter" >> beam.ParDo(CheckWorker(packages))
-        | "WriteShards" >> write
-    )
-    return stats, index
+    write = beam.ParDo(ShardDoFn(writer, CheckWorker(packages, places.shared)), *views)
+    if runner_of(options) == "dataflowrunner":  # elsewhere it only makes workers of a kind
+        write = write.with_resource_hints(min_ram=MIN_RAM)
+    return numbers | "SpreadShards" >> beam.Reshuffle() | "WriteShards" >> write, index
 
 
 def run_images(
@@ -157,16 +130,18 @@ def run_images(
 
     Raises:
       WorkerDiedError: no shard was written before one died again.
+      StalledError: all shards are written, but the job did not end.
     """
     if unsafe_model and (pairs := sum(sizes.values())):
         say(scoring_cost(unsafe_model, pairs))
     missing = len(sizes) + 1
     forget_hosts()
     _end_killed(places.work.attempts)
-    with ImageProgress(places.out, places.work.attempts, sizes, verb):
+    with ImageProgress(places.out, places.work.attempts, sizes, verb) as progress:
         while True:
             try:
-                with engine.pipeline("images") as pipeline:
+                whole_s = STALLED_S + STALLED_SHARD_S * len(sizes)
+                with engine.pipeline("images", lambda: progress.is_whole, whole_s) as pipeline:
                     return build(pipeline)
             except WorkerDiedError:
                 before, missing = missing, len(sizes.keys() - shards_there(places.out).keys())
@@ -224,10 +199,10 @@ def scoring_cost(model: UnsafeModel, pairs: int) -> str:
 
 def similarity_cost(model: str, pairs: int) -> str:
     """One line about the similarities of so many pairs, by what they cost on this machine."""
-    from alignset.train.score_pairs import cpu_s_a_pair, on_gpu
+    from alignset.train.score_pairs import cpu_s_a_pair, has_gpu
 
     off = "without --score_model there are none"
-    if on_gpu():
+    if has_gpu():
         return f"image and text are compared on a GPU by {model}; {off}"
     core_s = pairs * (cpu_s_a_pair(model) + DECODE_S)
     return f"image and text are compared by {model}: about {core_time(core_s)}; {off}"

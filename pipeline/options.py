@@ -8,31 +8,21 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from alignset.command_help import PARSERS, add_help
 from alignset.extras import missing_extra
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.other_flags import beam_options
 from alignset.pipeline.rule_files import NO_RULES, RulesOfUsers, carried, rules_of_users
 from alignset.pipeline.settings import DECLARED, GROUPS, REPORTED, Settings, needless_flag
-from alignset.settings import declared_fields
+from alignset.settings import add_flag, add_help, declared_fields
 from alignset.transforms.rules.columns import COLUMN_FLAGS
 from alignset.transforms.rules.language_codes import VOTE, word_limits
-from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
+from alignset.transforms.rules.recipes import RECIPES
+from alignset.transforms.rules.thresholds import MIN_EVALUATION_DISTANCE
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; see --help")
-
-
-class _Joined(argparse.Action):
-    """All values of a flag that was given several times."""
-
-    def __call__(
-        self, parser: object, flags: argparse.Namespace, value: Any, option: str | None = None
-    ) -> None:
-        before = getattr(flags, self.dest, "")
-        setattr(flags, self.dest, f"{before},{value}" if before else value)
 
 
 def parser(prog: str = "beam_runner.py", of_users: RulesOfUsers = NO_RULES) -> _Parser:
@@ -41,7 +31,7 @@ def parser(prog: str = "beam_runner.py", of_users: RulesOfUsers = NO_RULES) -> _
         prog=prog,
         usage="%(prog)s --input=PATHS --output=FOLDER [flags]",
         description="Image URLs with alt-texts in, ALIGN's filtered WebDataset shards out.",
-        epilog="Any other flag is Apache Beam's, such as --runner and --direct_num_workers.",
+        epilog="Any other flag is Apache Beam's, such as --runner.",
         allow_abbrev=False,
         add_help=False,
     )
@@ -54,31 +44,16 @@ def parser(prog: str = "beam_runner.py", of_users: RulesOfUsers = NO_RULES) -> _
     for title, kind in GROUPS.items():
         group = flags_parser.add_argument_group(title)
         for of in declared_fields(kind):
-            alone = True if of.type is bool else of.metadata.get("alone")
-            optional: dict[str, Any] = (
-                {"nargs": "?", "const": alone, "metavar": of.metadata.get("metavar", "BOOL")}
-                if alone
-                else {}
-            )
-            _add(group, of.name, of.type, of.default, of.metadata["help"], **optional)
+            _add(group, of.name, of.type, of.metadata, of.metadata["help"], of.default)
         for rule in of_users.limits if title == "rules" else ():
-            _add(group, rule.name, type(rule.default), rule.default, rule.help)
+            _add(group, rule.name, type(rule.default), {}, rule.help, rule.default)
     return flags_parser
 
 
-def _add(
-    group: argparse._ArgumentGroup, name: str, kind: Any, default: Any, help: str, **optional: Any
-) -> None:
-    several = name in DECLARED and DECLARED[name].metadata.get("several")
-    default_text = "" if default in ("", False) else f" (default: {default})"
-    group.add_argument(
-        f"--{name}",
-        type=PARSERS.get(kind, str),
-        default=argparse.SUPPRESS,  # what was not given is not among the flags
-        help=f"{help}{default_text}".replace("%", "%%"),
-        action=_Joined if several else "store",
-        **optional,
-    )
+def _add(group: Any, name: str, kind: Any, about: Any, help: str, default: object) -> None:
+    """Adds a flag; where it is not given, it is not among the flags."""
+    text = f"{help}{'' if default in ('', False) else f' (default: {default})'}".replace("%", "%%")
+    add_flag(group, name, kind, about, help=text, default=argparse.SUPPRESS)
 
 
 class GivenFlags(NamedTuple):
@@ -128,8 +103,13 @@ def make_settings(given_flags: GivenFlags) -> Settings:
     """
     flags, of_users = given_flags.ours, given_flags.of_users
     names = {rule.name: rule.default for rule in of_users.limits}
-    beam = beam_options(given_flags.others, [*DECLARED, *names])
-    values: dict[str, Any] = {}
+    for name in ("decontaminate_only", "score_only"):
+        if flags.get(name) and "recipe" in flags:
+            raise UsageError(
+                f"--{name} turns all rules off: leave --recipe out, or pass flags of rules"
+            )
+    beam = beam_options(given_flags.others, [*DECLARED, *names], flags.get("workers", 0))
+    values: dict[str, Any] = dict(RECIPES.get(flags.get("recipe", ""), {}))
     if flags.get("decontaminate_only") or flags.get("score_only"):  # which take nothing away
         values = {"columns": "all", **of_users.catalogue.opened, **REPORTED}
     if flags.get("score_only"):

@@ -1,8 +1,9 @@
 """How far the image stage is: a line that is drawn again on a terminal and in a notebook, or
-written now and then."""
+written now and then; or lines of JSON."""
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -20,8 +21,7 @@ with warnings.catch_warnings(action="ignore"):  # in a notebook, that ipywidgets
 
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.rules.given import FETCH_FAILED
-from alignset.transforms.shards.shard_places import ShardPlaces
-from alignset.transforms.shards.shard_progress import shards_there, shards_under_way
+from alignset.transforms.shards.shard_places import ShardPlaces, shards_there, shards_under_way
 from alignset.transforms.shards.shard_stats import ShardStats
 from alignset.transforms.storage.documents import DocumentError, read_document
 from alignset.transforms.storage.files import is_local
@@ -34,12 +34,12 @@ READING_S = 0.05  # of a look, at most, that goes into reading stats
 LAST_READING_S = 2.0  # at the end
 _MOST_FAILURES = 3  # kinds of them that are named
 
-_QUIET = Event()
+_QUIET, _AS_JSON = Event(), Event()
 
 
 class Amount:
-    """How much of the planned shards is done: those that are whole, and what attempts
-    have counted of the others. Never less than before, though an attempt may be lost.
+    """How much of the planned shards is done: whole shards, and what attempts have counted
+    of the others. Never less than before, though an attempt may be lost.
 
     Args:
       out: the output folder. attempts: the folder of all attempts at shards.
@@ -116,6 +116,22 @@ class Amount:
         shards = f"{self.shards:,} of {counted(len(self.sizes), 'shard')}"
         return f"{shards}, {self.pairs:,} of {counted(self.total, 'pair')}"
 
+    def facts(self, took_s: float) -> dict[str, float | None]:
+        """The numbers of a line of JSON, so many seconds after this start began."""
+        rate = (self.pairs - self.earlier) / max(took_s, 1e-3)
+        return {
+            "pairs_done": self.pairs,
+            "pairs": self.total,
+            "shards_done": self.shards,
+            "shards": len(self.sizes),
+            "pairs_judged": self._judged_pairs,
+            "kept": self._kept_pairs,
+            "failed": self._failures.total(),
+            "pairs_per_s": round(rate, 2),
+            "seconds": round(took_s, 1),
+            "seconds_left": round((self.total - self.pairs) / rate, 1) if rate > 0 else None,
+        }
+
     @property
     def outcome(self) -> str:
         """As ", 88.8% kept, 11.2% failed (http_404 11.2%)", of shards whose stats were read."""
@@ -152,7 +168,8 @@ def what_is_left(amount: Amount, verb: str) -> str:
 
 class ImageProgress:
     """Shows how far the image stage is while its block runs: on a terminal and in a notebook a line
-    that is drawn again and again, else a line now and then, and one at the end.
+    that is drawn again and again, else a line now and then, and one at the end; or, where
+    `be_quiet` was asked for it, a line of JSON each second, and one at the end.
 
     Args:
       out: the output folder. attempts: the folder of all attempts at shards.
@@ -166,15 +183,18 @@ class ImageProgress:
         self._amount = Amount(out, attempts, sizes)
         self._verb, self._over = verb, Event()
 
-    def __enter__(self) -> None:
-        if _QUIET.is_set():
-            return
+    @property
+    def is_whole(self) -> bool:
+        """Whether all shards are written."""
+        return self._amount.shards == len(self._amount.sizes)
+
+    def __enter__(self) -> ImageProgress:
         self._start = self._last_line_at = time.monotonic()
         self._amount.look(self._start, listing=True)
         say(what_is_left(self._amount, self._verb))
         self._stack = ExitStack()
         self._bar: tqdm | None = None
-        if is_redrawn():
+        if is_redrawn() and not _QUIET.is_set() and not _AS_JSON.is_set():
             how = {"unit": " pairs", "leave": False, "dynamic_ncols": True}
             bar_format = self._format(" |{bar:20}| ")
             self._bar = tqdm(total=self._amount.total, bar_format=bar_format, **how)
@@ -182,10 +202,9 @@ class ImageProgress:
             self._stack.enter_context(logging_redirect_tqdm())  # warnings stand above the line
         self._thread = Thread(target=self._watch, name="progress", daemon=True)
         self._thread.start()
+        return self
 
     def __exit__(self, error: object, *_: object) -> None:
-        if _QUIET.is_set():
-            return
         self._over.set()
         self._thread.join()
         self._stack.close()
@@ -193,7 +212,9 @@ class ImageProgress:
             return
         now = time.monotonic()
         self._amount.look(now, listing=True, reading_s=LAST_READING_S)
-        if self._amount.shards == len(self._amount.sizes):  # else a job was only handed over
+        if _AS_JSON.is_set():
+            self._write_facts(now)
+        elif self.is_whole:  # else a job was only handed over
             end = f"{self._amount.outcome}, {now - self._start:.1f} s"
             self._say(now, f"{self._amount}, {{rate_noinv_fmt}}{end}")
 
@@ -201,13 +222,18 @@ class ImageProgress:
         while not self._over.wait(REDRAWN_S):
             now = time.monotonic()
             self._amount.look(now)
-            if self._bar is not None:
+            if _AS_JSON.is_set():
+                self._write_facts(now)
+            elif self._bar is not None:
                 self._bar.n, self._bar.initial = self._amount.pairs, self._amount.earlier
                 self._bar.bar_format = self._format(" |{bar:20}| ")
                 self._bar.refresh()
             elif now - self._last_line_at >= LINE_S:
                 self._last_line_at = now
                 self._say(now, self._format(", "))
+
+    def _write_facts(self, now: float) -> None:
+        say(json.dumps(self._amount.facts(now - self._start)), even_quiet=True)
 
     def _format(self, behind: str) -> str:
         """The line as a format of tqdm, with the mean speed of this start; what comes last is cut
@@ -237,14 +263,20 @@ def is_redrawn() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
-def be_quiet(quiet: bool) -> None:
-    """Has nothing be said from here on but warnings and errors, or undoes that."""
+def be_quiet(quiet: bool, *, as_json: bool = False) -> None:
+    """Has nothing be said from here on but warnings and errors, or undoes that.
+
+    Args:
+      as_json: whether progress is lines of JSON, even where all else is quiet.
+    """
     (_QUIET.set if quiet else _QUIET.clear)()
+    (_AS_JSON.set if as_json else _AS_JSON.clear)()
     if quiet and not os.environ.get("ALIGNSET_LOG_LEVEL"):
         logging.getLogger("alignset").setLevel("WARNING")
 
 
-def say(line: str) -> None:
-    """Writes a line on standard error, unless all is quiet."""
-    if not _QUIET.is_set():
-        print(line, file=sys.stderr, flush=True)
+def say(line: str, *, even_quiet: bool = False) -> None:
+    """Writes a line on standard error, unless all is quiet. A reader that is gone ends no run."""
+    if even_quiet or not _QUIET.is_set():
+        with suppress(BrokenPipeError):
+            print(line, file=sys.stderr, flush=True)

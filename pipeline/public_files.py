@@ -12,13 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from alignset.pipeline.datasets.history import FOLDER as HISTORY
+from alignset.pipeline.datasets.funnel import FOLDER as HISTORY
 from alignset.pipeline.datasets.set_files import read_set
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.earlier_sets import TAKEN_DOWN_KEYS
 from alignset.pipeline.runs.documents import Manifest
 from alignset.pipeline.runs.work_folder import WorkFolder
-from alignset.transforms.corpus.vocabulary_file import NAME as VOCABULARY
+from alignset.transforms.corpus.corpus_documents import NAME as VOCABULARY
 from alignset.transforms.shards.shard_places import ShardPlaces
 from alignset.transforms.storage.files import (
     PIECE,
@@ -32,14 +32,20 @@ from alignset.transforms.storage.files import (
 )
 
 MANIFEST = "manifest.json"
-_PAGES = ("README.md", "croissant.json", "funnel.svg", "funnel.json", "uids.npy")
-_NO_MORE = "datasheet.md"  # what earlier versions published
+_PAGES = (
+    *("README.md", "croissant.json", "funnel.svg", "funnel.json", "uids.npy"),
+    *("summary-eu.md", "summary-eu-domains.csv"),
+)
+# What earlier versions published, and what `verify --sums` prints: a later copy has neither.
+_NO_MORE = ("datasheet.md", "SHA256SUMS")
 _TABLES = (VOCABULARY, TAKEN_DOWN_KEYS)
 _DOCUMENTS = ("manifest.json", "funnel.json", "croissant.json")  # JSON, published without folders
-_IN_FOLDERS = re.compile(r"pairs/\d{5,}\.parquet|(history/\d\d+/)+(manifest|funnel)\.json")
+_IN_FOLDERS = re.compile(
+    r"pairs/\d{5,}\.parquet|changes/(joined|left)\.u64|(history/\d\d+/)+(manifest|funnel)\.json"
+)
 _IS_OURS = re.compile(
     r"(shards|holdout)/\d{5,}(\.tar|\.parquet|_stats\.json)"
-    rf"|{_IN_FOLDERS.pattern}|{'|'.join(map(re.escape, (*_PAGES, *_TABLES, MANIFEST, _NO_MORE)))}"
+    rf"|{_IN_FOLDERS.pattern}|{'|'.join(map(re.escape, (*_PAGES, *_TABLES, MANIFEST, *_NO_MORE)))}"
 )
 # In the target while it is not whole: which dataset it gets.
 _UNFINISHED = ".publishing"
@@ -77,7 +83,7 @@ def public_files(out: str) -> list[PublicFile]:
     names = [*_PAGES, TAKEN_DOWN_KEYS]
     names += [VOCABULARY] if vocabulary and vocabulary.path == VOCABULARY else []
     paths = [*hashes, *(name for name in names if exists(f"{out}/{name}"))]
-    for folder in ("pairs", HISTORY):
+    for folder in ("pairs", "changes", HISTORY):
         below = (path.removeprefix(f"{out}/") for path, _ in match(f"{out}/{folder}"))
         paths += filter(_IN_FOLDERS.fullmatch, below)
     return [_public_file(out, path, hashes.get(path)) for path in (*paths, MANIFEST)]
@@ -86,8 +92,7 @@ def public_files(out: str) -> list[PublicFile]:
 def _shard_files(out: str, manifest: Manifest) -> Iterator[tuple[str, str | None]]:
     """The files of the shards that hold something, each with the hash that the manifest has."""
     places = ShardPlaces(out)
-    sides = [*manifest.shards.values(), *manifest.held_out.values()]
-    for number, shard in zip(manifest.pairs_of_shards, sides, strict=True):
+    for number, shard in manifest.entries.items():
         files: list[tuple[str, str | None]] = [(places.stats(number), None)]
         if shard.pairs:
             files = [(places.tar(number), shard.sha256), (places.sidecar(number), None), *files]
@@ -126,10 +131,10 @@ def _strip_folders(path: str) -> bytes:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {
-            name: _plain_path(entry) if name == "path" else _plain(entry)
-            for name, entry in value.items()
-        }
+        plain = {name: _plain(entry) for name, entry in value.items()}
+        if isinstance(path := value.get("path"), str) and is_local(path):
+            plain["path"] = path.rpartition("/")[2]
+        return plain
     if isinstance(value, list):
         return [_plain(item) for item in value]
     return ",".join(map(_plain_part, value.split(","))) if isinstance(value, str) else value
@@ -140,11 +145,6 @@ def _plain_part(part: str) -> str:
     name, sign, path = part.rpartition("=")
     is_path = path.startswith("/") and "://" not in part
     return f"{name}{sign}{path.rstrip('/').rpartition('/')[2]}" if is_path else part
-
-
-def _plain_path(path: Any) -> Any:
-    is_file = isinstance(path, str) and is_local(path)
-    return path.rpartition("/")[2] if is_file else _plain(path)
 
 
 def publish(out: str, target: str) -> list[PublicFile]:
@@ -159,7 +159,7 @@ def publish(out: str, target: str) -> list[PublicFile]:
     identity = _identity(files[-1].body or b"")
     _check_target(out, target, identity)
     # From here on the folder is not whole, and a reader finds no manifest.
-    write_atomically(f"{target}/{_UNFINISHED}", lambda sink: sink.write(identity))
+    write_atomically(f"{target}/{_UNFINISHED}", identity)
     remove(f"{target}/{MANIFEST}")
     remove_leftovers(target)
     names = {file.path for file in files}
@@ -216,11 +216,10 @@ def _check_target(out: str, target: str, identity: bytes) -> None:
 def copy_file_to(source: str, target: str, file: PublicFile) -> None:
     """Copies a file, unless it is there already."""
     if file.body is not None:
-        body = file.body
-        write_atomically(target, lambda sink: sink.write(body))
+        write_atomically(target, file.body)
         return
-    digest = file.sha256 or _sha256(source)
-    if exists(target) and not os.path.islink(target) and _sha256(target) == digest:
+    digest = file.sha256 or sha256_of(source)
+    if exists(target) and not os.path.islink(target) and sha256_of(target) == digest:
         return
     with open_to_read(source) as opened:
         write_atomically(target, partial(_write, opened, digest, source))
@@ -235,7 +234,8 @@ def _write(source: BinaryIO, digest: str, path: str, sink: BinaryIO) -> None:
         raise RuntimeError(f"{path} is not the file that the manifest names, or is being changed")
 
 
-def _sha256(path: str) -> str:
+def sha256_of(path: str) -> str:
+    """The SHA-256 of a file of any file system, in hex."""
     digest = hashlib.sha256()
     with open_to_read(path) as source:
         while piece := source.read(PIECE):

@@ -11,7 +11,6 @@ from alignset.pipeline.errors import UsageError
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.rules.catalogue import (
     KEEP_MOST_SIMILAR,
-    LIKE,
     PRODUCT,
     TAKEDOWN_STEPS,
     Catalogue,
@@ -19,7 +18,6 @@ from alignset.transforms.rules.catalogue import (
     make_catalogue,
 )
 from alignset.transforms.rules.columns import MIN, REQUIRED, VERIFIED
-from alignset.transforms.rules.concepts import MAX_PAIRS_PER_CONCEPT
 from alignset.transforms.rules.custom import (
     RuleFile,
     RuleFileError,
@@ -28,8 +26,10 @@ from alignset.transforms.rules.custom import (
     read_rule_files,
 )
 from alignset.transforms.rules.given import RULE_FAILED
-from alignset.transforms.rules.rule import Limit
+from alignset.transforms.rules.personal_data import MAX_PERSONAL_DATA
+from alignset.transforms.rules.rule import Limit, RuleError
 from alignset.transforms.rules.rule_settings import hash_column
+from alignset.transforms.rules.thresholds import MAX_PAIRS_PER_CONCEPT
 
 SCORE_MODEL = "--score_model="  # how the name begins of the file that this flag stands for
 
@@ -79,7 +79,6 @@ def similarity_file(model: str) -> RuleFile:
     Raises:
       UsageError: there is no such model.
     """
-    from alignset.train.errors import SettingsError
     from alignset.train.score_pairs import rule_source
 
     path = os.path.abspath(model) if os.path.exists(model) else model
@@ -87,7 +86,7 @@ def similarity_file(model: str) -> RuleFile:
         source = rule_source(path)
         name = f"{SCORE_MODEL}{model_name(model)}"
         return RuleFile(name, source, identity=source.replace(repr(path).encode(), b""))
-    except SettingsError as error:
+    except RuleError as error:
         raise UsageError(f"--score_model: {error}") from error
 
 
@@ -96,7 +95,23 @@ INTERNAL_ROWS = frozenset(
     (
         *("text", "pixels", "word_count", "text_hash", "url_hash", "foreign", "corpus"),
         *("has_ngram_outside", "is_beyond_concepts", "own_language_score", "shorter", "longer"),
-        *("image", "file", "planes", "nearest", "response", "digest", "input_hash", "is_stored"),
+        *(
+            "image",
+            "bytes",
+            "format",
+            "known",
+            "encoded",
+            "boxes",
+            "pages",
+            "opt_out_headers",
+            "file",
+            "thumbnails",
+            "nearest",
+            "response",
+            "digest",
+            "input_hash",
+            "is_stored",
+        ),
         "failed_rule",
     )
 )
@@ -107,7 +122,8 @@ def _names_of_product(flags: Iterable[str]) -> dict[str, set[str]]:
     from apache_beam.options.pipeline_options import PipelineOptions
 
     # With all that flags add; only the reasons of columns are not known yet.
-    flags_of_parts = {LIKE: "en", MAX_PAIRS_PER_CONCEPT.name: 1, KEEP_MOST_SIMILAR: 0.5}
+    flags_of_parts = {MAX_PAIRS_PER_CONCEPT.name: 1, KEEP_MOST_SIMILAR: 0.5}
+    flags_of_parts[MAX_PERSONAL_DATA.name] = 0
     product = make_catalogue((), {**flags_of_parts, VERIFIED: "md5=", f"{MIN}=": 0.0})
     reasons = {*product.reasons, RULE_FAILED}
     rule_flags = {rule.name for rule in product.rules}
@@ -127,8 +143,11 @@ INPUT = "input_"  # before the name of an input column where its own is one of o
 @cache
 def names_of_ours() -> frozenset[str]:
     """The columns that files of ours have in every run, of languages, and of how images look."""
-    from alignset.transforms.columns.rejects import REJECTED  # with Arrow
-    from alignset.transforms.shards.shard_files import LOOK_SCHEMA, SHARD_SCHEMA
+    from alignset.transforms.columns.records import (
+        LOOK_SCHEMA,
+        REJECTED,  # with Arrow
+    )
+    from alignset.transforms.shards.shard_files import SHARD_SCHEMA
 
     return frozenset({*REJECTED.names, *SHARD_SCHEMA.names, *LOOK_SCHEMA.names, *LANGUAGE_COLUMNS})
 
@@ -145,7 +164,7 @@ def carried(flag: str, text: str) -> str:
     if flag == VERIFIED:
         return "=".join((hash_column(text)[0], _carried_name(hash_column(text)[1])))
     items = [
-        item.rpartition("=") if flag != REQUIRED else (item, "", "") for item in text.split(",")
+        item.partition("=") if flag != REQUIRED else (item, "", "") for item in text.split(",")
     ]
     return ",".join(f"{_carried_name(name)}{equals}{value}" for name, equals, value in items)
 

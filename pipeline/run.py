@@ -12,34 +12,29 @@ from dataclasses import replace
 from pathlib import Path
 
 import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
 
+from alignset.pipeline.change_dataset import rewrite
 from alignset.pipeline.command_line import was_interrupted
-from alignset.pipeline.copies import describing_cost, descriptors_folder
 from alignset.pipeline.curate import Places, bucket_count, curate_texts, parse_pages
 from alignset.pipeline.curate_images import curate_images, run_images, similarity_cost
-from alignset.pipeline.datasets.find_listed import forget_listed
-from alignset.pipeline.datasets.history import carry_history
+from alignset.pipeline.datasets.funnel import carry_history
 from alignset.pipeline.datasets.summary import refuse_if_all_broken, summary_lines, too_little
-from alignset.pipeline.documents.describe import complete, describe
-from alignset.pipeline.documents.run_manifest import manifest_of_run
+from alignset.pipeline.documents.describe import complete, describe, manifest_of_run
 from alignset.pipeline.errors import TooLittleKeptError, UsageError
+from alignset.pipeline.grow import Growth
 from alignset.pipeline.inputs.earlier_sets import TAKEN_DOWN_KEYS, folders_of_sets, shared_about
-from alignset.pipeline.inputs.find_evaluation import check_index_folder, index_folder
-from alignset.pipeline.inputs.splits import Split
+from alignset.pipeline.inputs.find_lists import check_index_folder, index_folder
+from alignset.pipeline.inputs.splits import ROWS, Split
 from alignset.pipeline.inputs.whole_input import Input
-from alignset.pipeline.most_similar import rank_pairs
+from alignset.pipeline.leaving import rank_pairs
 from alignset.pipeline.progress import be_quiet, say, verb_of
-from alignset.pipeline.retry import (
-    begin_retry,
-    check_retry,
-    forget_retried,
-    manifest_of_retry,
-    plan_retry,
-)
-from alignset.pipeline.rewrite import rewrite
 from alignset.pipeline.runs.documents import Connections, Funnel, Manifest
 from alignset.pipeline.runs.engine import Engine, check_engine, everywhere, is_dry_run
+from alignset.pipeline.runs.flink_jobs import StalledError
+from alignset.pipeline.runs.known_sets import find_known_sets
 from alignset.pipeline.runs.run_folder import RunFolder, describe_run
+from alignset.pipeline.runs.run_lock import LOCK
 from alignset.pipeline.runs.stores import check_stores
 from alignset.pipeline.runs.work_folder import TextSummary, WorkFolder
 from alignset.pipeline.settings import Settings
@@ -48,26 +43,34 @@ from alignset.transforms.columns.kernels import WERE_COMPILED
 from alignset.transforms.fetching.fetch_settings import GONE
 from alignset.transforms.rules.language_codes import weak_points
 from alignset.transforms.shards.renumber_shards import renumber_shards
-from alignset.transforms.shards.shard_progress import shards_there
+from alignset.transforms.shards.shard_places import shards_there
 from alignset.transforms.storage.blocks import Blocks
+from alignset.transforms.storage.broken_files import BrokenInputError
 from alignset.transforms.storage.documents import DocumentError, read_document
-from alignset.transforms.storage.files import carry_file, exists, is_local, write_atomically
+from alignset.transforms.storage.files import (
+    carry_file,
+    exists,
+    is_local,
+    open_to_read,
+    write_atomically,
+)
+from alignset.transforms.storage.shared_paths import SharedPaths, one_of_each_folder, stop_file
 from alignset.transforms.workers.attempts import end_killed
 from alignset.transforms.workers.threads import stop_work
 
 
-def run(settings: Settings, show: Callable[[str], object]) -> None:
+def run(settings: Settings, show: Callable[[str], object], growth: Growth | None = None) -> None:
     """Runs a command to its end; an interrupted run resumes where it stopped.
 
     Args:
       show: given what `summary_lines` says of a run that has ended.
+      growth: where `alignset grow` runs.
 
     Raises:
       UsageError: the command cannot be run as it was given.
       TooLittleKeptError: it has ended, and nothing or almost nothing was kept.
     """
-    be_quiet(settings.quiet)
-    check_retry(settings)
+    be_quiet(settings.quiet, as_json=settings.progress == "json")
     check_stores(settings)
     check_engine(settings.beam)
     source = Input.find(settings)
@@ -79,19 +82,33 @@ def run(settings: Settings, show: Callable[[str], object]) -> None:
     if source.evaluation.files:
         check_index_folder(settings.eval_index or index_folder(settings.output.rstrip("/")))
     _tell_of_sets(settings, source)
+    description = describe_run(settings, source)
+    if growth:
+        description = replace(description, grown=growth.check(description))
+    rows = folders_of_sets(file for file in source.files if file.format == ROWS)
+    try:
+        source = replace(source, known=find_known_sets(settings, sorted(rows), description))
+    except (BrokenInputError, DocumentError) as error:
+        raise UsageError(str(error)) from error
+    if settings.retry_failed and not source.known:
+        raise UsageError(
+            "--retry_failed asks again for what a finished dataset could not fetch: alignset grow "
+            f"{settings.output} --retry_failed --output=NEW"
+        )
     if is_dry_run(settings.beam):
         _translate(settings, source)
         return
-    folder = RunFolder(settings.output, describe_run(settings, source), retry=settings.retry_failed)
-    if folder.is_finished and not settings.retry_failed:
+    folder = RunFolder(settings.output, description)
+    if folder.is_finished:
         folder.clean_finished()
         complete(folder.out)
         say(f"{folder.out} is finished: nothing to do (manifest.json describes it)")
         with suppress(DocumentError):  # an older version's
-            _judge(folder, read_document(f"{folder.out}/funnel.json", Funnel))
+            _judge(folder, settings, read_document(f"{folder.out}/funnel.json", Funnel))
         return
     try:
-        funnel = Run(settings, folder, source.on_workers(everywhere)).finish()
+        source = source.resolve_paths(everywhere)
+        funnel = Run(settings, folder, source, growth).finish()
     except DocumentError as error:
         raise UsageError(
             f"{error}: another version of alignset may have begun this run; resume with that "
@@ -100,7 +117,7 @@ def run(settings: Settings, show: Callable[[str], object]) -> None:
     if funnel is not None:
         for text in summary_lines(funnel):
             show(text)
-        _judge(folder, funnel, now=True)
+        _judge(folder, settings, funnel, now=True)
 
 
 def _tell_of_sets(settings: Settings, source: Input) -> None:
@@ -121,7 +138,7 @@ def _tell_of_sets(settings: Settings, source: Input) -> None:
         say(f"the card has the {', '.join(kept)} of the input's dataset; a flag gives another")
 
 
-def _judge(folder: RunFolder, funnel: Funnel, *, now: bool = False) -> None:
+def _judge(folder: RunFolder, settings: Settings, funnel: Funnel, *, now: bool = False) -> None:
     """Tells which fetches are worth to be tried again, or raises where too little is kept.
 
     Args:
@@ -130,10 +147,18 @@ def _judge(folder: RunFolder, funnel: Funnel, *, now: bool = False) -> None:
     if why := too_little(funnel, folder.description.catalogue):
         raise TooLittleKeptError(f"{folder.out}: {why}")
     if now:
-        say(f"done: {folder.out}")
+        grown = read_document(f"{folder.out}/manifest.json", Manifest).grown
+        say(f"done: {folder.out}{f': {grown.words}' if grown else ''}")
     again = sum(n for detail, n in funnel.fetch.details.items() if detail not in GONE)
     if again:
-        say(f"the same command with --retry_failed tries {again:,} failed fetches again")
+        retry = f"alignset grow {folder.out} --retry_failed --output=NEW"
+        say(f"{retry} tries {again:,} failed fetches again")
+    fetch, most = funnel.fetch, settings.max_failed_share
+    if fetch.failed > most * fetch.tried:
+        raise TooLittleKeptError(
+            f"{folder.out}: {fetch.failed:,} of {fetch.tried:,} fetches failed, more than "
+            f"--max_failed_share={most:g}; the dataset is whole without them"
+        )
 
 
 class Run:
@@ -141,20 +166,71 @@ class Run:
 
     Args:
       folder: its output folder, which it holds.
-      source: what it reads, as workers find it.
+      source: what it reads, as workers find it. growth: where `alignset grow` runs.
     """
 
-    def __init__(self, settings: Settings, folder: RunFolder, source: Input) -> None:
-        self.settings, self.folder, self.source = settings, folder, source
-        self.engine, work = Engine(settings.beam, folder.start), folder.work
-        scratch = self.engine.in_process and tempfile.mkdtemp(prefix="blocks-", dir=work.scratch)
-        blocklists, path = source.blocklists.moved(work.blocklists), ""
-        if len(source.removed_before):
-            path, keys = work.removed_before, source.removed_before.astype("<u8").tobytes()
-            write_atomically(path, lambda sink: sink.write(keys))
-        self.places = Places(
-            everywhere(folder.out), work, Blocks(scratch or None), blocklists, path
-        )
+    def __init__(
+        self, settings: Settings, folder: RunFolder, source: Input, growth: Growth | None = None
+    ) -> None:
+        self.settings, self.folder, self.source, self.growth = settings, folder, source, growth
+        work = folder.work
+        blocklists = source.blocklists.moved(work.blocklists)
+        self._keep_removed(source.removed_before.astype("<u8").tobytes())
+        removed = work.removed_before if len(source.removed_before) else ""
+        self.places = Places(everywhere(folder.out), work, Blocks(), blocklists, removed)
+        self._run_on(settings.beam)
+
+    def _keep_removed(self, keys: bytes) -> None:
+        """Writes the keys of pairs that were taken down, which the text stage leaves out.
+
+        Raises:
+          UsageError: the text stage has ended, with other keys.
+        """
+        work, written = self.folder.work, b""
+        if exists(work.removed_before):
+            with open_to_read(work.removed_before) as source:
+                written = source.read()
+        if written == keys:
+            return
+        if work.find_text():
+            raise UsageError(
+                f"{self.folder.out}: since this run began, pairs were taken down from a dataset of "
+                "--images_from, or it is another one: pass another --output"
+            )
+        write_atomically(work.removed_before, keys)
+
+    def _run_on(self, options: PipelineOptions) -> None:
+        """Has the pipelines from here on run there."""
+        work = self.folder.work
+        self.engine = Engine(options, self.folder.start, self._stop_workers)
+        if self.engine.in_process:
+            scratch = tempfile.mkdtemp(prefix="blocks-", dir=work.scratch)
+            self.places = replace(self.places, blocks=Blocks(scratch), shared=None)
+        else:
+            token = f"{work.path}/{LOCK}"
+            shared = SharedPaths(token, self.folder.start, self._paths_to_read())
+            self.places = replace(self.places, shared=shared)
+
+    def _stop_workers(self, starts: Sequence[str]) -> None:
+        """Has the workers of some starts of the command fetch no more."""
+        if self.engine.in_process:  # they end with the command
+            return
+        with suppress(Exception):  # the job is cancelled all the same
+            self.folder.check_lock()  # what another start has taken over stays as it is
+            for start in starts:
+                write_atomically(stop_file(f"{self.folder.work.path}/{LOCK}", start), b"")
+
+    def _paths_to_read(self) -> tuple[str, ...]:
+        """Files and folders that each worker must see; the blocklists are in the output by now."""
+        source, model = self.source, self.source.unsafe_model
+        named = [model and model.path, source.vocabulary and source.vocabulary.path]
+        named += [source.evaluation.index, self.settings.score_model]  # perhaps a model's name
+        named += [known.folder for known in source.known]
+        files = [split.path for split in source.splits if not split.broken]
+        files += [path for part in source.pages for path, _ in part.files]
+        files = one_of_each_folder([*files, *(file.path for file in source.evaluation.files)])
+        files += [path for path in named if path and is_local(path) and exists(path)]
+        return tuple(map(everywhere, files))
 
     def finish(self) -> Funnel | None:
         """Does what is left to do; None where a job was only handed over."""
@@ -162,11 +238,9 @@ class Run:
         try:
             if self.engine.in_process and not WERE_COMPILED:
                 say("compiling kernels for this machine: about 30 s, once")
+            self._stop_workers(folder.earlier)
             for job in self.engine.cancel(folder.earlier):
                 say(f"{job}, left running by an earlier start of this command, is cancelled")
-            if self.settings.retry_failed:
-                with _timing("retry"):
-                    return self._retried()
             return self._curated()
         except BaseException as error:
             if was_interrupted(error):  # no attempt has died of its images
@@ -204,41 +278,15 @@ class Run:
                 self._handed_over("rewriting")
                 return None
             folder.check_lock()
-        if exists(work.removed_before):  # what is made of this dataset leaves them out too
+        if len(self.source.removed_before):  # what is made of this dataset leaves them out too
             carry_file(work.removed_before, f"{folder.out}/{TAKEN_DOWN_KEYS}")
         renumber_shards(folder.out, work.path)
         carry_history(folder.out, self.source.sets)
-        self._forget_listed()
-        return self._close(manifest_of_run(folder, text, work.find_images()))
-
-    def _retried(self) -> Funnel | None:
-        """Tries again what could not be fetched; returns the funnel that there then is."""
-        folder, places = self.folder, self.places
-        self._forget_listed()
-        change = begin_retry(folder)
-        if change is None:
-            complete(folder.out)
-            folder.clean()
-            return read_document(f"{folder.out}/funnel.json", Funnel)
-        if not folder.work.find_text():
-            with self.engine.pipeline("plan") as pipeline:
-                plan_retry(pipeline, change, self.settings, places)
-        text = folder.work.find_text()
-        assert text is not None, "it is planned"
-        if not folder.work.find_images():
-            if descriptors_folder(self.settings, places):
-                say(describing_cost(change.manifest.pairs))
-            if not self._images_curated(text, change.manifest.holding):
-                self._handed_over("image stage's")
-                return None
-        folder.check_lock()
-        if not exists(places.work.renumbered):  # or shards have other numbers by now
-            forget_retried(change, places)
-            self._copies_left()
-        images = folder.work.find_images()
-        assert images is not None, "the image stage has ended"
-        numbers = renumber_shards(folder.out, places.work.path)
-        return self._close(manifest_of_retry(folder, change, text, images, numbers))
+        known = [of.folder for of in self.source.known]
+        manifest = manifest_of_run(folder, text, work.find_images(), known)
+        if self.growth:
+            manifest = replace(manifest, grown=self.growth.end(folder))
+        return self._close(manifest)
 
     def _close(self, manifest: Manifest) -> Funnel:
         """Writes all documents, and ends the run."""
@@ -250,10 +298,6 @@ class Run:
             connections = Connections(images.connections, images.limits)
             return replace(funnel, fetch=replace(funnel.fetch, connections=connections))
         return funnel
-
-    def _forget_listed(self) -> None:
-        if self.settings.forget_blocked:
-            forget_listed(self.folder.out, self.places.blocklists)
 
     def _pages_parsed(self) -> bool:
         """Parses the pages, if there are any and they are not parsed yet."""
@@ -269,7 +313,7 @@ class Run:
         return bool(work.find_pages())
 
     def _texts_curated(self) -> TextSummary | None:
-        source = self.source.with_parsed_pages(self.places.work.pages)
+        source = self.source.replace_pages(self.places.work.pages)
         files, splits = counted(len(source.files), "file"), counted(len(source.splits), "split")
         say(f"reading {files} in {splits}")
         with _timing("text stage"), self.engine.pipeline("texts") as pipeline:
@@ -280,26 +324,28 @@ class Run:
         self._remove_blocks()
         return self.folder.work.find_text()
 
-    def _images_curated(self, text: TextSummary, earlier: Sequence[int] = ()) -> bool:
-        """Runs the image stage; returns whether it has ended.
-
-        Args:
-          earlier: the numbers of finished shards that hold something, where a retry adds others.
-        """
-        places, source = self.places, self.source
+    def _images_curated(self, text: TextSummary) -> bool:
+        """Runs the image stage; returns whether it has ended."""
+        source = self.source
 
         def build(pipeline: beam.Pipeline) -> None:
-            curate_images(pipeline, sorted(text.shards), source, self.settings, places, earlier)
+            curate_images(pipeline, sorted(text.shards), source, self.settings, self.places)
 
         pairs = sum(text.shards.values())
         if scored_by := self.settings.score_model:
             say(similarity_cost(scored_by, pairs))
         formats = {file.format for file in source.files}
-        verb = "fetch again" if self.folder.retry else verb_of(formats)
         if text.stored and (rest := pairs - text.stored):
             stored = counted(text.stored, "pair")
             say(f"{stored} with an image in the input, {counted(rest, 'pair')} to fetch")
-        run_images(self.engine, places, text.shards, source.unsafe_model, build, verb=verb)
+        verb = verb_of(formats)
+        try:
+            model = source.unsafe_model
+            run_images(self.engine, self.places, text.shards, model, build, verb=verb)
+        except StalledError as error:
+            say(f"{error}: this command adds up what they hold")
+            self._run_on(PipelineOptions([]))
+            run_images(self.engine, self.places, text.shards, None, build, verb=verb)
         images = self.folder.work.find_images()
         if images and images.evaluation_index and not self.settings.eval_index:
             folder = images.evaluation_index.rpartition("/")[0]
@@ -317,10 +363,7 @@ class Run:
     def _handed_over(self, whose: str) -> None:
         """A flex template's launcher only leaves the job's graph, which is started after it."""
         if not self.settings.beam.get_all_options().get("template_location"):
-            out, end = self.folder.out, f"the {whose} job ended without its summary"
-            if is_local(out):
-                end += f" in {out}: --output must be a folder that all workers share, or in a store"
-            raise RuntimeError(end)
+            raise RuntimeError(f"the {whose} job ended without its summary in {self.folder.out}")
         say(f"the {whose} job begins; when it has ended, start the same command again")
 
     def _remove_blocks(self) -> None:

@@ -11,7 +11,7 @@ MOST_MARKS = 3  # accents on one letter; a terminal keeps a thousand in one plac
 ELLIPSIS = "…"
 
 
-def on_one_line(text: str) -> str:
+def escape_controls(text: str) -> str:
     """A text whose line breaks, and commands for a terminal, are escaped."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
@@ -77,7 +77,7 @@ def text_table(names: Sequence[str], rows: Sequence[Sequence[str]], width: int) 
     return "\n".join(line.rstrip() for line in lines)
 
 
-def as_code(text: str) -> str:
+def format_code(text: str) -> str:
     """A text as code within a line of Markdown, whatever it is."""
     plain = "".join(c if c.isprintable() else "?" for c in text)
     fence = "`"
@@ -87,7 +87,7 @@ def as_code(text: str) -> str:
     return f"{fence}{pad}{plain}{pad}{fence}"
 
 
-def as_cell(text: str) -> str:
+def format_cell(text: str) -> str:
     """A text within a table of Markdown, where a bar would end its cell, in code too."""
     return text.replace("\n", " ").replace("|", "\\|")
 

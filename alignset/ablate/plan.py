@@ -21,33 +21,29 @@ from alignset.train.evaluate.image_sets import find_captioned
 from alignset.train.evaluate.task_table import RetrievalSettings
 from alignset.train.runs.flags import local_folder
 from alignset.transforms.images.resize_settings import ResizeSettings
-from alignset.transforms.rules.catalogue import PRODUCT
 from alignset.transforms.rules.columns import VERIFIED
-from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
+from alignset.transforms.rules.recipes import RECIPES
 from alignset.transforms.rules.rule_settings import RuleSettings
-from alignset.transforms.rules.unsafe import MAX_UNSAFE_SCORE
+from alignset.transforms.rules.thresholds import MAX_UNSAFE_SCORE, MIN_EVALUATION_DISTANCE
 
 # Every variant's dataset is read once and removed, and the pool has the scores.
 _BARE = {"thumbnails": 0, MAX_UNSAFE_SCORE.name: MAX_UNSAFE_SCORE.opened, "quiet": True}
-_BASE = {**PRODUCT.opened, **_BARE, "language": "en", "min_words": 3}
-_BASE |= {"min_image_side": 200, "max_image_aspect": 3.0}
 _DATACOMP = "DataComp's basic filter: English, more than 2 words and 5 characters, sizes"
 _COYO = (
     "COYO's filter: English, 3 to 256 words, texts on 10 images at most, sizes, NSFW, equal "
     "pHash and text once"
 )
-# Source: Gadre et al. 2023, section 4 ("basic filtering"), and the data card of COYO-700M. Our
-# detector tells English in both. COYO's rules on nouns, bad words and bytes of a file are left out.
+# With what a recipe leaves out of its source and a pool can have.
 BASELINES = (
-    Variant("datacomp-basic", _DATACOMP, _BASE, 1.0, (6, float("inf"))),
     Variant(
-        "coyo", _COYO, _BASE | {"max_words": 256, "max_images_per_text": 10}, 0.5, (5, 1000), True
+        "datacomp-basic", _DATACOMP, {**RECIPES["datacomp-basic"], **_BARE}, 1.0, (6, float("inf"))
     ),
+    Variant("coyo", _COYO, {**RECIPES["coyo"], **_BARE}, 0.5, (5, 1000), True),
 )
 # The values that drop nothing, by flags that have no threshold.
-_OFF = {"duplicates": "keep", "keep_most_similar": 1.0, "like": ""}
+_OFF = {"duplicates": "keep", "keep_most_similar": 1.0}
 # Flags that another flag needs to have an effect, by that flag.
-_WITH = {"language": ("min_language_score", "words_per_language", "like", "language_detector")}
+_WITH = {"language": ("min_language_score", "words_per_language", "language_detector")}
 _RESIZES = "the trainer resizes, and rules judge the size of the images as they came"
 _REFUSED = {
     **{field.name: _RESIZES for field in declared_fields(ResizeSettings)},
@@ -56,11 +52,12 @@ _REFUSED = {
     "decontaminate_only": "the pool has no copies of evaluation images in any case",
     "text_only": "a model is trained on images",
     "vocabulary": "it is counted over the pool",
-    "retry_failed": "run it on the folder pool/ of the output",
+    "retry_failed": "grow the folder pool/ of the output with it, and pass that as --input",
     "score_model": "score the pairs first (curate --score_only --score_model=…), and pass that "
     "dataset as --input with --min_column=similarity=…",
 }
-_OWN = {"--shards", "--run", "--steps", "--epochs", "--seed", "--validate"}  # of `train`
+# Of `train`.
+_OWN = {"--shards", "--run", "--output", "--steps", "--epochs", "--seed", "--validate"}
 
 
 def _evals(text: str) -> dict[str, str]:
@@ -87,7 +84,7 @@ _FLAGS: tuple[tuple[str, str, Any, Any, str], ...] = (
     ("eval", "DATA", _evals, None, "images with captions, as NAME=SHARDS,... or SHARDS"),
     ("budgets", "N,...", _budgets, "12800,38400,115200", "samples seen (%(default)s)"),
     ("seeds", "N", int, 5, "trainings for each variant and budget (%(default)s)"),
-    ("jobs", "N", int, 0, "trainings at once (one a core, or one with a GPU)"),
+    ("jobs", "N", int, 0, "trainings at once (one per core, or one with a GPU)"),
     ("train", "FLAGS", str, "", 'of alignset train: "--preset=tiny --crop_px=40"'),
     ("recall_at", "K", int, 1, "1, 5 or 10: R@K of the results (%(default)s)"),
     ("variants", "NAMES", str, "", "only these: raw,random,all,without-min_words,..."),
@@ -156,7 +153,7 @@ def read_plan(argv: Sequence[str], name: str) -> argparse.Namespace:
 def _pool_flags(given_flags: GivenFlags, settings: Settings) -> Flags:
     """Flags of the one run that fetches, with every rule off and everything measured. Only that run
     can compare files with the input's hashes."""
-    varied = (_rule_flags(given_flags) - {VERIFIED}) | {"duplicates"}
+    varied = (_rule_flags(given_flags) - {VERIFIED}) | {"duplicates", "recipe"}
     flags = {name: value for name, value in given_flags.ours.items() if name not in varied}
     flags |= {"score_only": True, "opt_outs": "reject"}
     flags[MIN_EVALUATION_DISTANCE.name] = settings.min_evaluation_distance
@@ -178,7 +175,8 @@ def _variants(given_flags: GivenFlags, settings: Settings) -> list[Variant]:
     names = _rule_flags(given_flags)
     names |= {"rules", "duplicates", "batch_rows"}
     names -= {MIN_EVALUATION_DISTANCE.name, VERIFIED}
-    flags = {name: value for name, value in given_flags.ours.items() if name in names}
+    chosen = {**RECIPES[settings.recipe], **given_flags.ours}
+    flags = {name: value for name, value in chosen.items() if name in names}
     # Each rule that is on, or part of one; its flag; and the flag's value without it.
     opened = {n: v for n, v in settings.catalogue.opened.items() if n in names}
     given = vars(settings) | settings.numbers

@@ -3,13 +3,12 @@ and what is missing."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from alignset.pipeline.datasets.funnel import funnel, most_first
-from alignset.pipeline.datasets.numbers import PairCounts, count_pairs, in_threads
+from alignset.pipeline.datasets.funnel import funnel
+from alignset.pipeline.datasets.numbers import PairCounts, count_pairs
 from alignset.pipeline.datasets.page_numbers import Judging, Numbers, read_numbers
 from alignset.pipeline.datasets.set_files import SetFiles, find_own_set, find_set
 from alignset.pipeline.errors import UsageError
@@ -20,9 +19,14 @@ from alignset.transforms.rules.given import FETCH_FAILED
 from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.rules.rule_settings import RuleSettings
 from alignset.transforms.shards.shard_stats import ShardStats
-from alignset.transforms.storage.documents import DocumentError, find_document, readable_document
+from alignset.transforms.storage.documents import (
+    Counts,
+    DocumentError,
+    find_document,
+    readable_document,
+)
 from alignset.transforms.storage.files import exists, match
-from alignset.transforms.workers.counts import Counts, add_by_name
+from alignset.transforms.workers.threads import map_in_threads
 
 Document = TypeVar("Document")
 _MOST_TOLD = 5  # of files that cannot be read
@@ -63,13 +67,8 @@ class Facts(Judging):
         """How many pairs there were."""
         return max((step.seen for step in self.steps), default=0)
 
-    @property
-    def dropped(self) -> dict[str, int]:
-        """How many pairs were dropped for each reason, by either stage, the most first."""
-        return most_first(+Counter(add_by_name(step.dropped for step in self.steps)))
-
     def find(self, name: str, kind: type[Document]) -> Document | None:
-        """A document of the dataset; of one that cannot be read there is a note."""
+        """A document of the dataset; a note tells where it cannot be read."""
         try:
             return find_document(f"{self.out}/{name}", kind)
         except (DocumentError, OSError) as error:
@@ -110,7 +109,7 @@ def count_facts(out: str, counts: PairCounts | None = None) -> Facts:
     facts.counts = counts or count_pairs(out, files=facts.files, skip_broken=True)
     files = [path for name in ("shards", "holdout") for path, _ in match(f"{facts.out}/{name}")]
     stats = [path for path in files if path.endswith("_stats.json")]
-    documents = in_threads(lambda path: readable_document(path, ShardStats), stats)
+    documents = map_in_threads(lambda path: readable_document(path, ShardStats), stats)
     facts.stats = dict(zip(stats, documents, strict=True))
     facts.planned_shards = len(stats)
     for stage, reasons in facts.counts.dropped.items():
@@ -160,7 +159,7 @@ def describe_rules(out: str) -> Facts:
 
 
 def _count_steps(facts: Facts) -> None:
-    """The funnel by the rows that are there: of a run that has not ended, for one."""
+    """The funnel by the rows that are there, such as in a run that has not ended."""
     counts, text = facts.counts, facts.find(WorkFolder("_temporary").text_summary, TextSummary)
     dropped, images = counts.reasons(TEXTS), counts.reasons(IMAGES)
     passed = counts.pairs + sum(images.values())

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alignset.pipeline.datasets.history import FOLDER as HISTORY
-from alignset.pipeline.datasets.numbers import in_threads
+from alignset.pipeline.datasets.funnel import FOLDER as HISTORY
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.earlier_sets import OF_SETS
 from alignset.pipeline.runs.documents import Manifest
 from alignset.transforms.blocklists.blocklists import Blocklists
-from alignset.transforms.columns.rejects import keys_of, without_contents
-from alignset.transforms.rules.given import BLOCKED, TAKEN_DOWN
-from alignset.transforms.shards.leaving_pairs import leaving_of, may_be_taken
-from alignset.transforms.shards.listed_pairs import (
+from alignset.transforms.columns.pair_columns import LEDGERS
+from alignset.transforms.columns.records import keys_of
+from alignset.transforms.rules.given import TAKEN_DOWN
+from alignset.transforms.shards.leaving_pairs import (
     LISTED,
+    leaving_of,
     listed_in_shard,
     listed_rejects,
     listed_texts,
+    may_be_taken,
 )
-from alignset.transforms.shards.shard_places import ShardPlaces
+from alignset.transforms.shards.shard_places import OF_OLDER_SETS, ShardPlaces
 from alignset.transforms.storage.files import is_local, match
-from alignset.transforms.storage.parquet_files import batches_of, schema_of, write_batches
+from alignset.transforms.storage.parquet_files import batches_of
+from alignset.transforms.workers.threads import map_in_threads
 
 FEW = 10  # pairs; a dataset of fewer is a trial
 
@@ -52,7 +54,7 @@ class Listed:
     shards: int
     rejected_rows: int
     newly_taken: int
-    leaving: dict[str, pa.Table]
+    leaving: dict[str, pa.Table] = field(repr=False)
     of: int
     most: bool
 
@@ -73,8 +75,8 @@ def find_listed(out: str, manifest: Manifest, lists: Blocklists, *, forget: bool
     texts = [path for path, _ in match(f"{out}/pairs")] if manifest.job["text_only"] else []
 
     def list_shard(shard: int) -> pa.Table:
-        stem = places.tar(shard).removesuffix(".tar")
-        return pa.Table.from_batches([listed_in_shard(stem, lists, original=original)])
+        rows = listed_in_shard(places.stem(shard), lists, original=original)
+        return pa.Table.from_batches([rows])
 
     def list_texts(path: str) -> pa.Table:
         tables = (pa.Table.from_batches([batch]) for batch in batches_of(path))
@@ -82,7 +84,7 @@ def find_listed(out: str, manifest: Manifest, lists: Blocklists, *, forget: bool
 
     names = [places.rejected(shard) for shard in holding]
     names += [f"{out}/rejected/text-{Path(path).name}" for path in texts]
-    kept = [*in_threads(list_shard, holding), *in_threads(list_texts, texts)]
+    kept = [*map_in_threads(list_shard, holding), *map_in_threads(list_texts, texts)]
     found = pa.concat_tables([LISTED.empty_table(), *kept]).combine_chunks()
     nothing = LISTED.empty_table().select(["key", "detail"])
 
@@ -103,9 +105,9 @@ def find_listed(out: str, manifest: Manifest, lists: Blocklists, *, forget: bool
         return pa.concat_tables(tables), new if path.startswith(f"{out}/rejected/") else 0
 
     paths = [path for path, _ in match(f"{out}/rejected")]
-    # Which have texts, and images of examples.
+    # Until 0.2 the rejects of earlier datasets came along.
     paths += [path for path, _ in match(f"{out}/{HISTORY}") if "/rejected/" in path]
-    rejected = dict(zip(paths, in_threads(list_rejects, paths), strict=True))
+    rejected = dict(zip(paths, map_in_threads(list_rejects, paths), strict=True))
     of_files = {path: [table] for path, (table, _) in rejected.items() if len(table)}
     for path, rows in zip(names, kept, strict=True):
         if len(rows):
@@ -129,7 +131,7 @@ def find_listed(out: str, manifest: Manifest, lists: Blocklists, *, forget: bool
 
 
 def _refuse_links(out: str) -> None:
-    for name in (*OF_SETS, "responses", HISTORY):
+    for name in (*OF_SETS, LEDGERS, *OF_OLDER_SETS, HISTORY):
         folder = Path(out, name)
         linked = [path for path in folder.rglob("*") if path.is_symlink()]
         if folder.is_symlink() and name not in ("shards", "holdout"):  # whose files are named
@@ -139,26 +141,3 @@ def _refuse_links(out: str) -> None:
                 f"{min(linked)} is a link, and what it leads to would keep the pairs: put the file "
                 "there; nothing was changed"
             )
-
-
-def forget_listed(out: str, lists: Blocklists) -> None:
-    """Takes URL and text out of the rows of `history/*/rejected/` that are on a list, or whose
-    pairs this run has blocked, as by its image. The earlier datasets' own files stay."""
-    if not lists.lists:
-        return
-    blocked = set[str]()
-    for path, _ in match(f"{out}/rejected"):
-        for rows in batches_of(path, ["key", "reason"]):
-            blocked |= {*rows.filter(pc.equal(rows["reason"], BLOCKED))["key"].to_pylist()}
-    value_set = pa.array(blocked, pa.string())
-
-    def marks(rows: pa.RecordBatch) -> pa.BooleanArray:
-        urls, captions = (pc.fill_null(rows[name], "") for name in ("url", "caption"))
-        listed = lists.match_pairs(urls, captions, keys_of(rows["key"])).is_valid()
-        is_blocked = pc.fill_null(pc.is_in(rows["key"], value_set=value_set), False)
-        return pc.and_(rows["url"].is_valid(), pc.or_(listed, is_blocked))
-
-    for path in (path for path, _ in match(f"{out}/{HISTORY}") if "/rejected/" in path):
-        if any(pc.any(marks(rows)).as_py() for rows in batches_of(path)):
-            forgotten_rows = (without_contents(rows, marks(rows)) for rows in batches_of(path))
-            write_batches(path, schema_of(path), forgotten_rows, None)

@@ -216,6 +216,7 @@ def _files_of(shard: str) -> Iterator[tuple[str, int, str, int, int]]:
 def _read_tar(path: str, columns: pa.Schema, longest: int) -> Iterator[pa.RecordBatch]:
     """The samples of a tar as rows of a sidecar; a value of another type is null."""
     rows: list[dict[str, Any]] = []
+    fault: Exception | None = None
     with open_to_read(path) as source:
         try:
             for sample in tar_samples(source, None) if path.endswith(".tar") else ():
@@ -223,8 +224,11 @@ def _read_tar(path: str, columns: pa.Schema, longest: int) -> Iterator[pa.Record
                 if len(rows) == _ROWS_AT_ONCE:
                     yield pa.RecordBatch.from_pylist(rows, columns)
                     rows = []
-        finally:  # where the rest cannot be read, too
-            yield pa.RecordBatch.from_pylist(rows, columns)
+        except (FileFault, OSError) as error:  # not `finally`: a reader may stop before the end
+            fault = error
+    yield pa.RecordBatch.from_pylist(rows, columns)
+    if fault:
+        raise fault
 
 
 def _row_of(sample: Mapping[str, Any], columns: pa.Schema, longest: int) -> dict[str, Any]:

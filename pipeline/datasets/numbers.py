@@ -11,8 +11,7 @@ They are read batch by batch, and only the columns that are needed. They may be 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -31,18 +30,19 @@ from alignset.transforms.columns.hashing import Bools, UInt64s
 from alignset.transforms.columns.records import LONGEST_WORD, hosts_of
 from alignset.transforms.pairs.urls import url_hashes
 from alignset.transforms.rules.given import DUPLICATE_IMAGE, DUPLICATE_OF_TRAINING, FETCH_FAILED
-from alignset.transforms.rules.overlap import COPY_DISTANCE
 from alignset.transforms.rules.rule import IMAGES, TEXTS
+from alignset.transforms.rules.thresholds import COPY_DISTANCE
 from alignset.transforms.shards.shard_places import HOLDOUT
 from alignset.transforms.shards.shard_stats import FailingHost, NearDuplicates, SharedContents
 from alignset.transforms.storage.broken_files import BrokenInputError
+from alignset.transforms.storage.parquet_files import read_columns
+from alignset.transforms.workers.threads import map_in_threads
 
 In = TypeVar("In")
 Out = TypeVar("Out")
 MOST_HOSTS = 20  # that failed most
 MOST_GROUPS, MOST_PAIRS = 10, 32  # of images with equal bytes; of near ones that are compared
 OTHERS = "(others)"
-_THREADS = 4  # since a store answers slowly; more of them only wait for each other
 _LONGEST_URL = 1 << 13
 MOST_NAMES = 1 << 20  # different names that are counted apart; of more the most frequent
 # Images are compared in so many parts, by the top bits of their hashes. Each part waits in a file
@@ -54,17 +54,6 @@ _NAMES = pa.schema([("reason", pa.string()), ("detail", pa.string())])
 _FAILURES = pa.schema([("url", pa.string()), *_NAMES])
 _STATED = pa.schema([("opted_out", pa.string())])
 _OF_IMAGES = pa.schema([(name, pa.string()) for name in ("key", "url", "sha256", "phash")])
-
-
-def in_threads(work: Callable[[In], Out], items: Iterable[In]) -> Iterator[Out]:
-    """Maps in a few threads, in order, a few items ahead; raises what one of them did."""
-    rest = iter(items)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        ahead = [pool.submit(work, item) for item in islice(rest, 2 * _THREADS)]
-        while ahead:
-            result = ahead.pop(0).result()
-            ahead += [pool.submit(work, item) for item in islice(rest, 1)]
-            yield result
 
 
 def hex_numbers(texts: pa.Array) -> tuple[UInt64s, Bools]:
@@ -83,8 +72,25 @@ def hex_numbers(texts: pa.Array) -> tuple[UInt64s, Bools]:
     return numbers.view(">u8")[:, 0].astype(np.uint64), has_all.to_numpy(zero_copy_only=False)
 
 
+def kept_keys(files: SetFiles) -> UInt64s:
+    """The keys of all pairs that a dataset holds, held-out pairs too: uint64[n], ascending; other
+    strings, and what cannot be read, are omitted."""
+    keys = map_in_threads(keys_in, files.kept_files)
+    return np.unique(np.concatenate([np.zeros(0, np.uint64), *keys]))
+
+
+def keys_in(path: str) -> UInt64s:
+    """The keys of one file, each once, since it may repeat a key without end."""
+    keys = np.zeros(0, np.uint64)
+    with suppress(BrokenInputError):
+        for batch in read_columns(path, pa.schema([("key", pa.string())])):
+            numbers, are_keys = hex_numbers(batch["key"])
+            keys = np.union1d(keys, numbers[are_keys])
+    return keys
+
+
 class Tally:
-    """Counts by one or two names, in bounded memory: of very many names the most frequent.
+    """Counts by one or two names, in bounded memory: only frequent names are counted apart.
 
     Attributes:
       counts: by names. others: how many were counted of names that are forgotten.
@@ -222,7 +228,7 @@ def count_pairs(
                 counts.faults.append(str(error))
                 return None
 
-        outcomes = zip(paths, in_threads(tried, paths), strict=True)
+        outcomes = zip(paths, map_in_threads(tried, paths), strict=True)
         return ((path, outcome) for path, outcome in outcomes if outcome is not None)
 
     _count_dropped(counts, files, each)
@@ -350,7 +356,7 @@ def compare_near(out: str, counts: PairCounts) -> NearDuplicates:
     """How many images have the perceptual hash of another, and how many of a few such pairs show
     one image: an equal hash is not a proof. Reads their images from the tars."""
     # Which decode images, for this alone.
-    from alignset.transforms.arrivals.image_looks import plane_of
+    from alignset.transforms.arrivals.image_looks import find_thumbnail
     from alignset.transforms.decontamination.copy_index import thumbnail_distance
     from alignset.transforms.images.examine import Image, examine
 
@@ -363,7 +369,7 @@ def compare_near(out: str, counts: PairCounts) -> NearDuplicates:
             images |= {(path, key): body for key, body in files.images(path, keys)}
     for _, _, two in counts.near_groups:
         looks = [examine(images.get(of, b""), keep_grey=True) for of in two]
-        planes = [plane_of(look) for look in looks if isinstance(look, Image)]
-        if len(planes) == len(two):
-            alike.append(thumbnail_distance(*planes) < COPY_DISTANCE)
+        thumbnails = [find_thumbnail(look) for look in looks if isinstance(look, Image)]
+        if len(thumbnails) == len(two):
+            alike.append(thumbnail_distance(*thumbnails) < COPY_DISTANCE)
     return NearDuplicates(counts.near, len(alike), sum(alike))

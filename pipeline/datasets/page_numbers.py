@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from alignset.pipeline.datasets.numbers import Place, Tally, hex_numbers, in_threads, stage_of
+from alignset.pipeline.datasets.numbers import Place, Tally, hex_numbers, stage_of
 from alignset.pipeline.datasets.set_files import SetFiles
 from alignset.pipeline.runs.documents import RunDescription
 from alignset.transforms.columns.hashing import Bools, UInt64s
@@ -36,13 +36,13 @@ from alignset.transforms.pairs.texts import measure_texts
 from alignset.transforms.rules import given
 from alignset.transforms.rules.catalogue import PRODUCT, STEPS_OF_COPIES, Catalogue, limits
 from alignset.transforms.rules.columns import verified_column
-from alignset.transforms.rules.language import MIN_LANGUAGE_SCORE
 from alignset.transforms.rules.language_codes import UNDETERMINED
-from alignset.transforms.rules.popularity import MAX_IMAGES_PER_TEXT
 from alignset.transforms.rules.rule import IMAGES, TEXTS, Limit, Rows
+from alignset.transforms.rules.thresholds import MAX_IMAGES_PER_TEXT, MIN_LANGUAGE_SCORE
 from alignset.transforms.rules.verdicts import axes_of, numbers_of, values_of
 from alignset.transforms.storage.broken_files import BrokenInputError
 from alignset.transforms.storage.parquet_files import schema_of
+from alignset.transforms.workers.threads import map_in_threads
 
 # What is never shown, whatever a file holds: what a list, or its owner's notice, keeps out.
 NEVER_SHOWN = frozenset({given.BLOCKED, given.REMOVED_BEFORE, given.TAKEN_DOWN})
@@ -281,7 +281,7 @@ class Judging:
         return min(max(most, 8), 64) if isinstance(most, int) else 16
 
     def limits(self, stage: str) -> list[Limit]:
-        """Those of a stage that the run had a number for."""
+        """The rules of a stage that have a number in the run."""
         entries = self.catalogue.texts if stage == TEXTS else self.catalogue.images
         if self.text_only and stage == IMAGES:
             return []
@@ -396,7 +396,7 @@ def read_numbers(files: Sequence[str], judging: Judging, rows: int = 0) -> Numbe
         except BrokenInputError:  # which the exact counts name
             return judging.nothing()
 
-    for place, part in enumerate(in_threads(read, enumerate(files[:: total.every]))):
+    for place, part in enumerate(map_in_threads(read, enumerate(files[:: total.every]))):
         total.merge(part, place)
     return total
 
@@ -443,8 +443,8 @@ def _choose(
     path: str,
     full: Set[str],
 ) -> None:
-    """Adds rows of a batch to the lists of examples: of each outcome those with the smallest
-    hashes, twice as many of kept pairs; and those nearest to each threshold, on either side."""
+    """Adds rows of a batch to the lists of examples: for each outcome the smallest hashes, twice as
+    many of kept pairs; and the rows nearest to each threshold, on either side."""
     stage, judged = [*stages.items()][-1]
     count = judging.thumbnails if stage == IMAGES else _OF_A_SPLIT
     own_limits, hashes = judging.limits(stage), judged.rows["hashes"]
@@ -511,7 +511,7 @@ def count_kept(
                     bins = limit.bins(judged.rows, axis)
                     sums[f"--{limit.name}"] += int(np.count_nonzero(bins != axis.no_value))
                     if limit.name in thresholds:
-                        passed &= axis.passes(bins, axis.edges[0], beyond=limit.beyond)
+                        passed &= axis.passes(bins, axis.edges[0], beyond=limit.keeps_above)
                     else:
                         passed &= ~judged.against[limit.name]
             sums[KEPT] += int(np.count_nonzero(is_kept))
@@ -521,4 +521,4 @@ def count_kept(
             sums[[*stages][-1]] += int(np.count_nonzero(~is_kept & passed))
         return sums
 
-    return sum(in_threads(count, files), Counter[str]())
+    return sum(map_in_threads(count, files), Counter[str]())

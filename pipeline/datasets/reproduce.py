@@ -7,10 +7,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from alignset.pipeline.errors import UsageError
+from alignset.pipeline.inputs.splits import ROWS
 from alignset.pipeline.rule_files import SCORE_MODEL
 from alignset.pipeline.runs.documents import Manifest, NamedList, RunDescription
 from alignset.pipeline.settings import DOCUMENTED, REPORTED
 from alignset.settings import declared_fields
+from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.rules.columns import REQUIRED
 
 _LINE = 90  # characters; a longer command has a line for each flag
@@ -18,15 +21,21 @@ _USUAL_MODEL = "open-nsfw.onnx"  # of `--unsafe_model=opennsfw`
 
 
 def commands(manifest: Manifest) -> list[str]:
-    """The commands that made a dataset, fetched again, took down and deduplicated, for a shell."""
-    names = sorted({Path(file.path).name for file in manifest.input})
+    """The commands that made a dataset, took down and deduplicated, for a shell. EARLIER is a
+    dataset that was read as rows."""
+    names = sorted({Path(file.path).name for file in manifest.input if file.format != ROWS})
     names = [*names[:3], f"AND_{len(names) - 3}_MORE"] if len(names) > 3 else names
-    flags = {"input": ",".join(names), "output": "OUT"} | flags_of(manifest)
-    made = [("curate", flags)]
-    for retry in manifest.retries or []:
-        again = flags | _blocklist(retry.blocklists or [])
-        made.append(("curate", again | {"retry_failed": ",".join(retry.details)}))
+    if manifest.grown:
+        crawl: dict[str, Any] = {"input": ",".join(names)} if names else {"retry_failed": True}
+        made = [("grow EARLIER", crawl | {"output": "OUT"} | _blocklist(manifest.blocklists or []))]
+    else:
+        names = [*(["EARLIER"] if any(of.format == ROWS for of in manifest.input) else []), *names]
+        made = [("curate", {"input": ",".join(names), "output": "OUT"} | flags_of(manifest))]
     for of in manifest.takedowns or []:
+        if of.evidence:
+            flags = ("images", "apply", "gone") if of.reason else ("apply",)
+            made.append(("recheck OUT", dict.fromkeys(flags, True)))
+            continue
         more = {"forget_blocked": of.forgotten, "reason": of.reason}
         chosen = {name: value for name, value in more.items() if value}
         made.append(("takedown OUT", _blocklist(of.lists) | chosen))
@@ -67,7 +76,8 @@ def flags_of(run: RunDescription) -> dict[str, Any]:
         values = {name: of for name, of in values.items() if name not in run.catalogue.opened}
     defaults = {of.name: of.default for kind in DOCUMENTED.values() for of in declared_fields(kind)}
     rule_files = run.rule_files or []
-    defaults |= {str(rule["name"]): rule["default"] for of in rule_files for rule in of.rules}
+    own_rules = [rule for of in rule_files for rule in of.rules if {"name", "default"} <= {*rule}]
+    defaults |= {str(rule["name"]): rule["default"] for rule in own_rules}
     flags = {n: values[n] for n, usual in defaults.items() if values.get(n, usual) != usual}
     for name, _, column in (rule.partition("=") for rule in run.rules if "=" in rule):
         value = column if name == REQUIRED else f"{column}={run.rules[f'{name}={column}']}"
@@ -91,6 +101,20 @@ def flags_of(run: RunDescription) -> dict[str, Any]:
     if is_scored and not run.job.get("text_only") and model != _USUAL_MODEL:
         flags["unsafe_model"] = model
     return flags | _blocklist(run.blocklists or [])
+
+
+def fetch_settings(run: RunDescription, changes: Mapping[str, Any]) -> FetchSettings:
+    """How a run fetched, with changes; what no manifest tells is as by default.
+
+    Raises:
+      UsageError: there are no such settings.
+    """
+    names = {of.name for of in declared_fields(FetchSettings)}
+    own: dict[str, Any] = {name: value for name, value in run.fetch.items() if name in names}
+    try:
+        return FetchSettings(**own | dict(changes))
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"settings of fetching: {error}") from error
 
 
 def _blocklist(lists: Iterable[NamedList]) -> dict[str, str]:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from alignset.transforms.columns.records import host_of
-from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
+from alignset.transforms.rules.thresholds import MIN_EVALUATION_DISTANCE
 from alignset.transforms.storage.parquet_files import read_columns
 
 ENOUGH_FILES = 16  # 160,000 pairs of shards of the usual size

@@ -1,10 +1,13 @@
-"""Files of a dataset's folder, or of a run that is under way."""
+"""Files of a dataset's folder, or of a run that is under way; and of a dataset that `FilterTexts`
+and `FetchImages` wrote, which has all files of a run's but the closing documents.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,16 +15,18 @@ from typing import TYPE_CHECKING
 from msgspec import UNSET
 
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.runs.documents import Funnel, Manifest
+from alignset.pipeline.runs.documents import Funnel, Manifest, ShardEntry
+from alignset.transforms.corpus.corpus_documents import VocabularySummary
 from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
-from alignset.transforms.shards.shard_places import ShardPlaces
+from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces, shard_name, shards_there
+from alignset.transforms.shards.shard_stats import ShardStats
 from alignset.transforms.storage.documents import (
     DocumentError,
     find_document,
     read_document,
     readable_document,
 )
-from alignset.transforms.storage.files import carry_file, exists, is_local, match, remove
+from alignset.transforms.storage.files import exists, is_local, match
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,7 +58,7 @@ class SetFiles:
         return bool(self.folder or (self.kept_files and not is_of_texts))
 
     def rejected_for(self, reason: str) -> list[str]:
-        """Those of `rejected/` that may hold a reason: of texts, of images, or any."""
+        """The files of `rejected/` that may hold a reason: of texts, of images, or any."""
         stages = self.catalogue.text_steps, self.catalogue.image_steps
         gives = [any(reason in reasons for reasons in steps.values()) for steps in stages]
         if self.folder or not any(gives):
@@ -105,19 +110,6 @@ def read_set(out: str) -> tuple[Manifest, Funnel | None]:
     if manifest.rows is UNSET or not (has_texts and rejects <= there):
         raise UsageError(f"{out}/funnel.json is missing: bring it back; nothing was changed")
     return manifest, None
-
-
-def rename_answers(out: str) -> None:
-    """Renames the files of `answers/`, as version 0.1 named `responses/`: what leaves a dataset
-    leaves them too."""
-    for path, _ in match(f"{out}/answers"):
-        name, ending, _ = path.rpartition("/")[2].rpartition("_answers.parquet")
-        if ending:
-            carry_file(path, f"{out}/responses/{name}_responses.parquet")
-            remove(path)
-    if is_local(out):
-        with suppress(OSError):  # not there, or it holds something else
-            Path(out, "answers").rmdir()
 
 
 def find_set(out: str) -> SetFiles:
@@ -199,3 +191,73 @@ def _shard_of(out: str, path: str) -> str | None:
     if folder is None or not number.isdecimal():
         return None
     return f"{out}/{folder}/{number}" if folder else ""
+
+
+_THREADS = 16  # since a store answers slowly
+_REJECTED = re.compile(r"(text|images|holdout)-[0-9]+\.parquet")
+_WORK = re.compile(r"/_temporary/[0-9a-f]{12}/")
+
+
+def read_any_set(out: str) -> Manifest:
+    """The manifest of a finished dataset; where it has no documents, one of its shards.
+
+    Raises:
+      UsageError: it is none, or something is still writing it.
+    """
+    return manifest_of_steps(out) or read_set(out)[0]
+
+
+def manifest_of_steps(out: str) -> Manifest | None:
+    """The shards of a dataset that the steps wrote, as a manifest has them; None of other folders.
+
+    Raises:
+      UsageError: something is still writing it.
+    """
+    if exists(f"{out}/manifest.json"):
+        return None
+    rejected = [path for path, _ in match(f"{out}/rejected")]
+    if not any(_REJECTED.fullmatch(path.rpartition("/")[2]) for path in rejected):
+        return None
+    try:
+        training, held_out = shard_entries(out)
+    except DocumentError:
+        return None
+    if exists(f"{out}/_temporary/run.json"):
+        read_set(out)  # which raises
+    if any(_WORK.search(path) for path, _ in match(f"{out}/_temporary")):
+        raise UsageError(
+            f"a pipeline is writing to {out}, or was stopped: once none is, remove {out}/_temporary"
+        )
+    if exists(f"{out}/funnel.json"):  # which a run writes, and whose counts would become wrong
+        raise UsageError(f"{out}/manifest.json is missing: bring it back")
+    return Manifest(
+        job={"text_only": False},
+        rules={},
+        resize={"resize_mode": "original"},  # as far as anybody knows
+        fetch={},
+        input=[],
+        evaluation=[],
+        given_vocabulary=None,
+        versions={},
+        pairs=sum(of.pairs for of in (*training.values(), *held_out.values())),
+        vocabulary=VocabularySummary(),
+        evaluation_images={},
+        shards=training,
+        holdout=held_out,
+    )
+
+
+def shard_entries(out: str) -> tuple[dict[str, ShardEntry], dict[str, ShardEntry]]:
+    """The finished shards to train on, and the held-out shards, by their numbers.
+
+    Raises:
+      DocumentError: a `_stats.json` is not as it was written.
+    """
+    sides: tuple[dict[str, ShardEntry], dict[str, ShardEntry]] = {}, {}
+    places, numbers = ShardPlaces(out), sorted(shards_there(out))
+    with ThreadPoolExecutor(_THREADS) as pool:
+        all_stats = pool.map(lambda of: read_document(places.stats(of), ShardStats), numbers)
+        for number, stats in zip(numbers, all_stats, strict=True):
+            entry = ShardEntry(stats.successes, stats.sha256)
+            sides[number >= HOLDOUT][shard_name(number)] = entry
+    return sides

@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -15,24 +15,33 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from alignset.pipeline.datasets.funnel import most_first
 from alignset.pipeline.runs.documents import Manifest
-from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
+from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS, OF_PAGES
+from alignset.transforms.rules.personal_data import KINDS, LONGEST, personal_data
 from alignset.transforms.storage.files import is_local, match, open_to_read
-from alignset.transforms.storage.parquet_files import batches_of, schema_of
+from alignset.transforms.storage.parquet_files import batches_of, read_columns, schema_of
 from alignset.transforms.storage.stores import list_remote
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _MOST_SHARDS, _EXAMPLES = 16, 5
+_MOST_TEXTS = 8192  # that are looked through for personal data
+_CAPTIONS = pa.schema([("caption", pa.string())])
 _LONGEST_TEXT, _LONGEST_URL = 300, 200  # characters that are shown
 # Columns of ours that state a licence or terms, and the names of an input's that may.
-_LICENCES = ("page_license", "web_statement", "usage_terms")
-_IS_LICENCE = re.compile("licen[cs]e|rights|terms", re.IGNORECASE).search
+LICENCES = {
+    "page_license": "The licence that the image's page states with rel=license.",
+    "page_rsl": "The RSL licence files that the page names, with blanks between them.",
+    "web_statement": "The rights statement that the image's XMP names, often a URL.",
+    "usage_terms": "The usage terms in the image's XMP.",
+}
+is_licence = re.compile("licen[cs]e|rights|terms", re.IGNORECASE).search
 _MOST_LICENCES, _LONGEST_LICENCE = 10, 100
 _COLUMNS = ("key", "caption", "width", "height", "url")
-# Of JSON, as it is written within HTML; the last begins and ends code in Markdown.
+# Characters that JSON within HTML escapes; the last begins and ends code in Markdown.
 _NEVER_BARE = "<>&`"
 
 
@@ -44,8 +53,12 @@ class Contents:
       shards, pairs: how many were looked into.
       quantiles: by name, at QUANTILES. examples: a line of JSON each.
       tar_bytes: of all tars. languages: of the pairs that were looked into, the most first.
-      licences: how many of these pairs have which value, by column, the most first; "" stands for
-        rarer values.
+      licensed: how many of these pairs state a licence or terms in any column.
+      licences: how many of them have which value, by column, the most first; "" stands for rarer
+        values.
+      personal_texts: how many alt-texts were looked through for personal data, by "", and how many
+        have each of KINDS.
+      of_pages: the columns of what pages say, in `pairs/`; an earlier version wrote none.
     """
 
     shards: int = 0
@@ -54,7 +67,10 @@ class Contents:
     examples: list[str] = field(default_factory=list)
     tar_bytes: int = 0
     languages: dict[str, int] = field(default_factory=dict)
+    licensed: int = 0
     licences: dict[str, dict[str, int]] = field(default_factory=dict)
+    personal_texts: dict[str, int] = field(default_factory=dict)
+    of_pages: list[str] = field(default_factory=list)
 
 
 def look_into(out: str, manifest: Manifest) -> Contents:
@@ -71,11 +87,11 @@ def look_into(out: str, manifest: Manifest) -> Contents:
         numbers = [number for number, shard in sorted(manifest.shards.items()) if shard.pairs]
         sample = {at * len(numbers) // _MOST_SHARDS for at in range(_MOST_SHARDS if numbers else 0)}
         paths = [f"{out}/shards/{numbers[at]}.parquet" for at in sorted(sample)]
-    own = [name for name in manifest.columns or {} if _IS_LICENCE(name)]
-    licences = [*dict.fromkeys((*_LICENCES, *own))]
+    own = [name for name in manifest.columns or {} if is_licence(name)]
+    licences = [*dict.fromkeys((*LICENCES, *own))]
     counts = {name: Counter[Any]() for name in (LANGUAGE_COLUMNS[0], *licences)}
     sizes: dict[str, list[Any]] = {"width, px": [], "height, px": [], "alt-text, words": []}
-    pairs = 0
+    pairs, licensed, schema = 0, 0, pa.schema([])
     for path in paths:
         schema = schema_of(path)
         named = [n for n in counts if n in schema.names and schema.field(n).type == pa.string()]
@@ -83,9 +99,13 @@ def look_into(out: str, manifest: Manifest) -> Contents:
         with open_to_read(path) as source:
             pairs += pq.read_metadata(source).num_rows
         for rows in batches_of(path, [*named, *measured]) if named or measured else ():
+            states = np.zeros(len(rows), np.bool_)
             for name in named:
                 tally = rows[name].value_counts().to_pylist()
                 counts[name].update({of["values"]: of["counts"] for of in tally})
+                if name in licences:
+                    states |= np.asarray(pc.fill_null(pc.not_equal(rows[name], ""), False))
+            licensed += int(states.sum())
             if measured:
                 texts = measure_texts(rows["caption"], np.ones(len(rows), np.bool_))
                 values = rows["width"], rows["height"], texts.word_count
@@ -102,8 +122,23 @@ def look_into(out: str, manifest: Manifest) -> Contents:
         _examples(paths),
         sum(size for path, size in match(f"{out}/shards") if path.endswith(".tar")),
         most_first(counts[LANGUAGE_COLUMNS[0]]),
+        licensed,
         {name: shown for name in licences if (shown := _shown_licences(counts[name]))},
+        _personal_texts(paths),
+        [name for name in OF_PAGES if name in schema.names],
     )
+
+
+def _personal_texts(paths: Sequence[str]) -> dict[str, int]:
+    """How many of the first alt-texts of some files have which personal data: to look through
+    100 million takes hours."""
+    found = Counter({"": 0} | dict.fromkeys(KINDS, 0))
+    for path in paths:
+        for batch in islice(read_columns(path, _CAPTIONS, LONGEST), 1):
+            captions = batch["caption"].slice(0, _MOST_TEXTS // len(paths))
+            has_some = (personal_data(captions) > 0).sum(axis=0).tolist()
+            found.update({"": len(captions)} | dict(zip(KINDS, has_some, strict=True)))
+    return dict(found)
 
 
 def _shown_licences(counts: Mapping[str | None, int]) -> dict[str, int]:
@@ -119,9 +154,12 @@ def times_in(folder: str) -> dict[str, float]:
     known; none where there is no such folder."""
     if not is_local(folder):
         return {file.path: file.modified_s for file in list_remote(f"{folder}/*")}
+    times = dict[str, float]()
     with suppress(FileNotFoundError, NotADirectoryError):
-        return {f"{folder}/{of.name}": of.stat().st_mtime for of in os.scandir(folder)}
-    return {}
+        for entry in os.scandir(folder):
+            with suppress(FileNotFoundError):  # moved meanwhile, as a lock that is renewed is
+                times[f"{folder}/{entry.name}"] = entry.stat().st_mtime
+    return times
 
 
 def _examples(paths: Iterable[str]) -> list[str]:
@@ -131,13 +169,13 @@ def _examples(paths: Iterable[str]) -> list[str]:
         with open_to_read(path) as source:
             batches = pq.ParquetFile(source).iter_batches(_EXAMPLES, columns=list(_COLUMNS))
             for batch in islice(batches, 1):
-                examples += map(as_example, batch.to_pylist())
+                examples += map(format_example, batch.to_pylist())
         if len(examples) >= _EXAMPLES:
             break
     return examples[:_EXAMPLES]
 
 
-def as_example(row: dict[str, Any]) -> str:
+def format_example(row: dict[str, Any]) -> str:
     """A row as a line of JSON that is safe within Markdown and HTML, whatever its texts are."""
     fields = {name: row[name] for name in _COLUMNS if name in row}
     fields["caption"] = _shorten(fields["caption"], _LONGEST_TEXT)

@@ -4,14 +4,14 @@ pairs where it holds next to none; why, and what to do."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from html import escape
 from textwrap import wrap
 
 from msgspec import UnsetType
 
-from alignset.pipeline.datasets.funnel import most_first
-from alignset.pipeline.datasets.history import all_stages
+from alignset.pipeline.datasets.funnel import all_stages, most_first
 from alignset.pipeline.runs.documents import BrokenInput, Connections, FetchReport, Funnel, Step
-from alignset.pipeline.shown_texts import counted, on_one_line
+from alignset.pipeline.shown_texts import counted, escape_controls
 from alignset.transforms.corpus.corpus_documents import VocabularySummary
 from alignset.transforms.fetching.fetch_settings import GONE
 from alignset.transforms.pages.page_counts import PageCounts
@@ -35,11 +35,12 @@ HINTS = {
     "cut_off": "hosts that hang up: fewer --connections_per_host",
     "too_large": "a larger --max_image_bytes, if such images are wanted",
     "forbidden_address": "private addresses, left alone without --allow_private_addresses",
-    "no_robots_txt": "hosts whose robots.txt cannot be had just now: --retry_failed later",
+    "no_robots_txt": "hosts whose robots.txt is unavailable for now: grow with --retry_failed",
+    "no_license": "hosts whose licence file is unavailable for now: grow with --retry_failed",
     "deadline": "shards took too long: a longer --shard_timeout_s",
-    "host_refuses": "hosts that refused their first 20 images: pass a --contact; do not press",
-    "challenge": "hosts that let browsers pass, and no robots: pass a --contact; do not press",
-    "http_403": "hosts that refuse robots: pass a --contact; do not press",
+    "host_refuses": "hosts that refused their first 20 images: pass a --contact; do not insist",
+    "challenge": "hosts that let browsers pass, and no robots: pass a --contact; do not insist",
+    "http_403": "hosts that refuse robots: pass a --contact; do not insist",
     "http_404": "images that are gone",
     "http_410": "images that are gone",
     "http_429": "too fast: a lower --requests_per_second_per_host",
@@ -107,12 +108,13 @@ def too_little(funnel: Funnel, catalogue: Catalogue = PRODUCT) -> str:
         hint = f" ({hint_of(detail)})" if hint_of(detail) else ""
         return (
             f"{outcome}: {counted(count, 'fetch', 'fetches')} failed with {detail}{hint}; once "
-            "that is mended, the same command with "
-            f"--retry_failed{'=all' if detail in GONE else ''} tries them again"
+            f"that is mended, alignset grow OUT --retry_failed{'=all' if detail in GONE else ''} "
+            "--output=NEW tries them again"
         )
     flag = flags(catalogue).get(reason, "")
     hint = f"; the rule's flag is {flag}" if flag else ""
-    return f"{outcome}: {count:,} were dropped as {reason}{hint}, and rejected/ has each of them"
+    look = f"alignset look OUT --reason={reason} shows some"
+    return f"{outcome}: {count:,} were dropped as {reason}{hint}; {look}"
 
 
 def _broken_lines(counts: BrokenInput) -> Iterator[str]:
@@ -124,7 +126,7 @@ def _broken_lines(counts: BrokenInput) -> Iterator[str]:
     )
     named = counts.named[:_MOST_TOLD]
     for file in named:
-        yield "  " + on_one_line(f"{file.path} ({file.detail}: {file.fault})")
+        yield "  " + escape_controls(f"{file.path} ({file.detail}: {file.fault})")
     if rest := counts.broken - len(named):
         yield f"  and {rest:,} more: rejected/*.parquet, reason broken_input"
 
@@ -197,6 +199,20 @@ def render_funnel(table: list[Step]) -> str:
     return "\n".join(lines)
 
 
+def funnel_html(table: list[Step]) -> str:
+    """The funnel as rows of an HTML table, in the colours of the page around it."""
+    rows = [("step", "seen", "dropped", "kept", "of all", "reasons")]
+    for step in table:
+        share = step.kept / max(1, table[0].seen)
+        reasons = ", ".join(f"{why} {n:,}" for why, n in step.dropped.items() if n)
+        counts = f"{step.seen:,}", f"{step.seen - step.kept:,}", f"{step.kept:,}", f"{share:.1%}"
+        rows.append((step.step, *counts, reasons))
+    cells = [[f'<td style="text-align:right">{escape(cell)}' for cell in row] for row in rows]
+    for row in cells:
+        row[0], row[-1] = (cell.replace("right", "left", 1) for cell in (row[0], row[-1]))
+    return "".join(f"<tr>{''.join(row)}" for row in cells)
+
+
 def _connections_line(connections: Connections) -> str:
     """As "at most 1,024 connections at once in a worker; limited by CPU (9 shards), hosts (1)"."""
     counts = [(n, what) for what, n in most_first(connections.limits).items() if what != "rising"]
@@ -216,7 +232,7 @@ def _failure_lines(fetch: FetchReport) -> Iterator[str]:
     if not fetch.failed:
         return
     of, share = counted(fetch.tried, "fetch", "fetches"), fetch.failed / fetch.tried
-    yield f"{fetch.failed:,} of {of} failed ({share:.1%}); see docs/reasons.md"
+    yield f"{fetch.failed:,} of {of} failed ({share:.1%}); see docs/filters.md"
     for detail, count in fetch.details.items():
         share = count / fetch.tried
         hint = hint_of(detail) if share >= _LEAST_HINT_SHARE else ""

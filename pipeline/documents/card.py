@@ -20,28 +20,30 @@ from typing import Any
 import jinja2
 import pyarrow as pa
 
-from alignset.pipeline.datasets.history import all_stages
+from alignset.pipeline.command_line import REMOVAL_REASONS
+from alignset.pipeline.datasets.funnel import all_stages
 from alignset.pipeline.datasets.reproduce import commands, open_flag
 from alignset.pipeline.datasets.sizes_and_days import QUANTILES, Contents
 from alignset.pipeline.datasets.summary import copies_text, render_funnel
 from alignset.pipeline.inputs.earlier_sets import OF_SETS
-from alignset.pipeline.job import ABOUT
-from alignset.pipeline.removal_reasons import REMOVAL_REASONS
+from alignset.pipeline.inputs.splits import ROWS
 from alignset.pipeline.runs.documents import Funnel, Manifest, OptOuts, Step
-from alignset.pipeline.shown_texts import as_cell, as_code, counted
+from alignset.pipeline.settings import ABOUT
+from alignset.pipeline.shown_texts import counted, format_cell, format_code
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
 from alignset.transforms.rules import given
 from alignset.transforms.rules.catalogue import KEEP_MOST_SIMILAR, SIMILARITY
-from alignset.transforms.rules.concepts import MAX_PAIRS_PER_CONCEPT
 from alignset.transforms.rules.language_codes import ALL, UNDETERMINED
-from alignset.transforms.rules.overlap import MIN_EVALUATION_DISTANCE
+from alignset.transforms.rules.personal_data import MAX_PERSONAL_DATA
+from alignset.transforms.rules.thresholds import MAX_PAIRS_PER_CONCEPT, MIN_EVALUATION_DISTANCE
 from alignset.transforms.shards.shard_files import METADATA, SHARD_SCHEMA
 
 _NAMED_FILES = 5  # of each format
 WIDTH = 760  # px
 _BAR_WIDTH, _LEAST_PX = 400, 1.5  # the longest bar, and that of a pair among a billion
 # The values of rules that the catalogue has only where they drop something.
-_OFF = {KEEP_MOST_SIMILAR: 1, MAX_PAIRS_PER_CONCEPT.name: 0}
+_OFF: dict[str, float] = {KEEP_MOST_SIMILAR: 1, MAX_PAIRS_PER_CONCEPT.name: 0}
+_OFF[MAX_PERSONAL_DATA.name] = MAX_PERSONAL_DATA.default
 
 
 def dataset_card(manifest: Manifest, funnel: Funnel, contents: Contents, earlier: Earlier) -> str:
@@ -53,8 +55,6 @@ def dataset_card(manifest: Manifest, funnel: Funnel, contents: Contents, earlier
     texts = statements(manifest, funnel, earlier)
     numbers = sorted(int(number) for number, shard in manifest.shards.items() if shard.pairs)
     held_out = sum(shard.pairs for shard in manifest.held_out.values())
-    fetches = [manifest.fetch, *(retry.fetch for retry in manifest.retries or [])]
-    contacts = [str(fetch["contact"]) for fetch in fetches if fetch.get("contact")]
     return template("card.j2").render(
         manifest=manifest,
         contents=contents,
@@ -64,7 +64,7 @@ def dataset_card(manifest: Manifest, funnel: Funnel, contents: Contents, earlier
         text_only=bool(manifest.job["text_only"]),
         trained=manifest.pairs - held_out,
         filled=len(numbers),
-        features=_features(manifest, has_languages=bool(contents.languages)),
+        features=_features(manifest, contents),
         languages=_languages(manifest, contents),
         pairs=counted(manifest.pairs, "image and alt-text pair"),
         size=size_category(manifest.pairs),
@@ -72,11 +72,11 @@ def dataset_card(manifest: Manifest, funnel: Funnel, contents: Contents, earlier
         looked_into="among all pairs"
         if contents.pairs >= manifest.pairs
         else f"in a sample of {counted(contents.pairs, 'pair')}",
-        sources=_sources(manifest),
+        sources=source_lines(manifest),
         broken=funnel.broken_input or None,
-        opt_outs=opt_out_counts(funnel),
-        contact=contacts[-1] if contacts else "",  # of the last command that fetched
-        rules=_rules(manifest),
+        opt_outs=opt_out_counts(manifest, funnel),
+        contact=manifest.fetch.get("contact", ""),
+        rules=[(format_code(name), of[0], of[2]) for name, of in _rules(manifest).items()],
         commands=commands(manifest),
         tars=tar_pattern(numbers),
         table=render_funnel(funnel.steps),
@@ -84,11 +84,11 @@ def dataset_card(manifest: Manifest, funnel: Funnel, contents: Contents, earlier
             {
                 "folder": stage.folder,
                 "pairs": stage.pairs,
-                "sources": _sources(before) if (before := earlier.get(stage.folder)) else [],
+                "sources": source_lines(before) if (before := earlier.get(stage.folder)) else [],
                 "rules": {
-                    as_code(name): as_code(str(value))
-                    for name, value in (before.rules.items() if before else ())
-                    if manifest.rules.get(name) != value
+                    format_code(name): shown if off else format_code(shown)
+                    for name, (shown, off, _) in (_rules(before) if before else {}).items()
+                    if before and manifest.rules.get(name) != before.rules[name]
                 },
                 "table": render_funnel(stage.steps) if stage.steps else "",
             }
@@ -97,7 +97,7 @@ def dataset_card(manifest: Manifest, funnel: Funnel, contents: Contents, earlier
     )
 
 
-def _sources(manifest: Manifest) -> list[str]:
+def source_lines(manifest: Manifest) -> list[str]:
     """The input files by their format, in Markdown: by name, without the machine's folders. Shards
     and held-out shards of a dataset have the same numbers, and so are named with their folder."""
     lines = []
@@ -107,26 +107,27 @@ def _sources(manifest: Manifest) -> list[str]:
         names = []
         for file in files[:_NAMED_FILES]:
             *_, folder, name = ("", *file.path.split("/"))
-            names.append(as_code(f"{folder}/{name}" if folder in OF_SETS else name))
+            names.append(format_code(f"{folder}/{name}" if folder in OF_SETS else name))
         more = len(files) - _NAMED_FILES
         tail = f", and {more:,} more, which `manifest.json` names" if more > 0 else ""
         lines.append(
-            f"{counted(len(files), 'file')} of format {kind if kind.isalnum() else as_code(kind)}, "
+            f"{counted(len(files), 'file')} of format "
+            f"{kind if kind.isalnum() else format_code(kind)}, "
             f"{sum(file.bytes for file in files):,} bytes: {', '.join(names)}{tail}"
         )
     return lines
 
 
-def _rules(manifest: Manifest) -> list[tuple[str, str, str]]:
-    """The rules for a table: name, value and what it keeps."""
-    catalogue, rows = manifest.catalogue, []
+def _rules(manifest: Manifest) -> dict[str, tuple[str, bool, str]]:
+    """By rule: its value as a reader sees it, whether it is off, and what it keeps."""
+    catalogue, rows = manifest.catalogue, {}
     flags = {rule.name: rule for rule in catalogue.rules}
     for name, value in manifest.rules.items():
         rule, limit = flags.get(name), catalogue.limits.get(name)
         is_off = value in ("", _OFF.get(name)) if rule is None else rule.is_off(value)
         off = "all" if name == "language" else "off"
         keeps = f"{limit.words} {value}" if limit and not is_off else ""
-        rows.append((as_code(name), off if is_off else str(value), keeps))
+        rows[name] = off if is_off else str(value), is_off, keeps
     return rows
 
 
@@ -161,15 +162,15 @@ def _languages(manifest: Manifest, contents: Contents) -> list[str]:
     return codes or [code for code in rule.split(",") if code not in ("", ALL)]
 
 
-def _features(manifest: Manifest, *, has_languages: bool) -> list[dict[str, Any]]:
+def _features(manifest: Manifest, contents: Contents) -> list[dict[str, Any]]:
     """Types that `datasets` would guess from the first five samples, where a null may be all it
     sees."""
     names = dict.fromkeys(METADATA, "string")
     names |= {n: "int32" for n in METADATA if SHARD_SCHEMA.field(n).type == pa.int32()}
     text_only = bool(manifest.job["text_only"])
     if text_only:
-        names = dict.fromkeys(("key", "url", "caption", "page_url"), "string")
-    names |= dict.fromkeys(LANGUAGE_COLUMNS if has_languages else (), "string")
+        names = dict.fromkeys(("key", "url", "caption", "page_url", *contents.of_pages), "string")
+    names |= dict.fromkeys(LANGUAGE_COLUMNS if contents.languages else (), "string")
     columns = [{"name": name, "dtype": kind} for name, kind in names.items()]
     for name, kind in (manifest.columns or {}).items():
         columns.append({"name": name} | feature(kind, in_json=not text_only))
@@ -244,11 +245,23 @@ _WITHOUT_A_PAIR = (
 _OTHER_OPT_OUTS = {
     "tdm_reservation": "TDM reservations",
     "content_usage": "AI preferences (`Content-Usage`)",
+    "content_signal": "Content Signals",
+    "rsl": "RSL licences",
+    "also_obey": "rules of `robots.txt` for other crawlers",
     "xmp_data_mining": "`DataMining` in XMP",
     "c2pa": "C2PA's assertion on training",
 }
 _HEAD = re.compile(r"^\*\*.*?\*\*:\s*")
-_LIMITS = ("unsafe", "personal", "harmful", "similarity", "watermarks", "copies", "language")
+_LIMITS = (
+    "unsafe",
+    "personal",
+    "blurred",
+    "harmful",
+    "similarity",
+    "watermarks",
+    "copies",
+    "language",
+)
 
 
 def statements(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> dict[str, str]:
@@ -264,27 +277,31 @@ def statements(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> dict[str
         drops.update(step.dropped)
     for reason in (*_WITHOUT_A_PAIR, MIN_EVALUATION_DISTANCE.reason):
         del drops[reason]
-    others = ", ".join(f"{as_code(reason)} ({count:,})" for reason, count in (+drops).items())
+    others = ", ".join(f"{format_code(reason)} ({count:,})" for reason, count in (+drops).items())
     arguments = {
         "method": (flag, others),
         "crawled": (funnel.pages,),
         "copies": (manifest, copies_text(funnel.copies, funnel.near_duplicates)),
         "holdout": (manifest, funnel.copies),
-        "takedowns": (manifest, REMOVAL_REASONS),
         "deduplications": (manifest,),
-        "retries": (manifest,),
+        "grown": (manifest,),
         "language": (manifest.rules.get("language"), ALL),
-    } | dict.fromkeys(("personal", "harmful", "watermarks", "images"), ())
+        "personal": (manifest.rules.get(MAX_PERSONAL_DATA.name, MAX_PERSONAL_DATA.default),),
+    } | dict.fromkeys(("harmful", "watermarks", "images"), ())
     texts = {name: getattr(sentences, name)(*of) for name, of in arguments.items()}
+    removing = earlier
+    if is_judged_anew(manifest):
+        earlier = {folder: of for folder, of in earlier.items() if not of.layout}
     # No image came along from a dataset of texts alone, and from what that was made of.
     of_texts = tuple(f"{name}/" for name, of in earlier.items() if of.job.get("text_only"))
     with_images = {name: of for name, of in earlier.items() if not f"{name}/".startswith(of_texts)}
     for name, is_on in _IS_ON.items():
         sentence = getattr(sentences, name)
         sources = earlier if name in _OF_TEXTS else with_images
+        sources = removing if name == "takedowns" else sources
         before = {folder: of for folder, of in sources.items() if is_on(of)}
         texts[name] = sentence(manifest, not before) + "".join(
-            f" Earlier, of {as_code(folder)}: {_HEAD.sub('', sentence(of, False))}"
+            f" Earlier, of {format_code(folder)}: {_HEAD.sub('', sentence(of, False))}"
             for folder, of in before.items()
         )
     return {name: " ".join(text.split()) for name, text in texts.items()}
@@ -296,7 +313,14 @@ def limits(manifest: Manifest, texts: Mapping[str, str]) -> list[str]:
     return [texts[name] for name in (of_texts if manifest.job["text_only"] else _LIMITS)]
 
 
-def opt_out_counts(funnel: Funnel) -> dict[str, int]:
+def is_judged_anew(manifest: Manifest) -> bool:
+    """Whether datasets of this version were read as rows: whatever they did with these is done
+    anew."""
+    is_open = open_flag(manifest) in ("decontaminate_only", "score_only")
+    return not is_open and any(file.format == ROWS for file in manifest.input)
+
+
+def opt_out_counts(manifest: Manifest, funnel: Funnel) -> dict[str, int]:
     """How many pairs an opt-out, a blocklist or a takedown keeps out of the dataset: by details of
     `opted_out`, and by reasons of the funnel; for earlier datasets, by their folders."""
     report = funnel.opted_out
@@ -305,7 +329,7 @@ def opt_out_counts(funnel: Funnel) -> dict[str, int]:
         counts.update(report.details)
     for step in funnel.steps:
         counts.update({reason: step.dropped.get(reason, 0) for reason in _UNWANTED})
-    for stage in all_stages(funnel):
+    for stage in () if is_judged_anew(manifest) else all_stages(funnel):
         for reason in (given.OPTED_OUT, *_UNWANTED):
             pairs = sum(step.dropped.get(reason, 0) for step in stage.steps)
             counts[f"{stage.folder}: {reason}"] += pairs
@@ -320,10 +344,12 @@ def template(name: str) -> jinja2.Template:
         autoescape=False,
         undefined=jinja2.StrictUndefined,
     )
-    documents.globals |= {"n": "{:,}".format, "counted": counted, "code": as_code}
+    documents.globals |= {"n": "{:,}".format, "counted": counted, "code": format_code}
     documents.globals |= {"is_scored": _is_scored, "is_compared": _is_compared}
     documents.globals["other_opt_outs"] = _OTHER_OPT_OUTS
-    documents.filters |= {"cell": as_cell, "code": as_code}
+    documents.globals["off_personal_data"] = MAX_PERSONAL_DATA.default
+    documents.globals["removal_reasons"] = REMOVAL_REASONS
+    documents.filters |= {"cell": format_cell, "code": format_code}
     return documents.get_template(name)
 
 
@@ -343,9 +369,11 @@ _IS_ON: dict[str, Callable[[Manifest], bool]] = {
     "fetched": lambda of: bool(of.fetched),
     "opt_outs": lambda of: bool(of.fetched),
     "unsafe": lambda of: bool(of.unsafe_model),
+    "blurred": lambda of: bool(of.resize.get("blur_boxes")),
     "similarity": _is_compared,
     "evaluation": lambda of: bool(of.evaluation_images),
     "blocklists": lambda of: bool(of.blocklists),
     "vocabulary": lambda of: True,
+    "takedowns": lambda of: bool(of.takedowns),  # which nothing does anew
 }
 _OF_TEXTS = ("blocklists", "vocabulary")  # which stay true where images did not come along

@@ -1,30 +1,32 @@
 """A set as Croissant describes it, for machines: its files and the fields of its records.
 
-Source: MLCommons' Croissant format, version 1.0, and its vocabulary for responsible AI.
+Source: MLCommons' Croissant format, version 1.1, and its vocabulary for responsible AI.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from alignset.pipeline.datasets.reproduce import open_flag
+from alignset.pipeline.datasets.sizes_and_days import LICENCES, is_licence
 from alignset.pipeline.documents.card import Earlier, limits, statements
 from alignset.pipeline.runs.documents import Funnel, Manifest, ShardEntry
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.columns.carried import type_of
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS
-from alignset.transforms.columns.rejects import REJECTED, with_columns
+from alignset.transforms.columns.records import REJECTED, extend_schema
 from alignset.transforms.rules.language_codes import ALL, voter_of
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA
 
 _TERMS = (
-    "citeAs column equivalentProperty extract field fileProperty fileObject fileSet format "
-    "includes isLiveDataset jsonPath key md5 parentField path recordSet references regex repeated "
-    "replace samplingRate separator source subField transform"
+    "annotation arrayShape citeAs column containedIn equivalentProperty excludes extract field "
+    "fileProperty fileObject fileSet format includes isArray isLiveDataset jsonPath key md5 "
+    "parentField path readLines recordSet references regex repeated replace samplingRate sdVersion "
+    "separator source subField transform unArchive value"
 )
 # What the specification has each such file begin with.
 CONTEXT: dict[str, Any] = {
@@ -37,10 +39,12 @@ CONTEXT: dict[str, Any] = {
     "conformsTo": "dct:conformsTo",
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "description": {"@container": "@language"},
     "examples": {"@id": "cr:examples", "@type": "@json"},
+    "name": {"@container": "@language"},
     **{name: f"cr:{name}" for name in _TERMS.split()},
 }
-VERSIONS = ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"]
+VERSIONS = ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"]
 TO_BE_FILLED = "to be filled by whoever publishes this dataset"
 # With more of them a reader takes seconds to begin: mlcroissant 0.9 s with 1,000, 4.2 with 3,000.
 MOST_TARS = 1000
@@ -60,11 +64,16 @@ Node = dict[str, Any]
 Columns = Mapping[str, pa.DataType]
 
 
-def croissant(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> bytes:
+def croissant(
+    manifest: Manifest, funnel: Funnel, earlier: Earlier, of_pages: Sequence[str] = ()
+) -> bytes:
     """The file `croissant.json`.
 
     Records are `train`, `validation` where pairs are held out, `train_images` and
     `validation_images` with the images by their keys, and `rejected` for what was dropped.
+
+    Args:
+      of_pages: the columns of `pairs/` that `Contents` names.
     """
     markdown = statements(manifest, funnel, earlier)
     texts = {name: _plain(text) for name, text in markdown.items()}
@@ -76,8 +85,8 @@ def croissant(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> bytes:
     method = ", by the filters of ALIGN (Jia et al., 2021)."
     method = f". {texts['method']}" if open_flag(manifest) else method
     collection = (texts[name] for name in ("crawled", "fetched", "opt_outs") if texts[name])
-    changes = ("evaluation", "retries", "deduplications", "takedowns")
-    nodes = [*_described(manifest, funnel)]
+    changes = ("evaluation", "grown", "deduplications", "takedowns")
+    nodes = [*_described(manifest, funnel, of_pages)]
     document = {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
@@ -87,7 +96,7 @@ def croissant(manifest: Manifest, funnel: Funnel, earlier: Earlier) -> bytes:
         "conformsTo": VERSIONS,
         "license": about.get("license", TO_BE_FILLED),
         "creator": {"@type": "sc:Organization", "name": TO_BE_FILLED},
-        "version": f"1.{len(manifest.retries or [])}.0",
+        "version": "1.0.0",
         "citeAs": _CITATION,
         "keywords": ["image-text pairs", "alt-text", "web", "ALIGN"],
         "inLanguage": codes if codes[1:] else "".join(codes) or None,
@@ -112,19 +121,19 @@ def _plain(markdown: str) -> str:
     return markdown.replace("**", "").replace("`", "")
 
 
-def _described(manifest: Manifest, funnel: Funnel) -> Iterator[Node]:
+def _described(manifest: Manifest, funnel: Funnel, of_pages: Sequence[str]) -> Iterator[Node]:
     """Yields the files, and the records in them. Lists and structs of the input are left out."""
     types = manifest.columns or {}
     carried = {name: type_of(kind) for name, kind in types.items() if isinstance(kind, str)}
     languages = LANGUAGE_COLUMNS if voter_of(manifest.rules) else ()
     if manifest.job["text_only"]:
-        names = ["key", "url", "caption", "page_url", *languages]
+        names = ["key", "url", "caption", "page_url", *of_pages, *languages]
         columns = dict.fromkeys(names, pa.string()) | carried
         yield from _table("train", "pairs", "pairs", columns) if manifest.pairs else ()
     else:
         own = [m.column for m in manifest.catalogue.measures.values() if m.column]
         names = [n for n in dict.fromkeys((*own, *languages)) if n not in REJECTED.names]
-        schema = with_columns(SHARD_SCHEMA, names)
+        schema = extend_schema(SHARD_SCHEMA, names)
         columns = {column.name: column.type for column in schema} | carried
         yield from _side(manifest.extension, "train", "shards", manifest.shards, columns)
         yield from _side(manifest.extension, "validation", "holdout", manifest.held_out, columns)
@@ -163,7 +172,21 @@ def _table(name: str, files: str, folder: str, columns: Columns) -> Iterator[Nod
     """Yields the Parquet files of a folder, and their rows."""
     yield _file_set(files, f"{folder}/*.parquet", "application/x-parquet")
     sources = {of: (_type(kind), {"extract": {"column": of}}) for of, kind in columns.items()}
-    yield _records(name, files, sources)
+    records = _records(name, files, sources)
+    records["field"] = [field | _stated(field["name"]) for field in records["field"]]
+    yield records | ({} if name == "rejected" else {"dataType": "sc:ImageObject"})
+
+
+def _stated(column: str) -> Node:
+    """The properties of a field whose column states a licence or terms of each image."""
+    if column not in LICENCES and not is_licence(column):
+        return {}
+    said = LICENCES.get(column, "A column of the input.")
+    is_license = column in ("page_rsl", "web_statement") or "licen" in column.lower()
+    return {
+        "description": f"{said} Nobody has checked it.",
+        "equivalentProperty": "sc:license" if is_license else "sc:usageInfo",
+    }
 
 
 def _file_set(name: str, pattern: str, mime: str) -> Node:

@@ -1,7 +1,8 @@
 """The documents of a dataset: funnel.json, the card and what goes with it, manifest.json, uids.npy,
 and the report.
 
-A run, a retry, a takedown and a deduplication all end here, and nothing else writes these files.
+A run, a takedown and a deduplication all end here, and nothing else writes these files.
+The manifest has what no other file of a dataset says.
 """
 
 from __future__ import annotations
@@ -9,41 +10,170 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
-from alignset.pipeline.datasets.funnel import drops_of, funnel, most_first
-from alignset.pipeline.datasets.history import earlier_manifests, history_of
+from alignset.pipeline.datasets.funnel import (
+    drops_of,
+    earlier_manifests,
+    funnel,
+    history_of,
+    most_first,
+)
 from alignset.pipeline.datasets.numbers import PairCounts, compare_near, count_pairs
-from alignset.pipeline.datasets.set_files import read_set
-from alignset.pipeline.datasets.sizes_and_days import look_into
-from alignset.pipeline.datasets.steps_set import shard_entries
+from alignset.pipeline.datasets.set_files import read_set, shard_entries
+from alignset.pipeline.datasets.sizes_and_days import look_into, times_in
 from alignset.pipeline.documents.card import dataset_card, funnel_svg
 from alignset.pipeline.documents.croissant import croissant
+from alignset.pipeline.documents.eu_summary import EU_PAGE, write_eu_summary
 from alignset.pipeline.documents.hand_edits import drop_page, write_page
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.report.page import REPORT, write_report
-from alignset.pipeline.runs.documents import FetchReport, Funnel, Manifest, OptOuts
+from alignset.pipeline.runs.documents import (
+    BrokenInput,
+    Days,
+    FetchReport,
+    Funnel,
+    Manifest,
+    OptOuts,
+    RunDescription,
+)
+from alignset.pipeline.runs.run_folder import RunFolder
+from alignset.pipeline.runs.work_folder import ImageSummary, TextSummary
+from alignset.transforms.corpus.corpus_documents import (
+    BY_LANGUAGE,
+    HASHING,
+    NAME,
+    HashFile,
+    VocabularyFile,
+)
+from alignset.transforms.pages.page_files import PAGE_FORMATS
 from alignset.transforms.rules.catalogue import TAKEDOWN_STEPS
 from alignset.transforms.rules.given import FETCH_FAILED, OPTED_OUT, TAKEN_DOWN
+from alignset.transforms.rules.language_codes import ENGLISH, voter_of
 from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.shards.shard_places import HOLDOUT, ShardPlaces
-from alignset.transforms.storage.documents import write_document
-from alignset.transforms.storage.files import exists, is_local, match, remove, write_atomically
+from alignset.transforms.shards.shard_stats import NearDuplicates
+from alignset.transforms.storage.broken_files import BrokenFiles
+from alignset.transforms.storage.documents import add_by_name, read_document, write_document
+from alignset.transforms.storage.files import (
+    exists,
+    is_local,
+    match,
+    move,
+    remove,
+    write_atomically,
+)
 from alignset.transforms.storage.parquet_files import read_rows
-from alignset.transforms.workers.counts import add_by_name
+from alignset.transforms.workers.packages import ICU, deciding, package_versions
 from alignset.transforms.workers.unexpected import tell_once
+from alignset.version import commit, version
 
 LOG = logging.getLogger("alignset")
 _RECORD = re.compile(r"(text|images|holdout)-[0-9]+\.(json|thumbnails)|copies\.pictures")
+
+
+def manifest_of_run(
+    folder: RunFolder,
+    text: TextSummary,
+    images: ImageSummary | None,
+    known: Sequence[str] = (),
+) -> Manifest:
+    """The manifest, without shards and pairs; brings the vocabulary where it stays.
+
+    Args:
+      images: None where there was no image stage. known: the folders of the datasets that know
+        images.
+
+    Raises:
+      RuntimeError: the input changed between its two readings.
+    """
+    if text.rows_read != text.counts.seen:
+        raise RuntimeError(
+            f"the first reading found {text.rows_read} rows and the second {text.counts.seen}: "
+            "did the input change? Delete the output folder and start again"
+        )
+    description = folder.description
+    has_pages = any(file.format in PAGE_FORMATS for file in description.input)
+    packages = deciding(
+        "pages" if has_pages else "",
+        voter_of(description.rules),
+        "exact_resize" if description.resize["exact_resize"] else "",
+    )
+    installed = package_versions(packages)
+    sources = installed["alignset"].rpartition(" ")[2]
+    own = {"alignset": version(), "commit": commit(), "sources": sources}
+    pages = folder.work.find_pages()
+    near = images and images.copies
+    broken: BrokenInput | UnsetType = UNSET
+    if text.broken.broken:
+        counts = {f.name: getattr(text.broken, f.name) for f in fields(BrokenFiles)}
+        broken = BrokenInput(**counts, files=len(description.input))
+    return Manifest(
+        **{f.name: getattr(description, f.name) for f in fields(RunDescription)},
+        versions={name: of for name, of in own.items() if of}
+        | {name: installed[name] for name in (*packages, ICU)},
+        pairs=0,
+        vocabulary=replace(text.vocabulary, file=_move_vocabulary(folder, text.vocabulary_file)),
+        evaluation_images=images.evaluation_images if images else {},
+        evaluation_index=Path(images.evaluation_index).name or UNSET if images else UNSET,
+        shards={},
+        holdout={} if description.job["holdout"] else UNSET,
+        fetched=days_of(folder, text.shards, known),
+        rows=text.counts.seen,
+        broken_input=broken,
+        pages=pages.counts if pages else UNSET,
+        near_duplicates=NearDuplicates(near.graphics, distances=near.distances)
+        if near and near.distances
+        else UNSET,
+        images_per_text=text.images_per_text,
+        texts_per_image=text.texts_per_image,
+    )
+
+
+def days_of(
+    folder: RunFolder, shards: Collection[int], known: Sequence[str] = ()
+) -> Days | UnsetType:
+    """On which days images were fetched: from the end of the text stage to the end
+    of the image stage, if any was not known; and when datasets were fetched that knew images.
+
+    Args:
+      shards: that were written. known: the folders of these datasets.
+    """
+    earlier = [read_document(f"{of}/manifest.json", Manifest).fetched for of in known]
+    days = [day for of in earlier if of for day in (of.first, of.last)]
+    if (
+        shards
+        and (not known or folder.work.asked().fetched)
+        and any(file.format != "webdataset" for file in folder.description.input)
+    ):
+        times, work = times_in(folder.work.path), folder.work
+        for path in (work.text_summary, work.image_summary):
+            days.append(datetime.fromtimestamp(times[path], UTC).date().isoformat())
+    return Days(min(days), max(days)) if days else UNSET
+
+
+def _move_vocabulary(folder: RunFolder, file: HashFile | None) -> VocabularyFile:
+    """Brings the vocabulary beside the output; returns what the manifest says of its file."""
+    assert file is not None, "the text stage has made it, or was given it"
+    path = file.path
+    if folder.description.given_vocabulary is None:  # it is the run's own
+        # By its name alone: the run may go on with its folder given in another way.
+        with suppress(FileNotFoundError):  # a run that was killed right after has moved it
+            move(f"{folder.work.path}/{Path(path).name}", f"{folder.out}/{NAME}")
+        path = NAME
+    rule = str(folder.description.rules["language"])
+    hashing = HASHING if rule in ("", ENGLISH) else HASHING + BY_LANGUAGE
+    return VocabularyFile(file.bytes, path, file.sha256, hashing)
 
 
 def describe(out: str, manifest: Manifest | None = None) -> Funnel:
@@ -67,19 +197,22 @@ def describe(out: str, manifest: Manifest | None = None) -> Funnel:
     manifest = _update_shards(out, manifest or base, base, counts)
     leaving = (manifest.deduplications or [])[len(base.deduplications or []) :]
     copies = add_by_name(of.dropped for of in leaving)
-    closing = _closing(out, manifest, counts, before, copies)
+    closing = closing_funnel(out, manifest, counts, before, copies)
     if closing.steps[-1].kept != counts.pairs:
         raise RuntimeError(
             f"the funnel keeps {closing.steps[-1].kept} pairs, but {counts.pairs} were written"
         )
     write_document(f"{out}/funnel.json", closing)
     write_uids(out, manifest)
-    earlier, svg = earlier_manifests(out, closing), funnel_svg(closing.steps).encode()
-    write_atomically(f"{out}/funnel.svg", lambda sink: sink.write(svg))
-    write_page(out, "croissant.json", croissant(manifest, closing, earlier))
-    card = dataset_card(manifest, closing, look_into(out, manifest), earlier)
+    earlier = earlier_manifests(out, closing)
+    write_atomically(f"{out}/funnel.svg", funnel_svg(closing.steps).encode())
+    contents = look_into(out, manifest)
+    write_page(out, "croissant.json", croissant(manifest, closing, earlier, contents.of_pages))
+    card = dataset_card(manifest, closing, contents, earlier)
     write_page(out, "README.md", card.encode())
     drop_page(out, "datasheet.md")  # of earlier versions, with the counts that were
+    if exists(f"{out}/{EU_PAGE}"):
+        write_eu_summary(out, manifest, closing, earlier)
     drop_records(out)
     write_document(f"{out}/manifest.json", manifest)
     _report(out, counts)
@@ -91,7 +224,7 @@ def _update_shards(out: str, manifest: Manifest, base: Manifest, counts: PairCou
     training, held_out = shard_entries(out)
     holdout = UNSET if manifest.holdout is UNSET else held_out
     new = replace(manifest, pairs=counts.pairs, shards=training, holdout=holdout)
-    places, pairs_there = ShardPlaces(out), new.pairs_of_shards
+    places, pairs_there = ShardPlaces(out), {n: of.pairs for n, of in new.entries.items()}
     for number in base.numbers:
         if number not in pairs_there:
             raise UsageError(f"{places.stats(number)} is missing: bring it back")
@@ -104,7 +237,7 @@ def _update_shards(out: str, manifest: Manifest, base: Manifest, counts: PairCou
     return new
 
 
-def _closing(
+def closing_funnel(
     out: str,
     manifest: Manifest,
     counts: PairCounts,
@@ -124,7 +257,7 @@ def _closing(
     fetch = FetchReport(tried, images[FETCH_FAILED], counts.details(FETCH_FAILED), counts.hosts)
     taken_down = texts.pop(TAKEN_DOWN, 0) + images.pop(TAKEN_DOWN, 0)
     opt_outs = Counter(counts.details(OPTED_OUT))
-    how = (manifest.retries[-1].fetch if manifest.retries else manifest.fetch).get("opt_outs", "")
+    how = manifest.fetch.get("opt_outs", "")
     if rows != counts.pairs + counts.rejected_rows:
         if before is None or rows < counts.pairs + counts.rejected_rows:
             advice = "did it change? Delete the output and start again"
@@ -196,7 +329,6 @@ def _report(out: str, counts: PairCounts | None = None) -> None:
 
 # ---- DataComp's ids of the kept pairs, as its resharder takes them -------------------------
 
-LOG = logging.getLogger("alignset")
 UIDS, COLUMN = "uids.npy", "uid"
 HALVES = np.dtype("u8,u8")
 

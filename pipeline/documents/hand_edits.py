@@ -46,8 +46,8 @@ def write_page(out: str, name: str, new_page: bytes) -> None:
         of = "a line" if clashes == 1 else f"{clashes} lines"
         _set_aside(path, here, f"{of} edited by hand changed in the generated page too")
     # In this order: after a kill in between, both changes agree with what is there.
-    _write(path, page)
-    _write(base_path, new_page)
+    write_atomically(path, page)
+    write_atomically(base_path, new_page)
 
 
 def drop_page(out: str, name: str) -> None:
@@ -106,14 +106,10 @@ def _hunks(base: Sequence[bytes], text: Sequence[bytes]) -> Iterator[tuple[int, 
 
 
 def _set_aside(path: str, page: bytes, why: str) -> None:
-    _write(f"{path}.before", _EXAMPLES.sub(b"", page))
+    write_atomically(f"{path}.before", _EXAMPLES.sub(b"", page))
     LOG.warning("%s: %s; what it was, without its pairs, is in %s.before", path, why, path)
 
 
 def _read(path: str) -> bytes:
     with open_to_read(path) as file:
         return file.read().replace(b"\r\n", b"\n")  # editors of Windows change every line's end
-
-
-def _write(path: str, body: bytes) -> None:
-    write_atomically(path, lambda sink: sink.write(body))

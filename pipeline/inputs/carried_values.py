@@ -12,9 +12,12 @@ import pyarrow.parquet as pq
 
 from alignset.pipeline.inputs.row_groups import STRINGS, RowGroups, check_footer
 from alignset.pipeline.inputs.splits import Split
-from alignset.transforms.columns.carried import CARRIED, WRONG_TYPE, from_json, json_values, typed
+from alignset.transforms.columns.carried import CARRIED, WRONG_TYPE, json_column, json_values, typed
 from alignset.transforms.columns.hashing import Bools
+from alignset.transforms.columns.pair_columns import SOURCE_LICENSE
 from alignset.transforms.storage.files import open_to_read
+
+LICENSE = "page_license"  # as sidecars have it
 
 
 def source_columns(split: Split) -> dict[str, str]:
@@ -43,8 +46,11 @@ def add_json_values(
     for column in split.carried:
         if column.source:
             values = [record.get(column.source) for record in records]
-            columns[CARRIED + column.field.name], wrong = from_json(values, column.field.type)
+            columns[CARRIED + column.field.name], wrong = json_column(values, column.field.type)
             _mark_wrong(columns, len(rows), split, wrong)
+    if split.of_set:
+        licences = [record.get(LICENSE) for record in records]
+        columns[SOURCE_LICENSE], _ = json_column(licences, pa.string())
     return pa.record_batch(columns)
 
 
@@ -62,11 +68,13 @@ class SidecarValues:
 
     def __init__(self, split: Split) -> None:
         self._split = split
+        # What pages said is in the sidecars of datasets of ours alone.
+        self._sources = [*split.sources, *([LICENSE] if split.of_set else [])]
         self._rows: dict[str, dict[str, Any]] | None = None
 
     def complete(self, name: str, record: Mapping[str, Any]) -> Mapping[str, Any]:
         """The carried fields of a sample's JSON, and those that only its row has."""
-        if all(source in record for source in self._split.sources):
+        if all(source in record for source in self._sources):
             return record
         if self._rows is None:
             try:
@@ -78,10 +86,11 @@ class SidecarValues:
     def _read(self) -> dict[str, dict[str, Any]]:
         """The rows by their keys."""
         kinds = {column.source: column.field.type for column in self._split.carried}
+        kinds.setdefault(LICENSE, pa.string())
         rows: dict[str, dict[str, Any]] = {}
         with open_to_read(f"{self._split.path.removesuffix('.tar')}.parquet") as source:
             names = pq.read_schema(source).names
-            sources = [name for name in self._split.sources if names.count(name) == 1]
+            sources = [name for name in self._sources if names.count(name) == 1]
             groups = RowGroups(source, {name: name for name in ("key", *sources)})
             check_footer(groups.footer, source.seek(0, io.SEEK_END))
             for group in range(groups.footer.num_row_groups):
@@ -93,7 +102,7 @@ class SidecarValues:
 
 
 def _json_or_misfits(column: pa.Array, kind: pa.DataType) -> list[Any]:
-    """A column as JSON has it; of values that do not fit, what JSON has not."""
+    """A column as JSON has it; a value that does not fit becomes one that JSON lacks."""
     values, wrong = typed(column, kind)
     texts = json_values(values)
     if wrong is None:

@@ -1,20 +1,25 @@
-"""Sets of ours that are read as input: where their pairs are, and what was dropped from them."""
+"""Datasets of ours that are read as input.
+
+A dataset with ledgers (`images/`), or without images, is read as its rows, kept and dropped. Any
+other is read as its kept pairs, by their tars.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.inputs.splits import InputFile, Split
-from alignset.pipeline.job import ABOUT, Job
-from alignset.transforms.storage.documents import DocumentError, read_document
+from alignset.pipeline.inputs.splits import ROWS, InputFile
+from alignset.pipeline.settings import ABOUT, Job
+from alignset.transforms.columns.pair_columns import LEDGERS
+from alignset.transforms.rules.given import TAKEN_DOWN
+from alignset.transforms.storage.documents import add_by_name, readable_document
 from alignset.transforms.storage.files import exists, is_local, match, open_to_read
-from alignset.transforms.workers.counts import add_by_name
 
 if TYPE_CHECKING:
     from alignset.transforms.columns.hashing import UInt64s
@@ -31,23 +36,29 @@ class _SetJob:
 
 
 @dataclass(frozen=True)
-class _SetManifest:
-    """The part of a manifest that says where the pairs are, in any version."""
+class SetManifest:
+    """The part of a manifest that says where the pairs are, and how words of its vocabulary are
+    hashed, in any version."""
 
     job: _SetJob
+    rules: dict[str, Any] = field(default_factory=dict)
     columns: dict[str, Any] = field(default_factory=dict)
     about: dict[str, Any] = field(default_factory=dict)
     fetch: dict[str, Any] = field(default_factory=dict)
+    shards: dict[str, Any] | None = None
+    holdout: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
 class _SetStep:
     dropped: dict[str, int]
+    step: str = ""
+    seen: int = 0
 
 
 @dataclass(frozen=True)
 class _SetFunnel:
-    """The part of a funnel that says why pairs were dropped, in any version."""
+    """The part of a funnel that says how many pairs were dropped, in any version."""
 
     steps: list[_SetStep]
 
@@ -61,6 +72,7 @@ class EarlierSet:
       columns: those that came from its own input.
       about: title, description, license and contact, as far as they are given: pairs of name and
         text.
+      has_rows: whether it is read as its rows.
     """
 
     folder: str
@@ -68,6 +80,7 @@ class EarlierSet:
     holdout: float
     columns: tuple[str, ...] = ()
     about: tuple[tuple[str, str], ...] = ()
+    has_rows: bool = False
 
     def pair_folders(self, job: Job) -> list[str]:
         """Where its pairs are. Held-out pairs are read only by a run that holds out, too."""
@@ -76,31 +89,59 @@ class EarlierSet:
         held_out = [f"{self.folder}/holdout"] if self.holdout and job.holdout else []
         return [f"{self.folder}/shards", *held_out]
 
+    def _steps(self) -> list[_SetStep]:
+        funnel = readable_document(f"{self.folder}/funnel.json", _SetFunnel)
+        return funnel.steps if funnel else []
+
     def dropped(self) -> dict[str, int]:
         """How many pairs were dropped for each reason, as its funnel says."""
-        try:
-            steps = read_document(f"{self.folder}/funnel.json", _SetFunnel).steps
-        except (DocumentError, FileNotFoundError):
-            return {}
-        counts = add_by_name([step.dropped for step in steps])
+        counts = add_by_name(step.dropped for step in self._steps())
         return {name: n for name, n in counts.items() if name.isprintable()}  # anybody's
 
-    def rejected_files(self, job: Job, reasons: Sequence[str]) -> list[InputFile]:
-        """The files of what was dropped from it.
+    @property
+    def held_share(self) -> float:
+        """The share of its images that is held out, or a little more: where `holdout` is a number
+        of pairs, as its funnel says.
+
+        Raises:
+          UsageError: it has no such funnel.
+        """
+        if self.holdout < 1:
+            return max(0.0, self.holdout)
+        for step in self._steps():
+            if step.step == "fetch":  # dropped texts that were taken down since count as kept there
+                pairs = step.seen - self.dropped().get(TAKEN_DOWN, 0)
+                return min(1.0, self.holdout / max(1, pairs))
+        raise UsageError(f"{self.folder}/funnel.json is missing, or is not one")
+
+    def rows(self, job: Job, *, kept_only: bool) -> list[InputFile]:
+        """The files of its rows.
 
         Args:
-          reasons: for which pairs are read.
+          kept_only: whether those that were dropped are left out.
 
         Raises:
           UsageError: pairs that it holds out would be trained on.
         """
-        if reasons and self.holdout and not job.holdout:
+        folders = self.pair_folders(job)
+        if not kept_only:
+            self._check_holdout(job)
+            folders.append(f"{self.folder}/rejected")
+        files = [file for folder in folders for file in match(folder)]
+        return [InputFile(path, size, ROWS) for path, size in files if path.endswith(".parquet")]
+
+    def _check_holdout(self, job: Job) -> None:
+        share = self.held_share
+        if share and job.text_only:
             raise UsageError(
-                f"{self.folder} holds out images, and --also_rejected would bring pairs of these "
-                f"to shards/: pass --holdout={self.holdout:g} too"
+                f"{self.folder} holds out images, which --text_only does not: leave it out, or "
+                f"pass {self.folder}/shards, its pairs to train on"
             )
-        files = match(f"{self.folder}/rejected") if reasons else []
-        return [InputFile(path, size, "parquet", reasons=[*reasons]) for path, size in files]
+        if share and (job.holdout >= 1 or round(job.holdout * 2**32) < round(share * 2**32)):
+            raise UsageError(
+                f"{self.folder} holds out images, and its rows would bring pairs of these to "
+                f"shards/: pass --holdout={share}, or a larger share"
+            )
 
 
 def earlier_set(folder: str) -> EarlierSet | None:
@@ -108,11 +149,10 @@ def earlier_set(folder: str) -> EarlierSet | None:
     folder = folder.rstrip("/")
     if folder.startswith(("http://", "https://")):  # where no folder can be listed
         return None
-    if any(c in folder for c in "*?[") or not exists(f"{folder}/manifest.json"):
+    if any(c in folder for c in "*?["):
         return None
-    try:
-        manifest = read_document(f"{folder}/manifest.json", _SetManifest)
-    except DocumentError:
+    manifest = readable_document(f"{folder}/manifest.json", SetManifest)
+    if manifest is None:
         return None
     job = manifest.job
     given = {name: manifest.about.get(name) for name in ABOUT}
@@ -122,7 +162,10 @@ def earlier_set(folder: str) -> EarlierSet | None:
         for name, text in given.items()  # which anybody may have written
         if isinstance(text, str) and text.isprintable() and 0 < len(text) <= _LONGEST_ABOUT
     ]
-    return EarlierSet(folder, job.text_only, job.holdout, tuple(manifest.columns), tuple(about))
+    is_empty = manifest.shards == {} and not manifest.holdout  # not even images to know of
+    has_rows = job.text_only or is_empty or bool(match(f"{folder}/{LEDGERS}"))
+    columns = tuple(manifest.columns)
+    return EarlierSet(folder, job.text_only, job.holdout, columns, tuple(about), has_rows)
 
 
 def shared_about(sets: Sequence[EarlierSet]) -> dict[str, str]:
@@ -147,14 +190,14 @@ def folders_of_sets(files: Iterable[InputFile]) -> set[str]:
     return {root for root, _, name in parts if name in OF_SETS}
 
 
-def removed_before(files: list[InputFile]) -> UInt64s:
-    """The keys of the pairs that were taken down from the datasets that files are the pairs of,
-    whatever version made these: uint64[n], ascending.
+def removed_before(folders: Iterable[str]) -> UInt64s:
+    """The keys of the pairs that were taken down from datasets, whatever version made these:
+    uint64[n], ascending.
 
     Raises:
       UsageError: a list of keys is not one.
     """
-    paths = [f"{root}/{TAKEN_DOWN_KEYS}" for root in folders_of_sets(files)]
+    paths = [f"{root}/{TAKEN_DOWN_KEYS}" for root in sorted(folders)]
     keys = [np.zeros(0, np.uint64), *(read_taken_down(path) for path in paths if exists(path))]
     return np.unique(np.concatenate(keys))
 
@@ -183,11 +226,6 @@ def set_of(path: str, sets: Sequence[EarlierSet]) -> EarlierSet | None:
         if f"./{path}".startswith(f"{earlier.folder}/") or path.startswith(f"{earlier.folder}/"):
             return earlier
     return None
-
-
-def mark_splits_of_sets(splits: Iterable[Split], sets: Sequence[EarlierSet]) -> list[Split]:
-    """Marks the splits that belong to datasets of ours, by `of_set`."""
-    return [replace(split, of_set=set_of(split.path, sets) is not None) for split in splits]
 
 
 def leave_out_other_files(pattern: str, files: list[InputFile], job: Job) -> list[InputFile]:

@@ -18,15 +18,16 @@ import pyarrow.parquet as pq
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.earlier_sets import EarlierSet, set_of
 from alignset.pipeline.inputs.readers import tar_samples
-from alignset.pipeline.inputs.splits import CarriedColumn, Split
+from alignset.pipeline.inputs.splits import ROWS, CarriedColumn, Split
 from alignset.pipeline.inputs.text_files import DELIMITERS, HEAD, dialect, text_blocks
-from alignset.pipeline.job import Job
 from alignset.pipeline.rule_files import INPUT, names_of_ours
+from alignset.pipeline.settings import Settings
 from alignset.pipeline.shown_texts import counted
 from alignset.transforms.columns.carried import plain_type
 from alignset.transforms.rules.catalogue import KEEP_MOST_SIMILAR, SIMILARITY
-from alignset.transforms.rules.columns import MAX, MIN, verified_column
-from alignset.transforms.rules.rule_settings import RuleSettings
+from alignset.transforms.rules.columns import KEEP, MAX, MIN, verified_column
+from alignset.transforms.rules.custom import check_columns
+from alignset.transforms.rules.rule import RuleError
 from alignset.transforms.storage.files import exists, open_to_read
 from alignset.transforms.storage.tar_members import BrokenTar
 
@@ -42,8 +43,7 @@ Types = Mapping[str, pa.DataType]
 
 
 def find_columns(
-    job: Job,
-    rules: RuleSettings,
+    settings: Settings,
     splits: Sequence[Split],
     sets: Sequence[EarlierSet],
     *,
@@ -53,27 +53,32 @@ def find_columns(
 
     Args:
       sets: datasets of ours that the files belong to. Without --columns, what these carry is
-        carried on.
+        carried on, as with --columns=all, and so are the scores of their model.
       keeps_all: whether no pair may go for a column: a value that does not fit is null, and a
         column whose types do not fit is left out.
 
     Raises:
       UsageError: a column is nowhere, has a name of ours, or has types that do not fit.
     """
-    our_names = frozenset(rules.computed_columns) | names_of_ours()
-    given_names = [*filter(None, job.columns.split(","))]
-    names = [*given_names, *rules.judged_columns]
+    our_names = frozenset(settings.computed_columns) | names_of_ours()
+    given_names = [*filter(None, settings.columns.split(","))]
+    wanted = [*settings.judged_columns, *filter(None, [settings.blur_boxes])]
+    names = [*given_names, *wanted]
     names += (name for earlier in sets for name in earlier.columns if not given_names)
     for name in our_names.intersection(names):
         raise UsageError(
             f"{name!r} is the name of a column of ours; pass --columns={INPUT}{name}, by which the "
             "input's is carried, and judged"
         )
-    if not names:
-        _check_numbers(rules, (), our_names)
+    if not (names or sets):
+        _check_numbers(settings, (), our_names)
         return [*splits], ()
     by_path = {split.path: split for split in splits if not split.broken}
     types = {path: column_types(split) for path, split in by_path.items()}
+    # A model's scores, which a dataset of ours measured, stay where this run measures none.
+    is_scored = (SIMILARITY in kinds for path, kinds in types.items() if set_of(path, sets))
+    if (not given_names or ALL in given_names) and SIMILARITY not in our_names and any(is_scored):
+        names.append(SIMILARITY)
     if ALL in names:
         names = [
             *_all_of(by_path, types, sets, our_names),
@@ -95,10 +100,10 @@ def find_columns(
         try:
             fields.append(_field(name, types, of_name, tables))
         except UsageError as error:
-            if not keeps_all or name in (*given_names, *rules.judged_columns):
+            if not keeps_all or name in (*given_names, *wanted):
                 raise
             LOG.info("%s; it is left out", error)
-    _check_numbers(rules, fields, our_names)
+    _check_numbers(settings, fields, our_names)
     return [
         replace(split, carried=carry(fields, sources.get(split.path, {})), keeps_all=keeps_all)
         for split in splits
@@ -124,7 +129,7 @@ def _all_of(
     sets: Sequence[EarlierSet],
     our_names: frozenset[str],
 ) -> list[str]:
-    """All columns of the files that have no name of ours; of datasets of ours, what they carry."""
+    """All columns of the files that have no name of ours, and what datasets of ours carry."""
     names: dict[str, None] = {}
     left_out: dict[str, None] = {}
     for path, split in splits.items():
@@ -191,24 +196,39 @@ def _field(
 
 
 def _check_numbers(
-    rules: RuleSettings, fields: Iterable[pa.Field], our_names: frozenset[str]
+    settings: Settings, fields: Iterable[pa.Field], our_names: frozenset[str]
 ) -> None:
-    """Raises UsageError where a rule compares a column without numbers, or a hash is not a text."""
+    """Raises UsageError where a rule compares a column without numbers or reads one that is not
+    there, a hash is not a text, or boxes are not lists of numbers."""
+    try:
+        check_columns(settings.catalogue.computing, [field.name for field in fields])
+    except RuleError as error:
+        raise UsageError(f"--rules: {error}") from error
     kinds = {field.name: field.type for field in fields}
-    comparisons = [name.partition("=")[::2] for name in rules.numbers]
-    if rules.keep_most_similar < 1 and SIMILARITY not in our_names:
+    comparisons = [name.partition("=")[::2] for name in settings.numbers]
+    if settings.keep_most_similar < 1 and SIMILARITY not in our_names:
         if SIMILARITY not in kinds:
             raise UsageError(_NO_SIMILARITY)
         comparisons.append((KEEP_MOST_SIMILAR, SIMILARITY))
     for flag, column in comparisons:
-        if flag in (MIN, MAX, KEEP_MOST_SIMILAR) and column:
-            kind = kinds[column]
-            if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-                raise UsageError(f"--{flag} takes a column of numbers; {column!r} is {kind}")
-    if hashing := verified_column(rules.numbers):
+        if flag in (MIN, MAX, KEEP, KEEP_MOST_SIMILAR) and column:
+            kind, wanted = kinds[column], "text" if flag == KEEP else "numbers"
+            is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+            if not (kind == pa.string() if flag == KEEP else is_number):
+                raise UsageError(f"--{flag} takes a column of {wanted}; {column!r} is {kind}")
+    if hashing := verified_column(settings.numbers):
         kind = kinds[hashing[1]]
         if kind != pa.string():
             raise UsageError(f"--verify_hash takes a column of hex text; {hashing[1]!r} is {kind}")
+    if settings.blur_boxes:
+        kind = inner = kinds[settings.blur_boxes]
+        for _ in range(2):
+            inner = inner.value_type if pa.types.is_list(inner) else pa.string()
+        if not (pa.types.is_integer(inner) or pa.types.is_floating(inner)):
+            raise UsageError(
+                "--blur_boxes takes a column of lists of boxes, such as [[x_min, y_min, x_max, "
+                f"y_max]] in parts of width and height; {settings.blur_boxes!r} is {kind}"
+            )
 
 
 def column_types(split: Split) -> dict[str, pa.DataType]:
@@ -218,7 +238,7 @@ def column_types(split: Split) -> dict[str, pa.DataType]:
     whole numbers that begin with 0. Values of JSON have the types of the first objects, or of a
     shard's sidecar.
     """
-    if split.format == "parquet":
+    if split.format in ("parquet", ROWS):
         return _parquet_types(split.path)
     if split.format == "webdataset":
         return _shard_types(split.path)
@@ -252,7 +272,7 @@ def _shard_types(path: str) -> dict[str, pa.DataType]:
 
 
 def _record_types(records: Iterable[Mapping[str, Any]]) -> dict[str, pa.DataType]:
-    """The types of the fields of objects; of one with several, a type that cannot be carried."""
+    """The types of the fields of objects; a field with several gets one that cannot be carried."""
     values: dict[str, list[Any]] = {}
     for record in records:
         for name, value in record.items():

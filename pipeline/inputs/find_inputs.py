@@ -9,30 +9,26 @@ import logging
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from msgspec import UnsetType
 
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.inputs.earlier_sets import earlier_set, leave_out_other_files
-from alignset.pipeline.inputs.readers import as_bytes
+from alignset.pipeline.inputs.earlier_sets import SetManifest, earlier_set, leave_out_other_files
+from alignset.pipeline.inputs.readers import cast_to_binary
 from alignset.pipeline.inputs.row_groups import check_footer
-from alignset.pipeline.inputs.splits import InputFile, Split, row_group_splits
+from alignset.pipeline.inputs.splits import ROWS, InputFile, Split, row_group_splits
 from alignset.pipeline.inputs.text_files import header_columns
-from alignset.pipeline.job import Job
+from alignset.pipeline.settings import Job
 from alignset.transforms.columns.pair_columns import PAGE_URL
-from alignset.transforms.corpus.corpus_documents import HashFile
-from alignset.transforms.corpus.vocabulary_file import NAME as VOCABULARY
-from alignset.transforms.corpus.vocabulary_file import check_vocabulary
+from alignset.transforms.corpus.corpus_documents import NAME as VOCABULARY
+from alignset.transforms.corpus.corpus_documents import HashFile, check_vocabulary
 from alignset.transforms.pages.archives import check_archive
 from alignset.transforms.pages.page_files import PAGE_FORMATS
-from alignset.transforms.rules.catalogue import PRODUCT, Catalogue
 from alignset.transforms.rules.language_codes import ENGLISH
 from alignset.transforms.storage.broken_files import (
     CUT_SHORT,
@@ -44,6 +40,7 @@ from alignset.transforms.storage.broken_files import (
 )
 from alignset.transforms.storage.documents import readable_document
 from alignset.transforms.storage.files import exists, is_local, match, open_to_read
+from alignset.transforms.storage.parquet_files import read_footer
 
 LOG = logging.getLogger("alignset")
 
@@ -88,44 +85,33 @@ def format_of(path: str) -> tuple[str, str]:
     return SUFFIXES.get(Path(stem).suffix, ""), compression
 
 
-def find_files(job: Job, catalogue: Catalogue = PRODUCT) -> list[InputFile]:
+def find_files(job: Job, *, kept_only: bool = False) -> list[InputFile]:
     """The input files, sorted, each once.
+
+    Args:
+      kept_only: whether the dropped pairs of datasets of ours are left out.
 
     Raises:
       UsageError: nothing is there, or a file's format cannot be told from its name.
     """
     files: dict[str, InputFile] = {}
-    sets = {pattern: found for pattern in job.inputs if (found := earlier_set(pattern))}
-    reasons: tuple[str, ...] = ()
-    if job.also_rejected:
-        dropped = [name for earlier in sets.values() for name in earlier.dropped()]
-        try:
-            reasons = job.rejected_reasons(catalogue, dropped)
-        except ValueError as error:
-            raise UsageError(str(error)) from error
     for pattern in job.inputs:
         _check_apart(pattern, job.output)
-        earlier = sets.get(pattern)
+        earlier = earlier_set(pattern)
         if earlier is None:
             matches = leave_out_other_files(pattern, _matching(job, pattern), job)
             if not matches:
                 raise UsageError(_missing_message(pattern, job))
             files |= {file.path: file for file in matches}
             continue
-        pairs = earlier.rejected_files(job, reasons)
-        for folder in earlier.pair_folders(job):
-            pairs += _matching(job, folder, of_set=True)
+        if earlier.has_rows:
+            pairs = earlier.rows(job, kept_only=kept_only)
+        else:
+            folders = earlier.pair_folders(job)
+            pairs = [file for of in folders for file in _matching(job, of, of_set=True)]
         if not pairs:
-            raise UsageError(
-                f"the dataset {earlier.folder} holds no pair; run its own command with "
-                "--retry_failed, or --also_rejected=all to read what it dropped"
-            )
+            raise UsageError(f"the dataset {earlier.folder} holds no pair: pass its own input")
         files |= {file.path: file for file in pairs}
-    if job.also_rejected and not sets:
-        raise UsageError(
-            "--also_rejected reads what a dataset of this project has dropped: pass the folder of "
-            f"one, with its manifest.json, as --input; got {job.input}"
-        )
     if not sum(file.bytes for file in files.values()):
         raise UsageError(f"the input is empty: {job.input} has no bytes; pass pairs to read")
     return sorted(files.values(), key=attrgetter("path"))
@@ -144,8 +130,8 @@ def _missing_message(pattern: str, job: Job) -> str:
 
 
 def _matching(job: Job, pattern: str, *, of_set: bool = False) -> list[InputFile]:
-    """The files of pairs or pages that a pattern names, without those that lie beside them; of a
-    set of ours there may be none.
+    """The files of pairs or pages that a pattern names, without files that lie beside them. A
+    set of ours may have none.
 
     Raises:
       UsageError: there are files, and the format of none can be told.
@@ -156,8 +142,9 @@ def _matching(job: Job, pattern: str, *, of_set: bool = False) -> list[InputFile
         for path, size in match(pattern, links=not of_set)
         if not _is_in(path, job.output)  # else a run could not go on where it stopped
     ]
-    if of_set or len(files) > 1:  # beside what was asked for there may be sidecars
-        files = [f for f in files if _may_be(f)]
+    if of_set or len(files) > 1:  # there may be sidecars, and images and the like beside pages
+        by_name = ((file, format_of(file.path)[0]) for file in files)
+        files = [f for f, of in by_name if of == f.format or not (of or f.format == "html")]
         files = [f for f in files if not f.path.lower().endswith((".json", ".md", ".u64"))]
     tars = [file for file in files if file.format == "webdataset"]
     if any(file.format not in ("", "html") for file in files):
@@ -182,12 +169,6 @@ def _check_apart(pattern: str, output: str) -> None:
         )
 
 
-def _may_be(file: InputFile) -> bool:
-    """Whether its name agrees with its format; beside pages there are images and the like."""
-    by_name = format_of(file.path)[0]
-    return by_name == file.format or (not by_name and file.format != "html")
-
-
 def _is_in(path: str, folder: str) -> bool:
     if is_local(path) and is_local(folder):
         path, folder = os.path.abspath(path), os.path.abspath(folder)
@@ -205,8 +186,7 @@ def find_splits(job: Job, files: Sequence[InputFile]) -> list[Split]:
     splits: list[Split] = []
     open_shards = _open_shards(files)
     for file in files:
-        reasons = () if isinstance(file.reasons, UnsetType) else tuple(file.reasons)
-        split = Split(file.path, file.format, format_of(file.path)[1], reasons=reasons)
+        split = Split(file.path, file.format, format_of(file.path)[1])
         try:
             if file.path in open_shards:
                 stats = f"{file.path.rpartition('/')[2].removesuffix('.tar')}{_STATS}"
@@ -235,7 +215,7 @@ def mark_broken(files: Sequence[InputFile], splits: Sequence[Split]) -> list[Inp
 
 
 def _refuse_broken(job: Job, files: Sequence[InputFile], broken: Sequence[BrokenFile]) -> None:
-    """Raises UsageError where broken files are not to be skipped, or there are no others."""
+    """Raises UsageError if a file is broken and none is to be skipped, or if all files are."""
     if not broken:
         return
     formats = {file.path: file.format for file in files}
@@ -273,19 +253,19 @@ def _open_shards(files: Sequence[InputFile]) -> set[str]:
 
 
 def _splits_of(job: Job, split: Split, size: int) -> list[Split]:
-    """The splits of one file; of pages there are none, since these are parsed first.
+    """The splits of one file; a file of pages has none, since pages are parsed first.
 
     Raises:
       FileFault: nothing of it can be read; and as reading raises.
     """
-    binary = split.format in ("webdataset", "parquet")
+    binary = split.format in ("webdataset", "parquet", ROWS)
     if binary and split.compression:
         raise FileFault(WRONG_FORMAT, "it is compressed as a whole; decompress it")
     if not size:
         if binary or split.compression:
             raise FileFault(CUT_SHORT, "it is cut off: it has no bytes")
         return []
-    if split.format == "parquet":
+    if split.format in ("parquet", ROWS):
         return _parquet_splits(job, split)
     if split.format == "webdataset":
         return [split]
@@ -295,13 +275,13 @@ def _splits_of(job: Job, split: Split, size: int) -> list[Split]:
                 check_archive(source)
         return []
     names = header_columns(split, (job.url_column, job.text_column))
-    return [_with_columns(job, split, names)] if names else []
+    return [_find_split_columns(job, split, names)] if names else []
 
 
 def _parquet_splits(job: Job, split: Split) -> list[Split]:
     footer = _footer(split.path)
     schema = footer.schema.to_arrow_schema()
-    named_split = _with_columns(job, split, schema.names)
+    named_split = _find_split_columns(job, split, schema.names)
     for flag in ("url_column", "text_column"):
         field = schema.field(getattr(named_split, flag))
         if pa.types.is_nested(field.type):
@@ -309,7 +289,7 @@ def _parquet_splits(job: Job, split: Split) -> list[Split]:
                 f"{split.path}: column {field.name!r} holds {field.type}, no text; pass --{flag}"
             )
         try:
-            as_bytes(pa.nulls(1, field.type))
+            cast_to_binary(pa.nulls(1, field.type))
         except pa.ArrowException as error:
             raise FileFault(WRONG_FORMAT, str(error)) from error
     if named_split.page_column:
@@ -323,7 +303,7 @@ def _parquet_splits(job: Job, split: Split) -> list[Split]:
 def _footer(path: str) -> pq.FileMetaData:
     with open_to_read(path) as source:
         try:
-            footer = pq.read_metadata(source)
+            footer = read_footer(source)
             check_footer(footer, source.seek(0, io.SEEK_END))
             return footer
         except pa.ArrowException as error:
@@ -339,9 +319,10 @@ def _footer(path: str) -> pq.FileMetaData:
             raise
 
 
-def _with_columns(job: Job, split: Split, names: Sequence[str]) -> Split:
-    # Rejected pairs have columns of their own, whatever columns other files have.
-    given_names = ("url", "caption") if split.reasons else (job.url_column, job.text_column)
+def _find_split_columns(job: Job, split: Split, names: Sequence[str]) -> Split:
+    # Datasets of ours have columns of their own, whatever columns other files have.
+    is_ours = split.format == ROWS
+    given_names = ("url", "caption") if is_ours else (job.url_column, job.text_column)
     url = _column(split, names, given_names[0], URL_NAMES, "url_column")
     text = _column(split, names, given_names[1], TEXT_NAMES, "text_column")
     if url == text:
@@ -383,13 +364,6 @@ def _tell_choice(flag: str, choice: str, other: str) -> None:
     LOG.info("the column %r is read; --%s=%s reads the column of that name", choice, flag, other)
 
 
-@dataclass(frozen=True)
-class _VocabularyManifest:
-    """The part of a manifest that says how the words of a vocabulary are hashed, in any version."""
-
-    rules: dict[str, Any]
-
-
 def find_vocabulary(path: str, language: str = ENGLISH) -> HashFile | None:
     """The vocabulary at a path, read through; a folder there is an earlier run's output.
 
@@ -416,7 +390,7 @@ def find_vocabulary(path: str, language: str = ENGLISH) -> HashFile | None:
         ) from error
     # Words that were hashed by their languages, or not, would nearly all be rare.
     folder = file.rpartition("/")[0] or "."
-    manifest = readable_document(f"{folder}/manifest.json", _VocabularyManifest)
+    manifest = readable_document(f"{folder}/manifest.json", SetManifest)
     earlier = str(manifest.rules.get("language", language)) if manifest else language
     if (earlier in ("", ENGLISH)) != (language in ("", ENGLISH)):
         raise UsageError(

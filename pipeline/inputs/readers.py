@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from alignset.pipeline.inputs.carried_values import (
     SidecarValues,
@@ -26,7 +27,7 @@ from alignset.pipeline.inputs.row_groups import (
     join_batches,
     string_sizes,
 )
-from alignset.pipeline.inputs.splits import Split
+from alignset.pipeline.inputs.splits import ROWS, Split
 from alignset.pipeline.inputs.text_files import (
     BLOCK,
     HEAD,
@@ -35,12 +36,22 @@ from alignset.pipeline.inputs.text_files import (
     read_table,
 )
 from alignset.transforms.arrivals.stored_images import SPARSE_OR_LINK
-from alignset.transforms.columns.carried import CARRIED, MOST_DECODING_BYTES, decoding_bytes
-from alignset.transforms.columns.pair_columns import UNREADABLE
+from alignset.transforms.columns.carried import (
+    CARRIED,
+    MOST_DECODING_BYTES,
+    WRONG_TYPE,
+    decoding_bytes,
+    typed,
+)
+from alignset.transforms.columns.pair_columns import OF_PAGES, OPT_OUTS, UNREADABLE
 from alignset.transforms.images.file_formats import IMAGE_EXTENSIONS
 from alignset.transforms.pages.page_files import SAID
-from alignset.transforms.storage.broken_files import BrokenFile, BrokenInputError, broken_file
+from alignset.transforms.pairs.measure_pairs import NO_TEXT, NO_URL, NOT_HTTP, NOT_UTF8
+from alignset.transforms.rules import given
+from alignset.transforms.rules.given import PAGE_FAULTS
+from alignset.transforms.storage.broken_files import BrokenFile, BrokenInputError
 from alignset.transforms.storage.files import is_local, open_to_read
+from alignset.transforms.storage.shared_paths import input_fault
 from alignset.transforms.storage.tar_members import BrokenTar, tar_members
 
 # Bytes of a shard's text files that are read; parsed, JSON takes up to 25 times its bytes.
@@ -53,9 +64,10 @@ def read_split(
     """The batches of one split, the same each time, with at most `batch_rows` rows each, and at
     most `BATCH_BYTES` bytes where there is more than one row. One of over 40 MiB is unreadable.
 
-    Columns: `url` and `caption`; `page_url` where the split has it; `malformed` of text files and
-    pages, and of a row that is unreadable; of shards `source_path`, `source_at` and
-    `source_size`, the place of the image's bytes; and the carried columns, below `CARRIED`.
+    Columns: `url` and `caption`; `page_url` where the split has it; `malformed` of text files,
+    pages and rows of datasets, and of a row that is unreadable; of shards `source_path`,
+    `source_at` and `source_size`, the place of the image's bytes; what pages said, `SAID`; and the
+    carried columns, below `CARRIED`.
 
     Args:
       skip_broken: where the file is broken, the rows before that are followed by one that tells of
@@ -71,7 +83,7 @@ def read_split(
             if len(part) == 1 and size > LONGEST_ROW + BLOCK:
                 part = _too_long(part)
             columns = {
-                name: as_bytes(column) if name in STRINGS else column
+                name: cast_to_binary(column) if name in STRINGS else column
                 for name, column in zip(part.schema.names, part.columns, strict=True)
             }
             if split.of_set:  # a kept text that shows "&amp;" must not become another
@@ -91,7 +103,7 @@ def _unless_broken(
         faults.append(replace(split.broken, path=split.path))
         return
     try:
-        if split.format in ("parquet", "pages"):
+        if split.format in ("parquet", "pages", ROWS):
             yield from _parquet(split, batch_rows, faults)
         elif split.format == "webdataset":
             yield from _webdataset(split, batch_rows)
@@ -104,7 +116,7 @@ def _unless_broken(
 def _fault(split: Split, error: Exception) -> BrokenFile:
     """The fault that an error describes; errors that are not about an input file are raised
     again."""
-    fault = broken_file(split.path, error)
+    fault = input_fault(split.path, error)
     if fault is None or split.format == "pages":  # which the run has written
         raise error
     return fault
@@ -133,7 +145,8 @@ def _too_long(row: pa.RecordBatch) -> pa.RecordBatch:
 
 def _parts(batch: pa.RecordBatch, batch_rows: int) -> Iterator[tuple[int, int, int]]:
     """Where to cut a batch, by rows and by bytes: (start, stop, bytes)."""
-    names = [name for name in batch.schema.names if name in STRINGS or name.startswith(CARRIED)]
+    whole = (*STRINGS, *SAID)
+    names = [name for name in batch.schema.names if name in whole or name.startswith(CARRIED)]
     sizes = np.cumsum(np.sum([string_sizes(batch[name]) for name in names], axis=0))
     start = 0
     while start < len(batch):
@@ -144,14 +157,14 @@ def _parts(batch: pa.RecordBatch, batch_rows: int) -> Iterator[tuple[int, int, i
         start = stop
 
 
-def as_bytes(values: pa.Array) -> pa.Array:
+def cast_to_binary(values: pa.Array) -> pa.Array:
     """Strings of any Arrow type as binary; other values as they print.
 
     Raises:
       pa.ArrowException: values of this type cannot be printed.
     """
     if decoding_bytes(values) > MOST_DECODING_BYTES:
-        texts = as_bytes(values.dictionary)
+        texts = cast_to_binary(values.dictionary)
         values = pa.array(pa.DictionaryArray.from_arrays(values.indices, texts).to_pylist())
     if isinstance(values, pa.DictionaryArray):
         values = values.dictionary_decode()
@@ -170,25 +183,47 @@ def _parquet(split: Split, batch_rows: int, faults: list[BrokenFile]) -> Iterato
     """
     more_columns = ("malformed", *SAID) if split.format == "pages" else ()
     columns = source_columns(split) | {name: name for name in more_columns}
-    columns |= {"reason": "reason"} if split.reasons else {}
-    reasons = pa.array(split.reasons, pa.string())
     # Arrow's own file does not wait for the interpreter's lock.
     path = split.path
     with pa.OSFile(os.fsencode(path)) if is_local(path) else open_to_read(path) as source:
+        if split.format == ROWS:
+            names = {*pq.read_schema(source).names}
+            columns |= {name: of for name, of in _OF_ROWS.items() if of in names}
         groups = RowGroups(source, columns)
 
         def read_each() -> Iterator[pa.RecordBatch]:
             for group in split.row_groups:
                 try:
                     for batch in groups.read(group):
-                        if split.reasons:
-                            mask = pc.is_in(batch["reason"], value_set=reasons)
-                            batch = batch.filter(mask).drop_columns(["reason"])
-                        yield batch
+                        yield _as_read(batch) if split.format == ROWS else batch
                 except Exception as error:
                     faults.append(_fault(split, error))
 
         yield from join_batches(read_each(), batch_rows)
+
+
+# What is read of a dataset's rows beside pairs, by its name on the way; not every file has it.
+_OF_ROWS = {"step": "step", "detail": "detail", **{name: of for of, name in OF_PAGES.items()}}
+# Why a row was no pair; what a broken file holds is not a row.
+_FAULTS = pa.array(
+    [*PAGE_FAULTS, *OPT_OUTS, NO_URL, NOT_HTTP, NO_TEXT, NOT_UTF8, UNREADABLE, WRONG_TYPE]
+)
+
+
+def _as_read(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """Rows that a dataset kept or dropped, as it read them: malformed ones are
+    `malformed` again. Rows that were forgotten, or stand for broken files, are left out."""
+    columns = dict(zip(rows.schema.names, rows.columns, strict=True))
+    for name in _OF_ROWS:  # anybody may have written them
+        columns[name], _ = typed(columns.get(name, pa.nulls(len(rows))), pa.string())
+    steps, details = columns.pop("step"), columns.pop("detail")
+    is_fault = pc.equal(steps, given.OF_ROWS[0].step).fill_null(False)
+    is_file = pc.and_(is_fault, pc.is_in(details, pa.array(given.INPUT_FAULTS)))
+    known = pc.if_else(pc.is_in(details, _FAULTS), details, UNREADABLE)
+    faults = columns.get("malformed", pa.nulls(len(rows), pa.string()))
+    faults = pc.coalesce(faults, pc.if_else(is_fault, known, pa.scalar(None, pa.string())))
+    is_row = pc.and_not(pc.or_(rows["url"].is_valid(), faults.is_valid()), is_file)
+    return pa.record_batch({**columns, "malformed": faults}).filter(is_row)
 
 
 def _webdataset(split: Split, batch_rows: int) -> Iterator[pa.RecordBatch]:

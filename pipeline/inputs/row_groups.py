@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from alignset.transforms.columns.pair_columns import PAGE_URL, UNREADABLE
 from alignset.transforms.storage.broken_files import DAMAGED, FileFault
+from alignset.transforms.storage.parquet_files import read_footer
 
 STRINGS = ("url", "caption", PAGE_URL)
 BATCH_BYTES = 1 << 25  # of these; 65,536 usual pairs have a third of it
@@ -50,7 +51,7 @@ class RowGroups:
 
     A file of 80 KB may hold a text of 1 MB in each of a million rows, or name the same bytes in all
     of its row groups. So values of LONG_BYTES are read up to FREE_BYTES and MOST_TIMES the bytes of
-    their column in the file: of further ones the rows are unreadable.
+    their column in the file; rows with further long values are unreadable.
 
     Args:
       columns: the columns to read, by the names that they get.
@@ -58,7 +59,7 @@ class RowGroups:
 
     def __init__(self, source: Any, columns: Mapping[str, str]) -> None:
         self.source, self.columns = source, columns
-        self.footer = pq.read_metadata(source)
+        self.footer = read_footer(source)
         self.texts = {columns[name] for name in STRINGS if name in columns}
         # By the column, the leaves of lists and structs, too.
         self.leaves: dict[str, list[int]] = {name: [] for name in columns.values()}

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from msgspec import UNSET, UnsetType
 
 from alignset.transforms.storage.broken_files import BrokenFile
-from alignset.transforms.storage.files import shown_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
 ROWS_PER_SPLIT = 1 << 18
+ROWS = "rows"  # the format of Parquet that a dataset of ours is read as: kept and dropped pairs
 
 
 @dataclass(frozen=True, order=True)
@@ -23,18 +23,14 @@ class InputFile:
 
     Attributes:
       fault: the detail, where nothing of it can be read.
-      reasons: of what a dataset has dropped, for which pairs are read.
+      ends: the SHA-256 of its first and last 64 KiB, by which a run knows its input elsewhere.
     """
 
     path: str
     bytes: int
     format: str
     fault: str | UnsetType = UNSET
-    reasons: list[str] | UnsetType = UNSET
-
-    def for_documents(self) -> InputFile:
-        """The same for documents."""
-        return replace(self, path=shown_path(self.path))
+    ends: str | UnsetType = UNSET
 
 
 @dataclass(frozen=True)
@@ -61,7 +57,6 @@ class Split:
     row_groups: tuple[int, ...] = ()  # of a Parquet file; any other file is one split
     page_column: str = ""  # the page that a pair is from; not every input has it
     broken: BrokenFile | None = None  # where nothing of it can be read
-    reasons: tuple[str, ...] = ()  # of what a dataset has dropped, for which pairs are read
     carried: tuple[CarriedColumn, ...] = ()
     keeps_all: bool = False  # a value that does not fit its column is null; else its pair goes
     of_set: bool = False  # whether a run of ours wrote its texts, whose entities are decoded

@@ -16,28 +16,29 @@ from alignset.extras import missing_extra
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.earlier_sets import (
     EarlierSet,
+    earlier_set,
     earlier_sets,
-    mark_splits_of_sets,
+    folders_of_sets,
     removed_before,
+    set_of,
 )
-from alignset.pipeline.inputs.find_blocklists import find_blocklists
 from alignset.pipeline.inputs.find_columns import carry, find_columns
-from alignset.pipeline.inputs.find_evaluation import Evaluation, find_evaluation
 from alignset.pipeline.inputs.find_inputs import (
     find_files,
     find_splits,
     find_vocabulary,
     mark_broken,
 )
+from alignset.pipeline.inputs.find_lists import Evaluation, find_blocklists, find_evaluation
 from alignset.pipeline.inputs.splits import InputFile, Split, row_group_splits
-from alignset.pipeline.job import OPENNSFW, Job
-from alignset.pipeline.settings import Settings
+from alignset.pipeline.settings import OPENNSFW, Job, Settings
+from alignset.transforms.arrivals.known_images import KnownSet
 from alignset.transforms.blocklists.blocklists import NO_LISTS, Blocklists
 from alignset.transforms.columns.hashing import UInt64s
 from alignset.transforms.columns.pair_columns import PAGE_URL
 from alignset.transforms.corpus.corpus_documents import HashFile
 from alignset.transforms.pages.page_files import PAGE_FORMATS, PageFiles, parsed_path
-from alignset.transforms.rules.unsafe import MAX_UNSAFE_SCORE
+from alignset.transforms.rules.thresholds import MAX_UNSAFE_SCORE
 from alignset.transforms.safety.classifier import open_classifier
 from alignset.transforms.safety.model_files import (
     ModelError,
@@ -57,7 +58,9 @@ class Input:
       sets: the datasets of ours that files are the pairs of.
       unsafe_model: what scores the images; None where nothing does.
       carried: the columns that go with the pairs.
-      removed_before: uint64[n], the keys of pairs that were taken down from these datasets.
+      removed_before: uint64[n], the keys of pairs that were taken down from these datasets, or from
+        datasets of --images_from.
+      known: datasets whose images are not requested again.
     """
 
     files: Sequence[InputFile]
@@ -70,6 +73,7 @@ class Input:
     blocklists: Blocklists = NO_LISTS
     carried: tuple[pa.Field, ...] = ()
     removed_before: UInt64s = field(default_factory=lambda: np.zeros(0, np.uint64), compare=False)
+    known: tuple[KnownSet, ...] = ()
 
     @classmethod
     def find(cls, settings: Settings) -> Input:
@@ -78,12 +82,12 @@ class Input:
         Raises:
           UsageError: something is not there, or is not what it should be.
         """
-        files = find_files(settings, settings.catalogue)
+        keeps_all = settings.decontaminate_only or settings.score_only
+        files = find_files(settings, kept_only=keeps_all)
         splits = find_splits(settings, files)
         files, sets = mark_broken(files, splits), earlier_sets(files)
-        splits = mark_splits_of_sets(splits, sets)
-        keeps_all = settings.decontaminate_only or settings.score_only
-        splits, carried_fields = find_columns(settings, settings, splits, sets, keeps_all=keeps_all)
+        splits = [replace(of, of_set=set_of(of.path, sets) is not None) for of in splits]
+        splits, carried_fields = find_columns(settings, splits, sets, keeps_all=keeps_all)
         return cls(
             files,
             splits,
@@ -98,10 +102,10 @@ class Input:
                 settings.min_blocked_pdq_distance,
             ),
             carried_fields,
-            removed_before(files),
+            removed_before(folders_of_sets(files) | {*filter(earlier_set, settings.known_folders)}),
         )
 
-    def on_workers(self, everywhere: Callable[[str], str]) -> Input:
+    def resolve_paths(self, everywhere: Callable[[str], str]) -> Input:
         """The same with its paths as workers find them, which may run in another folder."""
         model = self.unsafe_model
         return replace(
@@ -109,10 +113,11 @@ class Input:
             unsafe_model=model and replace(model, path=model.path and everywhere(model.path)),
             splits=[replace(split, path=everywhere(split.path)) for split in self.splits],
             pages=[part.moved(everywhere) for part in self.pages],
-            evaluation=self.evaluation.on_workers(everywhere),
+            evaluation=self.evaluation.resolve_paths(everywhere),
+            known=tuple(of._replace(folder=everywhere(of.folder)) for of in self.known),
         )
 
-    def with_parsed_pages(self, folder: str) -> Input:
+    def replace_pages(self, folder: str) -> Input:
         """The same with what its pages were parsed to in place of the pages."""
         if not self.pages:
             return self

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from alignset.pipeline.datasets.facts import Facts, count_facts
-from alignset.pipeline.datasets.numbers import hex_numbers, in_threads
+from alignset.pipeline.datasets.numbers import kept_keys, keys_in
 from alignset.pipeline.datasets.page_numbers import NEVER_PICTURED, NEVER_SHOWN
 from alignset.pipeline.datasets.sample import Pair, take_sample
 from alignset.pipeline.datasets.set_files import SetFiles, no_set
@@ -19,14 +19,11 @@ from alignset.pipeline.report.render import render
 from alignset.pipeline.report.tables import percent
 from alignset.pipeline.runs.documents import Step
 from alignset.pipeline.shown_texts import printable
-from alignset.transforms.columns.records import UInt64s, key_hashes
-from alignset.transforms.columns.rejects import key_column
+from alignset.transforms.columns.records import UInt64s, key_column, key_hashes
 from alignset.transforms.storage.files import write_atomically
-from alignset.transforms.storage.parquet_files import read_columns
 
 EXAMPLES = 12
 NOWHERE = "not in its input"
-_NO_KEYS = np.zeros(0, np.uint64)
 
 
 def write_comparison(first: str, second: str, path: str) -> str:
@@ -51,23 +48,8 @@ def write_comparison(first: str, second: str, path: str) -> str:
         examples=[list(_examples(*files, alone[0])), list(_examples(*files[::-1], alone[1]))],
         percent=percent,
     )
-    write_atomically(path, lambda sink: sink.write(page.encode("utf-8", "replace")))
+    write_atomically(path, page.encode("utf-8", "replace"))
     return path
-
-
-def kept_keys(files: SetFiles) -> UInt64s:
-    """The keys of all pairs that a dataset holds, held-out pairs too: uint64[n], ascending; other
-    strings are omitted."""
-    return np.unique(np.concatenate([_NO_KEYS, *in_threads(_keys_of, files.kept_files)]))
-
-
-def _keys_of(path: str) -> UInt64s:
-    """The keys of one file, each once, since it may repeat a key without end."""
-    keys = _NO_KEYS
-    for batch in read_columns(path, pa.schema([("key", pa.string())])):
-        numbers, are_keys = hex_numbers(batch["key"])
-        keys = np.union1d(keys, numbers[are_keys])
-    return keys
 
 
 def funnel_rows(first: Facts, second: Facts) -> Iterator[tuple[str, bool, int, int]]:
@@ -91,7 +73,7 @@ def _examples(
     chosen = alone[np.argsort(key_hashes(alone))[:EXAMPLES]]
 
     def find_keys(path: str) -> pa.Array:
-        return key_column(np.intersect1d(_keys_of(path), chosen))
+        return key_column(np.intersect1d(keys_in(path), chosen))
 
     reasons = {of.key: of for of in take_sample(others.rejected_files, EXAMPLES, find_keys)[0]}
     limits = others.catalogue.limits.values()

@@ -13,11 +13,9 @@ from alignset.pipeline.datasets.facts import Facts
 from alignset.pipeline.datasets.page_numbers import SHOWN_WORDS
 from alignset.pipeline.report.render import Chart, short
 from alignset.pipeline.shown_texts import counted
-from alignset.transforms.corpus.corpus_documents import VocabularySummary
-from alignset.transforms.corpus.count_spread import CountSpread
-from alignset.transforms.rules.popularity import MAX_IMAGES_PER_TEXT, MAX_TEXTS_PER_IMAGE
+from alignset.transforms.corpus.corpus_documents import CountSpread, VocabularySummary
 from alignset.transforms.rules.rule import IMAGES, TEXTS, Limit
-from alignset.transforms.rules.words import WORDS
+from alignset.transforms.rules.thresholds import MAX_IMAGES_PER_TEXT, MAX_TEXTS_PER_IMAGE, WORDS
 
 _HIGHEST = 1e12  # the end of a bin that has none
 
@@ -61,7 +59,7 @@ def _measure_charts(facts: Facts, stage: str) -> Iterator[Chart]:
             [
                 (edges.index(own) + 1, f"--{limit.name}={own:g}")
                 for limit in limits
-                if (own := facts.rules.get(limit.name)) in edges
+                if (own := facts.rules.get(limit.name)) in edges and not limit.is_off(own)
             ],
             logarithmic=measure.logarithmic,
             note=note,
@@ -91,7 +89,7 @@ def _words_chart(facts: Facts, limits: Sequence[Limit]) -> Chart:
             for limit, edge in own
             if 0 < edge <= SHOWN_WORDS
         ],
-        note="Of all distinct, well-formed pairs; what was dropped may have gone for any reason.",
+        note="All distinct, well-formed pairs; a dropped pair may have any reason.",
         axis=WORDS.axis,
         spans=[*((n, n) for n in range(SHOWN_WORDS)), (SHOWN_WORDS, _HIGHEST)],
     )
@@ -164,7 +162,7 @@ def _ngram_chart(vocabulary: VocabularySummary) -> Iterator[Chart]:
         [(place, f"cut within {cut_count:,}")] if cut_count else [],
         unit="n-grams",
         logarithmic=True,
-        note="Kept are those of the vocabulary. Both scales are logarithmic."
+        note="Kept n-grams are in the vocabulary. Both scales are logarithmic."
         if cut_count
         else "Nothing was cut off: the vocabulary has room for all of them.",
     )

@@ -19,8 +19,8 @@ from markupsafe import Markup
 from PIL import JpegImagePlugin
 
 from alignset.pipeline.datasets.facts import Facts, find_facts
-from alignset.pipeline.datasets.history import all_stages
-from alignset.pipeline.datasets.numbers import PairCounts, Place, in_threads
+from alignset.pipeline.datasets.funnel import all_stages
+from alignset.pipeline.datasets.numbers import PairCounts, Place
 from alignset.pipeline.datasets.page_numbers import NEAREST, NEVER_PICTURED, Example
 from alignset.pipeline.datasets.sample import thumbnails_in
 from alignset.pipeline.datasets.set_files import SetFiles
@@ -28,14 +28,7 @@ from alignset.pipeline.datasets.sizes_and_days import times_in
 from alignset.pipeline.report import tables
 from alignset.pipeline.report.histograms import charts_of
 from alignset.pipeline.report.render import Chart, draw, render, size_of
-from alignset.pipeline.report.sliders import (
-    answers,
-    command,
-    command_note,
-    is_open,
-    near_lists,
-    sliders,
-)
+from alignset.pipeline.report.sliders import command, command_note, is_open, near_lists, sliders
 from alignset.pipeline.shown_texts import printable
 from alignset.transforms.columns.records import (
     KEPT,
@@ -50,6 +43,7 @@ from alignset.transforms.rules.catalogue import Catalogue
 from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.storage.broken_files import BrokenInputError
 from alignset.transforms.storage.files import write_atomically
+from alignset.transforms.workers.threads import map_in_threads
 
 REPORT = "report.html"
 _BARS, _LEAST_S = 40, 60.0  # of the chart of times: at most, and of a run that has one
@@ -69,7 +63,7 @@ def write_report(out: str, path: str = "", counts: PairCounts | None = None) -> 
     is_inside = not path and facts.state != "foreign"
     path = path or (f"{facts.out}/{REPORT}" if is_inside else REPORT)
     page = render_page(facts, "" if is_inside else out).encode("utf-8", "replace")
-    write_atomically(path, lambda sink: sink.write(page))
+    write_atomically(path, page)
     return path
 
 
@@ -94,7 +88,6 @@ def render_page(facts: Facts, place: str = "") -> str:
         fetch=next((step for step in facts.steps if step.step == "fetch" and step.seen), None),
         bytes_fetched=size_of(sum(of.bytes_downloaded for of in facts.stats.values() if of)),
         hosts=sum(map(bool, facts.numbers.hosts.totals())),
-        answers=list(answers(facts, tables.failing_host_rows(facts), data["lists"])),
         steps=dropping,
         idle=[printable(row[0].step) for row in steps if row not in dropping],
         stages=all_stages(facts.funnel) if facts.funnel else [],
@@ -181,7 +174,8 @@ def page_data(facts: Facts) -> dict[str, Any]:
                 "rule": name,
                 "axis": limit.measure.axis,
                 "reason": limit.reason,
-                "beyond": limit.beyond,
+                "keeps_above": limit.keeps_above,
+                "opened": limit.opened,
                 "open": is_open(facts, limit),
             }
             for name, limit in facts.catalogue.limits.items()
@@ -248,8 +242,8 @@ def shown_fields(example: Example, catalogue: Catalogue) -> dict[str, Any]:
 
 
 def read_pictures(files: SetFiles, places: Iterable[Place]) -> dict[Place, bytes]:
-    """The thumbnails of pairs: of kept ones made of their images, of others as `rejected/` has
-    them. Those of a file that is gone, or cut, are left out."""
+    """The thumbnails of pairs: kept pairs' are made of their images, `rejected/` has the others.
+    Pairs of a file that is gone, or cut, are left out."""
     keys_of, pictures = defaultdict[str, list[str]](list), dict[Place, bytes]()
     for path, key in places:
         keys_of[path].append(key)
@@ -266,7 +260,7 @@ def read_pictures(files: SetFiles, places: Iterable[Place]) -> dict[Place, bytes
                     found[path, key] = body if is_thumbnail(body) else small_picture(body)
         return found
 
-    for found in in_threads(read, keys_of):
+    for found in map_in_threads(read, keys_of):
         pictures |= found
     return pictures
 

@@ -90,7 +90,9 @@ def draw(chart: Chart) -> Markup:
     """The chart as an SVG of its own; its colours are classes of the page."""
     heights = list(zip(chart.kept, chart.dropped, strict=True))
     highest = max(map(sum, heights), default=0)
-    steps = _powers(highest) if chart.logarithmic else _round_steps(highest)
+    digits = len(str(max(1, highest)))
+    powers = [0, *(10**power for power in range(0, digits, max(1, digits // 4)))]
+    steps = powers if chart.logarithmic else _round_steps(highest)
 
     def of(count: float) -> float:
         return math.log10(1 + count) if chart.logarithmic else count
@@ -108,11 +110,6 @@ def _round_steps(highest: int) -> list[int]:
     power = 10 ** math.floor(math.log10(rough)) if rough >= 1 else 1
     step = next((int(power * n) for n in (1, 2, 2.5, 5, 10) if power * n >= rough), 1)
     return [*range(0, highest + 1, max(1, step))]
-
-
-def _powers(highest: int) -> list[int]:
-    digits = len(str(max(1, highest)))
-    return [0, *(10**power for power in range(0, digits, max(1, digits // 4)))]
 
 
 def short(number: float) -> str:

@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
-
-import numpy as np
 
 from alignset.pipeline.datasets.facts import Facts, describe_rules
 from alignset.pipeline.datasets.page_numbers import NEAR, count_kept
 from alignset.pipeline.datasets.reproduce import flags_of, words_of
-from alignset.pipeline.datasets.summary import flags
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.report.tables import TableRow, percent
 from alignset.pipeline.runs.documents import Funnel
+from alignset.pipeline.settings import FILE_FLAGS, INPUT_FLAGS
 from alignset.pipeline.shown_texts import counted, printable
 from alignset.transforms.columns.records import KEPT
-from alignset.transforms.rules.catalogue import KEEP_MOST_SIMILAR, LIKE, OF_COUNTS
-from alignset.transforms.rules.concepts import MAX_PAIRS_PER_CONCEPT
+from alignset.transforms.rules.catalogue import OF_COUNTS
 from alignset.transforms.rules.language_codes import ENGLISH
 from alignset.transforms.rules.rule import IMAGES, TEXTS, Limit
-from alignset.transforms.rules.words import WORDS
-
-# Flags that name files, of which no report tells the folder.
-_FILES = (
-    *("rules", "vocabulary", "blocklist", "eval_images", "eval_index"),
-    *("unsafe_model", "score_model", "concepts"),
-)
-# Flags of a dataset's source, which the dataset itself does not have.
-_OF_ANOTHER_INPUT = ("input_format", "url_column", "text_column", "base_url", "also_rejected")
-# Rules that keep a part of what is there: they would keep a part of that part.
-_OF_THE_WHOLE = (KEEP_MOST_SIMILAR, LIKE, MAX_PAIRS_PER_CONCEPT.name)
+from alignset.transforms.rules.thresholds import WORDS
 
 
 class Slider(NamedTuple):
@@ -53,7 +38,7 @@ def sliders(facts: Facts) -> Iterator[Slider]:
     """The rules that another threshold can be chosen for."""
     limits, rules = facts.catalogue.limits, facts.rules
     for rule, limit in limits.items():
-        axis = facts.numbers.of(limit.plane).axes.get(limit.measure.axis)
+        axis = facts.numbers.of(limit.judges).axes.get(limit.measure.axis)
         if axis is None or is_left_out(facts, rule) or not _is_judged(facts, limit):
             continue
         least, most = limit.range  # of the thresholds that a run takes, and whose counts are known
@@ -63,11 +48,11 @@ def sliders(facts: Facts) -> Iterator[Slider]:
             bound = rules.get(other.name)
             if (
                 other.measure is limit.measure
-                and other.beyond != limit.beyond
+                and other.keeps_above != limit.keeps_above
                 and bound is not None
             ):
                 least, most = (
-                    (least, min(most, bound)) if limit.beyond else (max(least, bound), most)
+                    (least, min(most, bound)) if limit.keeps_above else (max(least, bound), most)
                 )
         edges = [of for of in map(limit.threshold, axis.edges) if least <= of <= most]
         if (own := rules.get(rule)) in edges:
@@ -91,7 +76,7 @@ def _is_judged(facts: Facts, limit: Limit) -> bool:
         return facts.language == ENGLISH and not has_detector
     if limit.measure is WORDS and facts.run and facts.run.rules.get("words_per_language"):
         return False  # one threshold says nothing of the others
-    heights = facts.numbers.of(limit.plane).heights.get(limit.measure.axis)
+    heights = facts.numbers.of(limit.judges).heights.get(limit.measure.axis)
     return heights is not None and bool(heights[:, :-1].any())
 
 
@@ -103,8 +88,8 @@ def is_open(
     Args:
       is_judged: whether the run measured what a rule is about.
     """
-    limits = [of for of in facts.catalogue.limits.values() if of.plane == limit.plane]
-    count_rules = [rule for rule in OF_COUNTS if rule.costly and rule.plane == limit.plane]
+    limits = [of for of in facts.catalogue.limits.values() if of.judges == limit.judges]
+    count_rules = [rule for rule in OF_COUNTS if rule.costly and rule.judges == limit.judges]
     return any(of.stage > limit.stage and is_judged(facts, of) for of in limits) or any(
         not rule.is_off(facts.rules.get(rule.name)) for rule in count_rules
     )
@@ -130,7 +115,7 @@ def count_thresholds(out: str, flags: Sequence[str]) -> str:
     later = any(
         is_open(facts, facts.catalogue.limits[name], lambda _, other: counts[f"--{other.name}"] > 0)
         for name in thresholds
-        if facts.catalogue.limits[name].plane == IMAGES
+        if facts.catalogue.limits[name].judges == IMAGES
     )
     kept, gone, texts, images = (counts[name] for name in (KEPT, "out", TEXTS, IMAGES))
     of_texts = "up to " * bool(texts and not facts.text_only)
@@ -181,26 +166,16 @@ def command(facts: Facts) -> list[str]:
     words = ["alignset curate", "--input=OUT", "--output=NEW"]
     if facts.run is None:
         return words
-    words += [] if facts.run.given_vocabulary else ["--vocabulary=OUT"]
-    left_out = (*_OF_ANOTHER_INPUT, *_OF_THE_WHOLE, "concepts", "vocabulary_size")
-    flags = {name: of for name, of in flags_of(facts.run).items() if name not in left_out}
+    flags = {n: of for n, of in flags_of(facts.run).items() if n not in INPUT_FLAGS}
     return words + words_of(flags)
 
 
 def command_note(facts: Facts) -> str:
-    """Notes on the command."""
-    notes = []
-    of_run = flags_of(facts.run) if facts.run else {}
-    if names := [name for name in _OF_THE_WHOLE if name in of_run]:
-        flags_left = " and ".join(f"--{name}" for name in names)
-        notes.append(f"It leaves {flags_left} out, by which pairs of OUT would leave once more.")
-    paths = [word for word in command(facts)[3:] if not word.endswith(("=OUT", "="))]
-    if names := [name for name in _FILES if any(w.startswith(f"--{name}=") for w in paths)]:
-        flags = " and ".join(f"--{name}" for name in names)
-        notes.append(f"Pass the paths of your own files in {flags}: a report names no folders.")
-    if facts.run is not None and facts.run.resize.get("resize_mode", "original") != "original":
-        notes.append("The images were resized: a new run judges their sides as they are stored.")
-    return " ".join(notes)
+    """A note on the command, or ""."""
+    paths = [word for word in command(facts)[3:] if not word.endswith("=")]
+    names = [name for name in FILE_FLAGS if any(w.startswith(f"--{name}=") for w in paths)]
+    flags = " and ".join(f"--{name}" for name in names)
+    return f"Pass the paths of your own files in {flags}: a report names no folders." * bool(flags)
 
 
 def near_lists(facts: Facts, lists: dict[str, list[int]]) -> list[tuple[str, ...]]:
@@ -213,49 +188,3 @@ def near_lists(facts: Facts, lists: dict[str, list[int]]) -> list[tuple[str, ...
         if any(names) and not is_left_out(facts, rule):
             rows.append((rule, *names))
     return rows
-
-
-def answers(
-    facts: Facts, failing: Sequence[TableRow], lists: Mapping[str, Sequence[object]]
-) -> Iterator[tuple[str, str, str]]:
-    """Frequent questions with their answers, and each one's list of examples, or "".
-
-    Args:
-      lists: the lists of examples by name.
-    """
-    for reason, count in islice(facts.dropped.items(), 1):
-        flag = flags(facts.catalogue).get(reason, "").partition(",")[0]
-        by = f" The rule's flag is {flag}." if flag else ""
-        share = percent(count, facts.seen)
-        text = f"{printable(reason)} dropped {counted(count, 'pair')}, {share} of all.{by}"
-        names = [printable(facts.catalogue.list_name(plane, reason)) for plane in (TEXTS, IMAGES)]
-        # Both stages may have examples.
-        key = max(filter(lists.get, names), key=lambda name: len(lists[name]), default="")
-        yield "What cost most", text, key
-    for limit in facts.catalogue.limits.values():
-        if limit.looser and (text := _tell_looser(facts, limit, limit.looser[1])):
-            yield limit.looser[0], text, ""
-    for host in failing[:1]:
-        rate = f", {host.share}" * bool(host.share)
-        text = f"{host.name}: {host.count:,} failed{rate}. {host.more}."
-        yield "Where fetching failed most", text, ""
-
-
-def _tell_looser(facts: Facts, limit: Limit, part: float) -> str:
-    """Pairs that a looser threshold would keep."""
-    numbers, own = facts.numbers.of(limit.plane), facts.rules.get(limit.name)
-    axis = numbers.axes.get(limit.measure.axis)
-    if axis is None or own not in axis.edges or is_left_out(facts, limit.name):
-        return ""
-    looser = max((edge for edge in axis.edges if edge <= part * own), default=own)
-    counts = numbers.alone[limit.name]
-    now, then = (
-        int(counts[axis.passes(np.arange(axis.bins), edge, beyond=limit.beyond)].sum())
-        for edge in (own, looser)
-    )
-    if then <= now:
-        return ""
-    return (
-        f"--{limit.name}={looser:g} would bring up to {counted(then - now, 'pair')} more "
-        f"({percent(then - now, now)}), --{limit.name}={own:g} keeps {now:,}."
-    )

@@ -18,9 +18,8 @@ from alignset.pipeline.runs.documents import Step
 from alignset.pipeline.shown_texts import counted, printable
 from alignset.transforms.columns.records import KEPT
 from alignset.transforms.rules.given import BLOCKED, FETCH_FAILED, HASH_MISMATCH, OPTED_OUT
-from alignset.transforms.rules.language import MIN_LANGUAGE_SCORE
 from alignset.transforms.rules.rule import IMAGES, TEXTS
-from alignset.transforms.rules.words import MAX_WORDS, MIN_WORDS
+from alignset.transforms.rules.thresholds import MAX_WORDS, MIN_LANGUAGE_SCORE, MIN_WORDS
 
 _MOST_ROWS, _DETAILS_SHOWN, _MOST_LANGUAGES = 15, 3, 256
 
@@ -79,16 +78,16 @@ def funnel_table(
     """
     total, table = max(1, facts.seen), []
     for step in facts.steps:
-        plane, reasons = facts.catalogue.plane_of(step.step), []
+        stage, reasons = TEXTS if step.step in facts.catalogue.text_steps else IMAGES, []
         for reason, count in step.dropped.items():
             if count:
-                key = printable(facts.catalogue.list_name(plane, reason))
-                more = _first_details(facts.details.get((plane, reason), {}))
+                key = printable(facts.catalogue.list_name(stage, reason))
+                more = _first_details(facts.details.get((stage, reason), {}))
                 key, share = key if key in lists else "", percent(count, total)
                 reasons.append(TableRow(printable(reason), count, share, more=more, key=key))
         before, now = step.seen / total, step.kept / total
         # Pairs of shards to come were dropped by no step.
-        waiting = facts.waiting / total if plane == IMAGES else 0.0
+        waiting = facts.waiting / total if stage == IMAGES else 0.0
         parts = ("k", now), ("d", before - now), ("w", waiting), ("o", max(0, 1 - before - waiting))
         bar = share_bar(parts, f"{step.step}: {step.kept:,} of {step.seen:,} kept")
         table.append((step, bar, reasons))
@@ -132,13 +131,13 @@ def _tally_note(tally: Tally, things: str, shown: int) -> str:
     if not tally.others:
         return f"{first}All {size:,} {things} were counted."
     return (
-        f"{first}The most frequent {things} were counted: counts are at least these. Of other "
-        f"{things} are {counted(tally.others, 'pair')}."
+        f"{first}The most frequent {things} were counted: counts are at least these. Other "
+        f"{things} have {counted(tally.others, 'pair')}."
     )
 
 
 def set_tables(facts: Facts) -> list[Table]:
-    """Hosts, languages and texts of the pairs; those that there is something of."""
+    """The tables of hosts, languages and texts of the pairs, where they are not empty."""
     numbers, host_rows = facts.numbers, []
     whole = numbers.hosts.counts.total() + numbers.hosts.others
     for host, total in islice(numbers.hosts.totals().items(), _MOST_ROWS):
@@ -150,7 +149,7 @@ def set_tables(facts: Facts) -> list[Table]:
     hosts_note = f"{_tally_note(numbers.hosts, 'hosts', len(host_rows))} Bars: how many were kept."
     tables = [
         Table("Hosts with the most pairs", "host", host_rows, hosts_note),
-        Table("Languages of the texts that were dropped for theirs", "language", languages),
+        Table("Languages of dropped texts", "language", languages),
         _text_table("Texts on too many images", numbers.frequent_texts, "d", 1),
         _text_table("Most frequent texts that were kept", numbers.kept_texts, "k", 2),
     ]
@@ -171,7 +170,7 @@ def failing_host_rows(facts: Facts) -> list[TableRow]:
 
 
 def fetch_tables(facts: Facts) -> list[Table]:
-    """Failures, opt-outs, and files that are not the input's; those that there is something of."""
+    """The tables of failures, opt-outs, blocked pairs and other files, where they are not empty."""
     funnel, hosts = facts.funnel, facts.numbers.hosts.counts
     opt_outs = facts.counts.details(OPTED_OUT)
     if funnel and funnel.opted_out:

@@ -1,6 +1,6 @@
 """The documents that a run leaves at its end.
 
-docs/shard_format.md says what their fields are.
+docs/files.md says what their fields are.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any
 from msgspec import UNSET, UnsetType
 
 from alignset.pipeline.inputs.splits import InputFile
-from alignset.transforms.corpus.corpus_documents import HashFile, VocabularySummary
-from alignset.transforms.corpus.count_spread import CountSpread
+from alignset.pipeline.shown_texts import counted
+from alignset.transforms.corpus.corpus_documents import CountSpread, HashFile, VocabularySummary
 from alignset.transforms.decontamination.overlap_settings import EvaluationFile, EvaluationSet
 from alignset.transforms.pages.page_counts import PageCounts
 from alignset.transforms.rules.catalogue import Catalogue, make_catalogue
@@ -51,6 +51,39 @@ class NamedRules:
 
 
 @dataclass(frozen=True)
+class Grown:
+    """How a dataset grew out of another.
+
+    Attributes:
+      manifest: the SHA-256 of the other's manifest; a run that has not ended knows this alone.
+      day: on which it ended, as in 2024-05-18 (UTC).
+      joined: how many pairs the other does not hold. left: how many of its pairs are not held any
+        more, for each reason.
+      fetched, known: how many images came, and how many were not requested, since the other or
+        another dataset knew them.
+    """
+
+    manifest: str
+    day: str = ""
+    joined: int = 0
+    left: dict[str, int] = field(default_factory=dict)
+    fetched: int = 0
+    known: int = 0
+
+    @property
+    def words(self) -> str:
+        """As "364 pairs joined, 162 left (rare_token 120, unsafe 42); 9 images fetched, 506 known".
+
+        >>> Grown("", "", 1, {"rare_token": 2}, 3, 4).words
+        '1 pair joined, 2 left (rare_token 2); 3 images fetched, 4 known'
+        """
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in self.left.items())
+        left = f"{sum(self.left.values()):,} left{f' ({reasons})' if reasons else ''}"
+        fetched = f"{counted(self.fetched, 'image')} fetched, {self.known:,} known"
+        return f"{counted(self.joined, 'pair')} joined, {left}; {fetched}"
+
+
+@dataclass(frozen=True)
 class RunDescription:
     """All that decides what the output is: `run.json`, and the beginning of the manifest.
 
@@ -60,6 +93,7 @@ class RunDescription:
       rule_files: where there are rules of users.
       columns: of the input that go with the pairs, with their types as `type_name` has them.
       about: title, description and license, as far as they were given.
+      grown: where `alignset grow` runs.
       layout: LAYOUT of the version that began the run.
     """
 
@@ -76,6 +110,7 @@ class RunDescription:
     rule_files: list[NamedRules] | UnsetType = field(default=UNSET, kw_only=True)
     columns: dict[str, Any] | UnsetType = field(default=UNSET, kw_only=True)
     about: dict[str, str] | UnsetType = field(default=UNSET, kw_only=True)
+    grown: Grown | UnsetType = field(default=UNSET, kw_only=True)
     layout: str | UnsetType = field(default=UNSET, kw_only=True)
 
     @property
@@ -210,21 +245,14 @@ class ShardEntry:
 
 
 @dataclass(frozen=True)
-class Retry:
-    """A `--retry_failed` in the manifest.
+class Evidence:
+    """A row of EVIDENCE by which pairs were taken out: its `url`, its SHA-256, when it was read
+    (UTC), and how many pairs it forbids."""
 
-    Attributes:
-      shards: the first and the last that it added to those to train on, of those that hold
-        something; None where there are none.
-      details: of the failures that were tried again. blocklists: where there were some.
-    """
-
-    tried: int
-    kept: int
-    shards: tuple[int, int] | None
-    fetch: Settings
-    details: list[str] = field(default_factory=list)
-    blocklists: list[NamedList] | UnsetType = UNSET
+    url: str
+    sha256: str
+    read_at: str
+    pairs: int
 
 
 @dataclass(frozen=True)
@@ -237,6 +265,7 @@ class Takedown:
         be read again since.
       forgotten: whether rejected/ holds neither URL nor text of them.
       reason: one of REMOVAL_REASONS; none where it is an opt-out.
+      evidence: where `recheck` took them out.
     """
 
     day: str
@@ -245,6 +274,7 @@ class Takedown:
     dropped: int
     forgotten: bool
     reason: str | UnsetType = UNSET
+    evidence: list[Evidence] | UnsetType = UNSET
 
 
 @dataclass(frozen=True)
@@ -285,7 +315,6 @@ class Manifest(RunDescription):
     evaluation_images: dict[str, EvaluationSet]
     shards: dict[str, ShardEntry]
     holdout: dict[str, ShardEntry] | UnsetType = UNSET
-    retries: list[Retry] | UnsetType = UNSET
     fetched: Days | UnsetType = UNSET
     evaluation_index: str | UnsetType = UNSET
     takedowns: list[Takedown] | UnsetType = UNSET
@@ -320,15 +349,15 @@ class Manifest(RunDescription):
     @property
     def holding(self) -> list[int]:
         """The numbers of the shards that hold something."""
-        return [number for number, pairs in self.pairs_of_shards.items() if pairs]
+        return [number for number, of in self.entries.items() if of.pairs]
 
     @property
-    def pairs_of_shards(self) -> dict[int, int]:
-        """How many pairs each shard holds, by its number."""
+    def entries(self) -> dict[int, ShardEntry]:
+        """All shards by their numbers."""
         sides = ((0, self.shards), (HOLDOUT, self.held_out))
-        return {first + int(n): of.pairs for first, side in sides for n, of in side.items()}
+        return {first + int(name): of for first, side in sides for name, of in side.items()}
 
     @property
     def numbers(self) -> list[int]:
         """The numbers of all shards."""
-        return sorted([*map(int, self.shards), *(HOLDOUT + int(n) for n in self.held_out)])
+        return sorted(self.entries)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
+import hashlib
+import os
 import re
 import shutil
 import uuid
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +17,27 @@ from msgspec import UNSET, UnsetType
 
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.earlier_sets import shared_about
+from alignset.pipeline.inputs.splits import ROWS, InputFile
 from alignset.pipeline.inputs.whole_input import Input
-from alignset.pipeline.job import ABOUT
 from alignset.pipeline.rule_files import model_name
-from alignset.pipeline.runs.documents import LAYOUT, Manifest, NamedList, NamedRules, RunDescription
+from alignset.pipeline.runs.documents import LAYOUT, NamedList, NamedRules, RunDescription
 from alignset.pipeline.runs.documents import Settings as Flags
 from alignset.pipeline.runs.engine import everywhere
 from alignset.pipeline.runs.run_lock import Lock, take_lock
-from alignset.pipeline.runs.work_folder import Change, WorkFolder
-from alignset.pipeline.settings import Settings, deciding_settings
+from alignset.pipeline.runs.work_folder import WorkFolder
+from alignset.pipeline.settings import ABOUT, Settings, deciding_settings
 from alignset.transforms.blocklists.blocklists import Blocklists
 from alignset.transforms.columns.carried import type_name
 from alignset.transforms.decontamination.overlap_settings import INDEX_SETTINGS
+from alignset.transforms.pages.page_files import PAGE_FORMATS
 from alignset.transforms.rules.catalogue import column_numbers
 from alignset.transforms.rules.custom import describe_limit, limits_in
 from alignset.transforms.safety.model_files import open_nsfw_path
 from alignset.transforms.storage.documents import DocumentError, read_document, write_document
-from alignset.transforms.storage.files import exists, is_local, match, shown_path
+from alignset.transforms.storage.files import exists, is_local, match, open_to_read, shown_path
+from alignset.transforms.workers.threads import map_in_threads
 
+_END_BYTES = 64 << 10
 # The version in the default user agent decides nothing of a finished dataset.
 _OWN_AGENT = re.compile(r"(?<=^alignset)/[0-9.]+(?= \()")
 
@@ -56,14 +61,18 @@ def describe_run(settings: Settings, source: Input) -> RunDescription:
     model, evaluation = source.unsafe_model, source.evaluation
     index = {"index": Path(evaluation.index).name} if evaluation.index else {}
     return RunDescription(
-        **groups,
-        input=[file.for_documents() for file in source.files],
-        evaluation=[
-            dataclasses.replace(file, path=shown_path(file.path)) for file in evaluation.files
+        job,
+        rules,
+        groups["resize"],
+        fetch,
+        input=[
+            replace(file, path=shown_path(file.path), ends=ends)
+            for file, ends in zip(source.files, map_in_threads(_ends, source.files), strict=True)
         ],
+        evaluation=[replace(file, path=shown_path(file.path)) for file in evaluation.files],
         given_vocabulary=source.vocabulary,
         overlap={**INDEX_SETTINGS, **index} if evaluation.files or index else UNSET,
-        unsafe_model=dataclasses.replace(model, path=Path(model.path or open_nsfw_path()).name)
+        unsafe_model=replace(model, path=Path(model.path or open_nsfw_path()).name)
         if model
         else UNSET,
         blocklists=named_lists(source.blocklists),
@@ -86,21 +95,48 @@ def describe_run(settings: Settings, source: Input) -> RunDescription:
     )
 
 
+def _ends(file: InputFile) -> str | UnsetType:
+    """The hash of a local file's ends. Pages, datasets and shards are known by their paths: kept
+    pairs name the tar of their image."""
+    by_path = (ROWS, "webdataset", *PAGE_FORMATS)
+    if not is_local(file.path) or file.fault or file.format in by_path:
+        return UNSET
+    with suppress(OSError), open_to_read(file.path) as data:  # whoever reads it tells of the fault
+        first = data.read(_END_BYTES)
+        data.seek(max(0, file.bytes - _END_BYTES))
+        return hashlib.sha256(first + data.read(_END_BYTES)).hexdigest()
+    return UNSET
+
+
+def _without_folders(there: list[dict[str, Any]], here: list[dict[str, Any]]) -> None:
+    """Takes the folders out of the paths of two inputs, where they do not tell them apart: a
+    folder may be spelled in another way, or the files may lie elsewhere by now."""
+    for before, now in zip(there, here, strict=False):
+        if before.get("ends") and before["ends"] == now.get("ends"):
+            for file in (before, now):
+                file["path"] = os.path.basename(file["path"])
+        for file in (before, now):
+            file["path"] = everywhere(file["path"])
+        if not (before.get("ends") and now.get("ends")):  # of an earlier version
+            before.pop("ends", None), now.pop("ends", None)
+
+
 def named_lists(blocklists: Blocklists) -> list[NamedList] | UnsetType:
     """The blocklists in documents; UNSET where there are none."""
     lists = [NamedList(of.name, of.sha256, of.entries) for of in blocklists.lists]
     return lists or UNSET
 
 
-def _differences(old: Any, new: Any, name: str = "") -> list[str]:
+def differences(old: Any, new: Any, name: str = "") -> list[str]:
+    """In what two documents differ, a phrase each."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = sorted(old.keys() | new.keys())
-        return [d for k in keys for d in _differences(old.get(k), new.get(k), k)]
+        return [d for k in keys for d in differences(old.get(k), new.get(k), k)]
     if old == new:
         return []
     if isinstance(old, list | dict) or isinstance(new, list | dict):
         return [f"other {name.replace('_', ' ')}"]
-    values = ["not given" if value is None else value for value in (old, new)]
+    values = ["not given" if value is None or value is UNSET else value for value in (old, new)]
     return [f"{name} {values[0]} there, {values[1]} here"]
 
 
@@ -110,32 +146,28 @@ class RunFolder:
     Args:
       out: its path.
       description: what `describe_run` says of the run.
-      retry: which failed fetches of the finished run are tried again, as `--retry_failed` has it;
-        "" where none is.
 
     Attributes:
       start: the token of this start. earlier: the tokens of the starts before it.
-      change: the retry that was stopped and is resumed; None where there is none.
 
     Raises:
       UsageError: the folder holds something else.
     """
 
-    def __init__(self, out: str, description: RunDescription, *, retry: str = "") -> None:
+    def __init__(self, out: str, description: RunDescription) -> None:
         self.out = out.rstrip("/")
         self.work = WorkFolder(everywhere(f"{self.out}/_temporary"))
-        self.description, self.retry = description, retry
+        self.description = description
         self.start, self.earlier = uuid.uuid4().hex[:12], list[str]()
-        self.change: Change | None = None
         self._lock: Lock | None = None
         self.is_finished = self._check_finished()
-        if not retry and self.is_finished:
+        if self.is_finished:
             return
         self._lock = take_lock(self.work.path, self.start)
         self.earlier = self._lock.holder["earlier"]
         try:
             self.is_finished = self._check_finished()  # another run may just have ended, or begun
-            if self.is_finished and not self.change:
+            if self.is_finished:
                 self.work.clear()
             if not self.is_finished and not exists(self.work.description):
                 write_document(self.work.description, self.description)
@@ -166,18 +198,16 @@ class RunFolder:
                     f"another version of alignset began the run in {self.out}: resume it with that "
                     "version, or delete the folder"
                 )
+            if not there["rules"].get("like"):  # a flag of earlier versions
+                there["rules"].pop("like", None)
             for run in (there, here):
                 run.setdefault("blocklists", [])
                 run.pop("about", None)
                 run.get("unsafe_model", {}).pop("path", None)
                 run["fetch"] = _deciding(run["fetch"])
-            retries = (read_document(manifest, Manifest).retries or []) if is_finished else []
-            if self.retry or here["fetch"] in [_deciding(retry.fetch) for retry in retries]:
-                # Another way of fetching may have what the first one had not.
-                here["fetch"] = there["fetch"]
-            if self.retry and (here["blocklists"] or not there["blocklists"]):
-                here["blocklists"] = there["blocklists"]  # lists grow
-            differ = _differences({name: there.get(name) for name in here}, here)
+                run["grown"] = run.get("grown", {}).get("manifest")
+            _without_folders(there["input"], here["input"])
+            differ = differences({name: there.get(name) for name in here}, here)
             if differ:
                 raise UsageError(
                     f"{self.out} holds another run ({'; '.join(differ[:3])}); "
@@ -185,19 +215,8 @@ class RunFolder:
                 )
         elif match(self.out, links=True) or (is_local(self.out) and Path(self.out).is_file()):
             raise UsageError(f"{self.out} is not empty and no run of ours; pass another --output")
-        if self.retry and not is_finished:
-            raise UsageError(
-                f"{self.out} holds no finished run; first run the same command without "
-                "--retry_failed"
-            )
-        words = [self.retry_word] if self.retry else []
-        self.change = self.work.find_change(self.out, "curate", words, "and then run this command")
+        self.work.refuse_stopped(self.out, "and then run this command")
         return is_finished
-
-    @property
-    def retry_word(self) -> str:
-        """The flag of a retry, as it was given."""
-        return "--retry_failed" + ("" if self.retry == "true" else f"={self.retry}")
 
     def check_lock(self) -> None:
         """Raises RuntimeError where another run writes here by now."""
@@ -236,12 +255,7 @@ def _way_out(there: dict[str, Any], here: dict[str, Any], is_finished: bool) -> 
     differing = {name for name in here if there.get(name) != here[name]}
     anew = "pass another --output, or delete that folder"
     if differing == {"fetch"} and is_finished:
-        return f"to fetch again what failed there, add --retry_failed; to fetch all anew, {anew}"
-    if differing == {"fetch"}:
-        return f"end that run with its own flags and then add --retry_failed, or {anew}"
+        return f"to fetch again what failed there, pass it to alignset grow; else {anew}"
     if is_finished and not differing & {"input", "fetch"}:
-        return (
-            "to filter it by other rules, pass it as --input and another --output (a looser rule "
-            f"also needs --also_rejected); or {anew}"
-        )
+        return f"to filter it by other rules, pass it as --input and another --output; or {anew}"
     return anew

@@ -38,8 +38,13 @@ class Lock:
         while True:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             with suppress(FileNotFoundError), open(path, "a+b") as file:
-                with suppress(BlockingIOError):
+                try:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError as error:
+                    if time.monotonic() > until:
+                        file.seek(0)
+                        raise self._refusal(file.read()) from error
+                else:
                     # A run that ends takes its folder away, and the lock that others wait for.
                     if os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
                         file.seek(0)
@@ -48,8 +53,6 @@ class Lock:
                         file.write(json.dumps(self.holder).encode())
                         self._held = os.fdopen(os.dup(file.fileno()))
                         return
-                if time.monotonic() > until:
-                    raise self._refusal(Path(path).read_bytes())
             time.sleep(0.02)
 
     def check(self) -> None:

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 
-from apache_beam.options.pipeline_options import S3Options
+from apache_beam.options.pipeline_options import PipelineOptions, S3Options
 
-from alignset.extras import EXTRAS, how_to_install, is_installed
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.engine import is_dry_run, runner_of
-from alignset.pipeline.settings import Settings
-from alignset.transforms.storage.stores import STORES, client, scheme
+from alignset.pipeline.settings import FILE_FLAGS, Settings
+from alignset.transforms.storage.stores import STORES, client, missing_packages, scheme
 
-# The modules that such paths need, and what installs them.
-_NEEDED = {
-    "s3": (EXTRAS["aws"], how_to_install("aws")),
-    "gs": (EXTRAS["gcp"], how_to_install("gcp")),
-    "hf": (("huggingface_hub",), "pip install huggingface_hub"),
-}
 # Beam's flags, and the variables in which boto3 finds the same, in worker processes too.
 _VARIABLES = {
     "s3_access_key_id": "AWS_ACCESS_KEY_ID",
@@ -29,18 +23,24 @@ _VARIABLES = {
 }
 
 
+def set_variables(beam: PipelineOptions) -> S3Options:
+    """Puts Beam's flags for S3 where boto3 finds them."""
+    flags = beam.view_as(S3Options)
+    if flags.s3_access_key_id:
+        os.environ.pop("AWS_SESSION_TOKEN", None)  # another key's
+    given = {variable: getattr(flags, flag) for flag, variable in _VARIABLES.items()}
+    os.environ.update({variable: value for variable, value in given.items() if value})
+    client.cache_clear()
+    return flags
+
+
 def check_stores(settings: Settings) -> None:
     """Puts Beam's flags for S3 where boto3 finds them; checks places, packages and credentials.
 
     Raises:
       UsageError: something is missing, or a place cannot be reached; says what to do.
     """
-    flags = settings.beam.view_as(S3Options)
-    if flags.s3_access_key_id:
-        os.environ.pop("AWS_SESSION_TOKEN", None)  # another key's
-    given = {variable: getattr(flags, flag) for flag, variable in _VARIABLES.items()}
-    os.environ.update({variable: value for variable, value in given.items() if value})
-    client.cache_clear()
+    flags = set_variables(settings.beam)
     if flags.s3_disable_ssl or flags.s3_api_version:
         raise UsageError("--s3_disable_ssl, --s3_api_version: no effect; pass --s3_endpoint_url")
 
@@ -59,6 +59,10 @@ def check_stores(settings: Settings) -> None:
             )
         _check_place(flag, path)
     schemes = {scheme(path) for _, path in paths}
+    values = " ".join(getattr(settings, flag) for flag in (*FILE_FLAGS, "images_from"))
+    for kind in sorted(schemes.union(re.findall(r"(\w+)://", values))):
+        if missing := missing_packages(kind):
+            raise UsageError(missing)
     if "s3" in schemes:
         _check_credentials("s3", "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE")
     if "gs" in schemes and not is_dry and "STORAGE_EMULATOR_HOST" not in os.environ:
@@ -76,13 +80,10 @@ def _check_place(flag: str, path: str) -> None:
             f"{flag} {path!r}: {kind}:// cannot be {verb} here; pass a path of this machine "
             f"(/mnt/…), {kinds}"
         )
-    modules, install = _NEEDED.get(kind, ((), ""))
-    if not all(map(is_installed, modules)):
-        raise UsageError(f"{kind}:// needs more packages: {install}")
     if flag == "output" and kind in ("http", "https", "hf"):
         raise UsageError(f"{kind}:// can only be read; pass --output=FOLDER, s3://… or gs://…")
     if kind and not path.partition("://")[2].strip("/"):
-        raise UsageError(f"{flag} {path!r} has no bucket; give {kind}://BUCKET/FOLDER")
+        raise UsageError(f"{flag} {path!r} has no bucket; pass {kind}://BUCKET/FOLDER")
 
 
 def _check_credentials(kind: str, how: str) -> None:

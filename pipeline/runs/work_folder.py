@@ -12,21 +12,24 @@ from pathlib import Path
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.runs.documents import Manifest
 from alignset.pipeline.runs.run_lock import LOCK
-from alignset.transforms.corpus.corpus_documents import HashFile, VocabularySummary
-from alignset.transforms.corpus.count_spread import CountSpread
+from alignset.transforms.corpus.corpus_documents import CountSpread, HashFile, VocabularySummary
 from alignset.transforms.decontamination.overlap_settings import EvaluationSet
 from alignset.transforms.pages.page_counts import PageCounts
-from alignset.transforms.shards.renumber_shards import RENUMBERED
-from alignset.transforms.shards.shard_stats import Copies
+from alignset.transforms.shards.shard_stats import Asked, Copies
 from alignset.transforms.storage.broken_files import BrokenFiles
-from alignset.transforms.storage.documents import find_document, readable_document
+from alignset.transforms.storage.documents import (
+    Counts,
+    find_document,
+    read_document,
+    readable_document,
+)
 from alignset.transforms.storage.files import exists, is_local, match, remove, remove_leftovers
 from alignset.transforms.storage.stores import remove_remote
 from alignset.transforms.workers.attempts import ATTEMPTS, WINNERS
-from alignset.transforms.workers.counts import Counts
 
 LOG = logging.getLogger("alignset")
 CHANGE = "change.json"
+RECHECKED = "recheck.parquet"  # in a dataset: what `recheck` found, until the dataset changes
 OF_EARLIER_VERSIONS = ("base.json", "takedown.json", "deduplicate.json")
 
 
@@ -39,12 +42,12 @@ class PageSummary:
 
 @dataclass(frozen=True)
 class TextSummary:
-    """`text.json`: what the text stage has made, or the plan of a retry.
+    """`text.json`: what the text stage has made.
 
     Attributes:
       rows_read: by the first reading; `counts` are by the second.
-      shards: how many pairs each of those has that were planned, by its number.
-      vocabulary_file: the run's, or the one that was passed; a retry has none.
+      shards: how many pairs each planned shard has, by its number.
+      vocabulary_file: the run's, or the one that was passed.
       stored: how many of their pairs have an image in a shard of the input.
       broken: the input files that cannot be read to their end.
       images_per_text, texts_per_image: how many texts and images have which number of them.
@@ -70,8 +73,7 @@ class ImageSummary:
         or "".
       connections: that a worker had open at once, at most. limits: at the end of how many shards
         each thing limited them.
-      copies: what of these and of earlier shards leaves since its image is there twice; it is taken
-        out afterwards.
+      copies: what leaves since its image is there twice; it is taken out afterwards.
     """
 
     evaluation_images: dict[str, EvaluationSet]
@@ -87,7 +89,7 @@ class Change:
     first file of the dataset changes, and the same command resumes.
 
     Attributes:
-      command: "takedown", "deduplicate", or "curate" with --retry_failed.
+      command: "takedown", "recheck" or "deduplicate".
       words: its flags that decide what changes; a command with others does not resume it.
       manifest: of the dataset as it will be, with the entry of this change; its shards are those
         before it.
@@ -109,7 +111,7 @@ class WorkFolder:
         of what pages were parsed to.
       attempts: the folder of all attempts at shards and at parts of evaluation images.
       removed_before: the keys of the pairs that were taken down from datasets of the input.
-      leaving: what leaves, as `leaving_pairs.py` has it.
+      descriptors: of the images to train on. leaving: what leaves, as `leaving_pairs.py` has it.
       ranking, rewritten: say that pairs are ranked by similarity, and files are rewritten.
       scratch: a folder on the disk of a local output; None: the system's own.
     """
@@ -121,10 +123,11 @@ class WorkFolder:
         )
         self.description, self.change = f"{path}/run.json", f"{path}/{CHANGE}"
         self.leaving, self.attempts = f"{path}/leaving", f"{path}/{ATTEMPTS}"
-        self.ranking, self.renumbered = f"{path}/ranking.json", f"{path}/{RENUMBERED}"
+        self.ranking = f"{path}/ranking.json"
         self.removed_before = f"{path}/removed_before.u64"
         self.page_summary = f"{path}/pages.json"
         self.text_summary, self.image_summary = f"{path}/text.json", f"{path}/images.json"
+        self.descriptors = f"{path}/descriptors"
         self.found_copies, self.rewritten = f"{path}/found.json", f"{path}/rewritten.json"
 
     def find_change(
@@ -153,15 +156,15 @@ class WorkFolder:
             )
         return change
 
-    def refuse_stopped(self, out: str) -> None:
+    def refuse_stopped(self, out: str, then: str = "and then run this") -> None:
         """Raises UsageError where a command on a finished dataset was stopped."""
-        self.find_change(out, "", [])
+        self.find_change(out, "", [], then)
 
     def tell_takedown(self, out: str) -> None:
         """Logs that a takedown of a dataset was stopped: pairs that leave may still be there."""
         path = next(filter(exists, (self.change, f"{self.path}/takedown.json")), "")  # until 0.2
         change = readable_document(self.change, Change)  # None: of another version, or none
-        if path and (change is None or change.command == "takedown"):
+        if path and (change is None or change.command != "deduplicate"):
             LOG.warning(
                 "a takedown of %s was stopped: what is shown may hold pairs that leave; resume it",
                 out,
@@ -174,6 +177,11 @@ class WorkFolder:
     def find_text(self) -> TextSummary | None:
         """Results of the text stage; None where it has not ended."""
         return find_document(self.text_summary, TextSummary)
+
+    def asked(self) -> Asked:
+        """How many images came, and how many another dataset knew."""
+        parts = [read_document(path, Asked) for path, _ in match(f"{self.path}/asked")]
+        return Asked(sum(of.fetched for of in parts), sum(of.known for of in parts))
 
     def find_images(self) -> ImageSummary | None:
         """Results of the image stage; None where it has not ended."""

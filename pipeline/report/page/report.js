@@ -161,9 +161,9 @@ function openPair(pair) {
 const FIELDS = ["near-rule", "why", "words", "host", "axis", "from", "to", "order"];
 let opened = null; // the pair in the dialog
 let section = "";
-const planes = [];
+const stages = [];
 const idOf = (pair) => `${pair.key} ${pair.reason || ""} ${pair.shard || ""}`;
-const allSliders = () => planes.flatMap((plane) => plane.sliders);
+const allSliders = () => stages.flatMap((stage) => stage.sliders);
 
 function remember(of) {
   section = of || section;
@@ -195,7 +195,7 @@ function recall() {
     const place = said.has(rule) ? edges.indexOf(Number(said.get(rule))) : own;
     input.value = place < 0 ? own : place;
   }
-  planes.forEach(update);
+  stages.forEach(update);
   if (byId("near-rule")) showNear();
   filter();
   if (byId(section)) byId(section).scrollIntoView({ behavior: "instant" });
@@ -230,7 +230,7 @@ function showNear() {
     if (!pairs.length) grids[side].append(make("p", "about", "None was recorded on this side."));
   });
   const [kept, dropped] = [chosen.dataset.kept, chosen.dataset.dropped].map((name) => listed(name).length);
-  byId("near-told").textContent = `${kept} kept and ${dropped} dropped, the nearest first, of those that shards chose.`;
+  byId("near-told").textContent = `${kept} kept and ${dropped} dropped of a sample, the nearest first.`;
 }
 
 const reasonsOf = () =>
@@ -281,9 +281,9 @@ function showBar(event) {
 
 // ---- Other thresholds ---------------------------------------------------------------------
 
-function planeOf(element) {
-  const plane = { element, ...data[element.dataset.plane], isTexts: element.dataset.plane === "texts" };
-  plane.sliders = [...element.querySelectorAll("input")].map((input) => ({
+function stageOf(element) {
+  const stage = { element, ...data[element.dataset.stage], isTexts: element.dataset.stage === "texts" };
+  stage.sliders = [...element.querySelectorAll("input")].map((input) => ({
     input,
     rule: input.dataset.rule,
     axis: input.dataset.axis,
@@ -291,41 +291,41 @@ function planeOf(element) {
     first: Number(input.dataset.first),
     own: Number(input.getAttribute("value")),
   }));
-  return plane;
+  return stage;
 }
 
 /** Whether a bin passes a rule whose threshold is at this place of its slider; so does no value. */
-function passes(plane, slider, bin, at) {
+function passes(stage, slider, bin, at) {
   const place = at + slider.first;
-  if (bin > plane.axes[slider.axis].length) return true;
-  return data.thresholds[slider.rule].beyond ? bin > place : bin <= place;
+  if (bin > stage.axes[slider.axis].length) return true;
+  return data.thresholds[slider.rule].keeps_above ? bin > place : bin <= place;
 }
 
 const isMoved = (slider, at) => at !== slider.own;
-const isLooser = (slider, at) => isMoved(slider, at) && data.thresholds[slider.rule].beyond === at < slider.own;
+const isLooser = (slider, at) => isMoved(slider, at) && data.thresholds[slider.rule].keeps_above === at < slider.own;
 
 /** Counts the pairs that pass at these places of the sliders; `unsure` were not judged further. By
  * one threshold alone they are counted, by several they are those of a sample. */
-function countAt(plane, places) {
-  const moved = plane.sliders.filter((slider, n) => isMoved(slider, places[n]));
-  const open = plane.sliders.some((s, n) => isLooser(s, places[n]) && data.thresholds[s.rule].open);
-  const total = { kept: 0, unsure: 0, about: moved.length > 1 && plane.weight > 1 };
+function countAt(stage, places) {
+  const moved = stage.sliders.filter((slider, n) => isMoved(slider, places[n]));
+  const open = stage.sliders.some((s, n) => isLooser(s, places[n]) && data.thresholds[s.rule].open);
+  const total = { kept: 0, unsure: 0, about: moved.length > 1 && stage.weight > 1 };
   const add = (count, now, before) => {
     if (now) total.kept += count;
     if (now && open && !before) total.unsure += count;
   };
   if (moved.length < 2) {
-    const slider = moved[0] || plane.sliders[0];
-    const at = places[plane.sliders.indexOf(slider)];
-    for (const [bin, count] of Object.entries(plane.alone[slider.rule] || {})) {
-      add(count, passes(plane, slider, Number(bin), at), passes(plane, slider, Number(bin), slider.own));
+    const slider = moved[0] || stage.sliders[0];
+    const at = places[stage.sliders.indexOf(slider)];
+    for (const [bin, count] of Object.entries(stage.alone[slider.rule] || {})) {
+      add(count, passes(stage, slider, Number(bin), at), passes(stage, slider, Number(bin), slider.own));
     }
     return total;
   }
-  const bins = plane.sliders.map((slider) => plane.bins[slider.axis] || []);
-  for (let row = 0; row < plane.rows; row++) {
-    const passed = (at) => plane.sliders.every((s, n) => passes(plane, s, bins[n][row], at(s, n)));
-    add(plane.weight, passed((s, n) => places[n]), passed((s) => s.own));
+  const bins = stage.sliders.map((slider) => stage.bins[slider.axis] || []);
+  for (let row = 0; row < stage.rows; row++) {
+    const passed = (at) => stage.sliders.every((s, n) => passes(stage, s, bins[n][row], at(s, n)));
+    add(stage.weight, passed((s, n) => places[n]), passed((s) => s.own));
   }
   return { ...total, kept: Math.round(total.kept), unsure: Math.round(total.unsure) };
 }
@@ -335,47 +335,46 @@ const inShell = (text) => /^[\w@%+=:,.\/-]+$/.test(text) ? text : `'${text.repla
 
 function commandOf(moved) {
   const names = moved.map(({ rule }) => rule);
-  const words = data.command.map((word) => word.replace(/^(--input|--vocabulary)=OUT$/, (_, flag) => `${flag}=${inShell(OUT)}`));
+  const words = data.command.map((word) => word.replace(/^--input=OUT$/, () => `--input=${inShell(OUT)}`));
   const kept = words.filter((word) => !names.some((name) => word.startsWith(`${inShell(`--${name}`)}=`)));
   const loosened = moved.filter((slider) => isLooser(slider, Number(slider.input.value)));
-  const again = loosened.map(({ rule }) => data.thresholds[rule].reason);
   const flags = moved.map(({ rule, edges, input }) => `${inShell(`--${rule}`)}=${edges[input.value]}`);
-  if (again.length) flags.unshift(`--also_rejected=${inShell(again.join(","))}`);
-  return { line: [...kept, ...flags].join(" "), loosened: again.length > 0 };
+  return { line: [...kept, ...flags].join(" "), loosened: loosened.length > 0 };
 }
 
-function update(plane) {
-  const places = plane.sliders.map(({ input }) => Number(input.value));
-  const own = plane.sliders.map((slider) => slider.own);
-  plane.sliders.forEach((slider) => {
+function update(stage) {
+  const places = stage.sliders.map(({ input }) => Number(input.value));
+  const own = stage.sliders.map((slider) => slider.own);
+  stage.sliders.forEach((slider) => {
     const value = slider.edges[slider.input.value];
-    slider.input.previousElementSibling.textContent = value;
-    slider.input.setAttribute("aria-valuetext", String(value));
+    const shown = value === data.thresholds[slider.rule].opened ? "off" : String(value);
+    slider.input.previousElementSibling.textContent = shown;
+    slider.input.setAttribute("aria-valuetext", shown);
   });
-  const before = countAt(plane, own);
-  const now = countAt(plane, places);
+  const before = countAt(stage, own);
+  const now = countAt(stage, places);
   const change = now.kept - before.kept;
-  const moved = plane.sliders.filter(({ input, own: place }) => Number(input.value) !== place);
-  const [big, soft] = plane.element.querySelectorAll(".outcome p");
-  const goesOn = plane.isTexts && !data.textOnly; // to the rules of images
+  const moved = stage.sliders.filter(({ input, own: place }) => Number(input.value) !== place);
+  const [big, soft] = stage.element.querySelectorAll(".outcome p");
+  const goesOn = stage.isTexts && !data.textOnly; // to the rules of images
   const most = `${now.about ? "about " : ""}${now.unsure && moved.length ? "up to " : ""}`;
   const what = goesOn ? ["pass all rules of texts", "would pass all rules of texts"] : ["are kept", "would be kept"];
   big.textContent = `${most}${number(now.kept)} pairs ${what[moved.length ? 1 : 0]}`;
-  soft.textContent = moved.length ? toldOf(plane, change, before.kept, now) : "These are the run's own thresholds.";
-  const isCrossed = (low, high) => low.axis === high.axis && data.thresholds[low.rule].beyond &&
-    !data.thresholds[high.rule].beyond && low.edges[low.input.value] > high.edges[high.input.value];
-  const crossed = plane.sliders.some((low) => plane.sliders.some((high) => isCrossed(low, high)));
+  soft.textContent = moved.length ? toldOf(stage, change, before.kept, now) : "These are the run's own thresholds.";
+  const isCrossed = (low, high) => low.axis === high.axis && data.thresholds[low.rule].keeps_above &&
+    !data.thresholds[high.rule].keeps_above && low.edges[low.input.value] > high.edges[high.input.value];
+  const crossed = stage.sliders.some((low) => stage.sliders.some((high) => isCrossed(low, high)));
   if (crossed) soft.textContent = "Nothing is above the one and below the other: no run takes these thresholds.";
   const { line, loosened } = commandOf(moved);
-  const pre = plane.element.querySelector("pre");
+  const pre = stage.element.querySelector("pre");
   pre.textContent = moved.length ? line : "";
-  for (const part of plane.element.querySelectorAll(".outcome pre, .outcome .row, [data-note]")) part.hidden = !moved.length;
+  for (const part of stage.element.querySelectorAll(".outcome pre, .outcome .row, [data-note]")) part.hidden = !moved.length;
   pre.hidden = pre.hidden || crossed;
   if (!moved.length || crossed || data.textOnly) return;
-  soft.textContent += loosened ? " What comes back is fetched again; what is stored is read from the shards." : " Nothing is fetched: the images are read from the shards.";
+  soft.textContent += loosened ? " Only images that may come back are fetched." : " Nothing is fetched.";
 }
 
-function toldOf(plane, change, before, { unsure, about }) {
+function toldOf(stage, change, before, { unsure, about }) {
   const share = before ? ` (${(100 * change / before).toFixed(1)} %)` : "";
   const sign = change > 0 ? "+" : "";
   let told = `${sign}${number(change)}${share} against the run.`;
@@ -384,22 +383,22 @@ function toldOf(plane, change, before, { unsure, about }) {
   }
   if (about) told += " Several thresholds at once are counted in a sample.";
   else if (!unsure) told += " The count is exact.";
-  if (plane.isTexts && !data.textOnly) told += " The rules of images come after.";
+  if (stage.isTexts && !data.textOnly) told += " The rules of images come after.";
   return told;
 }
 
-function startPlane(element) {
-  const plane = planeOf(element);
-  planes.push(plane);
-  const moved = () => { update(plane); remember("thresholds"); };
-  plane.sliders.forEach(({ input }) => input.addEventListener("input", moved));
+function startStage(element) {
+  const stage = stageOf(element);
+  stages.push(stage);
+  const moved = () => { update(stage); remember("thresholds"); };
+  stage.sliders.forEach(({ input }) => input.addEventListener("input", moved));
   element.querySelector("[data-reset]").addEventListener("click", () => {
-    plane.sliders.forEach((slider) => { slider.input.value = slider.own; });
+    stage.sliders.forEach((slider) => { slider.input.value = slider.own; });
     moved();
   });
   const button = element.querySelector("[data-copy]");
   button.addEventListener("click", () => copy(element.querySelector("pre").textContent, button));
-  update(plane);
+  update(stage);
 }
 
 // ---- Begin --------------------------------------------------------------------------------
@@ -408,7 +407,7 @@ for (const button of document.querySelectorAll("[data-list]")) {
   button.addEventListener("click", () => showThose({ why: button.dataset.list }));
 }
 for (const chart of document.querySelectorAll("svg[data-measure]")) chart.addEventListener("click", showBar);
-for (const element of document.querySelectorAll("[data-plane]")) startPlane(element);
+for (const element of document.querySelectorAll("[data-stage]")) startStage(element);
 if (byId("near-rule")) {
   byId("near-rule").addEventListener("change", () => { showNear(); remember("thresholds"); });
   showNear();

@@ -1,19 +1,81 @@
-"""The evaluation images that a command names, or an index of them."""
+"""The blocklists and the evaluation images that a command names, checked before anything is run."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
 
+from alignset.extras import missing_extra
 from alignset.pipeline.errors import UsageError
+from alignset.transforms.blocklists import kinds as k
+from alignset.transforms.blocklists.blocklists import Blocklists
+from alignset.transforms.blocklists.compiled_list import CompiledList, compile_images, compile_list
+from alignset.transforms.blocklists.kinds import ListError
 from alignset.transforms.decontamination.evaluation_files import EVALUATION_SUFFIXES, check_images
-from alignset.transforms.decontamination.evaluation_index import find_index
 from alignset.transforms.decontamination.overlap_settings import INDEX_SETTINGS, EvaluationFile
-from alignset.transforms.storage.files import is_local, match
+from alignset.transforms.storage.files import exists, is_local, match, process_folder
+
+MOST_LISTS = 64  # each is asked of each pair
+_NAMED = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,63})=(.+)")  # NAME=FILE
+
+
+def find_blocklists(blocklist: str, min_phash_distance: int, min_pdq_distance: int) -> Blocklists:
+    """The lists of `FILE,...` or `NAME=FILE,...`, compiled to files of this process; none where
+    none is named. The list of `image:PATH` is the image there, or all images in the folder.
+
+    Raises:
+      UsageError: a list is not there, or an entry is none.
+    """
+    paths = [path for path in blocklist.split(",") if path]
+    if len(paths) > MOST_LISTS:
+        raise UsageError(f"blocklist takes {MOST_LISTS} files; got {len(paths)}: join some of them")
+    lists: dict[str, CompiledList] = {}
+    for path in paths:
+        named = _NAMED.fullmatch(path)
+        compiled = _compile(named[2] if named else path)
+        compiled = replace(compiled, name=named[1]) if named else compiled
+        if compiled.name in lists:
+            raise UsageError(
+                f"two blocklists are called {compiled.name}, by which dropped pairs tell of them: "
+                "pass each list once, and each name once in NAME=FILE"
+            )
+        lists[compiled.name] = compiled
+    blocklists = Blocklists(tuple(lists.values()), min_phash_distance, min_pdq_distance)
+    if blocklists.have(k.PDQ) and (missing := missing_extra("pdq", "a pdq: entry of a blocklist")):
+        raise UsageError(missing)
+    return blocklists
+
+
+def _compile(path: str) -> CompiledList:
+    folder = process_folder(os.getpid()).name
+    try:
+        if path.startswith(f"{k.IMAGE}:"):
+            return compile_images(path.removeprefix(f"{k.IMAGE}:"), folder)
+        if not exists(path):
+            raise FileNotFoundError("there is no such file")
+        if is_local(path) and not os.path.isfile(path):
+            raise FileNotFoundError(
+                "it is a folder, a pipe or a device, and is read more than once"
+            )
+        return compile_list(path, folder)
+    except ModuleNotFoundError as error:
+        missing = missing_extra("blocklists", f"{path}: a domain: entry of a blocklist")
+        if missing:
+            raise UsageError(missing) from error
+        raise
+    except ListError as error:
+        raise UsageError(str(error)) from error
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(
+            f"the blocklist {path} cannot be read: {reason}; pass files, comma-separated"
+        ) from error
+
 
 _SUFFIXES = (*EVALUATION_SUFFIXES, ".tar", ".parquet")
 
@@ -30,7 +92,7 @@ class Evaluation:
     files: Sequence[EvaluationFile] = ()
     index: str = ""
 
-    def on_workers(self, everywhere: Callable[[str], str]) -> Evaluation:
+    def resolve_paths(self, everywhere: Callable[[str], str]) -> Evaluation:
         """The same with its paths as workers find them, which may run in another folder."""
         files = [replace(file, path=everywhere(file.path)) for file in self.files]
         return Evaluation(files, everywhere(self.index) if self.index else "")
@@ -42,6 +104,8 @@ def find_evaluation(eval_images: str, eval_index: str) -> Evaluation:
     Raises:
       UsageError: they are not there, or the index is none that this command can use.
     """
+    from alignset.transforms.decontamination.evaluation_index import find_index  # with decoders
+
     folder, description = eval_index.rstrip("/"), None
     try:
         description = find_index(folder) if folder else None

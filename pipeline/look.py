@@ -21,6 +21,7 @@ from alignset.pipeline.datasets.sample import FindKeys, Pair, take_sample
 from alignset.pipeline.datasets.set_files import SetFiles, find_set
 from alignset.pipeline.datasets.stored_images import shown_picture
 from alignset.pipeline.errors import UsageError
+from alignset.pipeline.fonts import missing_fonts
 from alignset.pipeline.report.render import render
 from alignset.pipeline.runs.work_folder import WorkFolder
 from alignset.pipeline.shown_texts import counted, printable, text_table
@@ -28,9 +29,9 @@ from alignset.transforms.decontamination.evaluation_files import find_images, se
 from alignset.transforms.decontamination.overlap_settings import EvaluationFile
 from alignset.transforms.rules.given import DUPLICATE_IMAGE, DUPLICATE_OF_TRAINING
 from alignset.transforms.rules.rule_settings import RuleSettings
+from alignset.transforms.storage.documents import add_by_name
 from alignset.transforms.storage.files import write_atomically
 from alignset.transforms.storage.parquet_files import batches_of
-from alignset.transforms.workers.counts import add_by_name
 
 DROPPED = "dropped"  # as a reason: any
 # The detail of these is the key of a kept pair, whose image has the same bytes or looks like it.
@@ -59,21 +60,20 @@ def write_page(flags: argparse.Namespace) -> None:
     else:
         pairs, note = find_pairs(files, flags.reason, int(flags.n), flags.language)
         if flags.eval_images:
-            from alignset.pipeline.inputs.find_evaluation import find_evaluation_files  # numba
+            from alignset.pipeline.inputs.find_lists import find_evaluation_files  # numba
 
             others = find_evaluation_files(flags.eval_images)
     cards = [*zip(pairs, find_pictures(pairs, files, others), strict=True)]
     title = printable(files.out)
     page = render("look.html", title=title, note=note, cards=cards)
-    write_atomically(flags.output, lambda sink: sink.write(page.encode("utf-8", "replace")))
+    write_atomically(flags.output, page.encode("utf-8", "replace"))
     columns = {name: [getattr(pair, of) for pair in pairs] for name, of in _TABLE.items()}
     columns = {name: values for name, values in columns.items() if any(values)}
-    rows, width = (
-        [*zip(*columns.values(), strict=True)],
-        shutil.get_terminal_size((100, 24)).columns,
-    )
+    rows, (width, _) = [*zip(*columns.values(), strict=True)], shutil.get_terminal_size((100, 24))
     print(title, note, "", text_table([*columns], rows, width), sep="\n")
     faults = files.folder.faults if files.folder else []
+    if boxes := missing_fonts(pair.caption for pair in pairs):
+        faults = [*faults, boxes]
     print(*faults, f"the page is in {flags.output}", sep="\n", file=sys.stderr)
 
 
@@ -130,10 +130,10 @@ def find_listed(
     """Pairs on the lists, as copies of the listed images that they show; a sentence on them; and
     the files of all listed images."""
     # Here: they import numba.
-    from alignset.pipeline.inputs.find_blocklists import find_blocklists
+    from alignset.pipeline.inputs.find_lists import find_blocklists
     from alignset.transforms.blocklists import kinds
-    from alignset.transforms.columns.rejects import key_column
-    from alignset.transforms.shards.listed_pairs import listed_image, listed_in_shard, listed_texts
+    from alignset.transforms.columns.records import key_column
+    from alignset.transforms.shards.leaving_pairs import listed_image, listed_in_shard, listed_texts
 
     replace(RuleSettings(), **distances)  # checks them
     lists = find_blocklists(blocklist, *distances.values())
