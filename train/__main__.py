@@ -1,32 +1,35 @@
-"""python -m alignset.train --shards OUT/shards --run RUNS/a --preset tiny
+"""python -m alignset.train --shards OUT/shards --output RUNS/a --preset tiny
 
-Several processes: torchrun --nproc_per_node=2 -m -- alignset.train --shards ...
-(without the bare --, torchrun takes our --run for one of its own flags).
+Several processes: torchrun --nproc_per_node=2 -m alignset.train --shards ...
 """
 
 import os
+import signal
 import sys
+import threading
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from alignset.called import CALL, give
 from alignset.signals import run_main
 from alignset.train.errors import SettingsError
-from alignset.train.peer_flags import EARLIER, OPEN_CLIP
 from alignset.train.presets import PRESETS
-from alignset.train.runs.flags import exit_status, settings_parser, take_settings
+from alignset.train.runs.flags import (
+    EARLIER,
+    OPEN_CLIP,
+    exit_status,
+    settings_parser,
+    take_settings,
+)
+from alignset.train.runs.slurm import join_tasks
 from alignset.train.settings import Settings
-
-if TYPE_CHECKING:
-    from alignset.train.data.find_shards import ShardSet
-    from alignset.train.evaluate.validation import HeldOut
 
 NAME = "python -m alignset.train"
 # What the short help says, a line a flag.
 FIRST = {
     "input and output": {
         "shards": "folders, files, globs, URLs of .tar shards (required)",
-        "run": "folder of this run (required)",
+        "output": "folder of this run (required)",
         "validate": "shards of held-out pairs that the model is scored on",
         "preset": "which values: tiny, laptop, one-gpu, b7-base, ...",
     },
@@ -55,7 +58,7 @@ def parse_flags(arguments: list[str], name: str = NAME) -> tuple[Settings, str, 
         str(__doc__).replace(NAME, name),
         FIRST,
         PRESETS,
-        usage="%(prog)s --shards=SHARDS --run=FOLDER [flags]",
+        usage="%(prog)s --shards=SHARDS --output=FOLDER [flags]",
         peers=OPEN_CLIP | EARLIER,
     )
     parser.add_argument(
@@ -66,6 +69,9 @@ def parse_flags(arguments: list[str], name: str = NAME) -> tuple[Settings, str, 
     flags = vars(parser.parse_args(arguments))
     if flags.get("epochs") and "steps" in flags:
         raise SettingsError("--steps and --epochs both say how long the run is: pass one of them")
+    begins = flags.get("start_from")
+    if begins and (Path(begins) / "model").is_dir():  # a run's folder
+        flags["start_from"] = os.path.join(begins, "model")
     return take_settings(flags, PRESETS), flags["shards"], flags["run"]
 
 
@@ -75,6 +81,11 @@ def main(arguments: list[str], name: str = NAME) -> int:
 
 def _run(arguments: list[str], name: str) -> int:
     settings, where, run = parse_flags(arguments, name)
+    join_tasks()
+    is_main_thread = threading.current_thread() is threading.main_thread()
+    if is_main_thread and not CALL.get():  # no other may set handlers
+        # Before the first step a warning of Slurm's ends the run as SIGTERM does.
+        signal.signal(signal.SIGUSR1, lambda *_: signal.raise_signal(signal.SIGTERM))
     # Here too, before there is a run of these settings that others can't go on with.
     settings.micro_batches(int(os.environ.get("WORLD_SIZE", "1")))
     # Only now: torch and transformers take seconds, and a wrong flag should not.
@@ -88,66 +99,37 @@ def _run(arguments: list[str], name: str) -> int:
     except SettingsError as error:
         hint = "alignset curate --holdout=0.01 makes OUT/holdout"
         raise SettingsError(f"--validate: {error} ({hint})") from error
-    from alignset.train.runs.device import find_device, keep_freed_memory  # brings torch
+    from alignset.train.runs.processes import capability, find_device, keep_freed_memory  # torch
 
     # The run's from then on: on another device it would learn something else.
     device = find_device(settings.device)
-    settings = settings.on(device.type)
+    settings = settings.resolve(device.type, capability(device))
     is_main = os.environ.get("RANK", "0") == "0"
     is_finished = has_ended(run, settings)
     if not is_finished:
+        from torch.random import fork_rng
+
         from alignset.train.loop import train
         from alignset.train.runs.processes import begun_together
+        from alignset.train.start import begin
 
         keep_freed_memory()
-        begin = partial(_begin, settings, sets, run)
-        with begun_together(run, device.type, begin) as held_out:
+        gpus = [device] if device.type == "cuda" else []
+        with (
+            begun_together(run, device.type, partial(begin, settings, sets, run)) as held_out,
+            fork_rng(gpus),  # a caller in Python has a seed of its own; the GPU is chosen by now
+        ):
             train(settings, sets, run, held_out)
     elif is_main:
-        _open(settings, sets, run)
+        from alignset.train.start import open_training
+
+        open_training(settings, sets, run)
     if is_main:
         opening = f"{run} is finished: its" if is_finished else "done: the"
         best = run / "model-best"
         also = f", and the best of its validations in {best}" if best.exists() else ""
-        print(f"{opening} model is in {run / 'model'}{also}", file=sys.stderr)
+        give(run, f"{opening} model is in {run / 'model'}{also}", file=sys.stderr)
     return 0
-
-
-def _open(settings: Settings, sets: "list[ShardSet]", run: Path) -> None:
-    from alignset.train.runs.run_folder import open_run
-
-    if settings.start_from:  # before the folder is made: the right name could not go on in it
-        from alignset.train.model.pretrained import check_pretrained
-
-        check_pretrained(settings.start_from)
-    weights = settings.start_from, settings.image_weights, settings.text_weights
-    open_run(run, settings, sets, weights)
-
-
-def _begin(settings: Settings, sets: "list[ShardSet]", run: Path) -> "HeldOut | None":
-    """Work of the first process alone: it refuses invalid runs, reads the validation pairs, and
-    opens the run's folder."""
-    if settings.check_memory and not settings.start_from:  # a model's size is in no setting
-        from alignset.train.memory import check_memory
-        from alignset.train.runs.device import find_device, memory_of
-
-        device = find_device(settings.device)
-        available = memory_of(device)
-        if device.type == "cpu":
-            available //= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        check_memory(settings, int(os.environ.get("WORLD_SIZE", "1")), available)
-    held_out = None
-    if settings.validate:
-        from alignset.train.evaluate.validation import read_held_out
-
-        held_out = read_held_out(settings)
-    brought = settings.image_weights or settings.text_weights or settings.tokenizer
-    if brought and not settings.start_from:
-        from alignset.train.model.tower_weights import check_tower_weights
-
-        check_tower_weights(settings)
-    _open(settings, sets, run)
-    return held_out
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""alignset export RUNS/a --format=onnx --tower=both --out=FOLDER
+"""alignset export RUNS/a --format=onnx --tower=both --output=FOLDER
 
 Writes a model's towers as files of their own, and export.json beside them:
 their inputs, how images and texts are prepared, and how far they are from the
@@ -13,10 +13,10 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alignset.called import give
 from alignset.extras import missing_extra
 from alignset.signals import run_main
 from alignset.train.errors import SettingsError, TrainingError
@@ -35,7 +35,6 @@ _INPUTS = {"image": ("pixel_values",), "text": ("input_ids", "attention_mask")}
 _STOPPED = "stopped; nothing was written"
 
 Computed = Callable[..., "Tensor"]
-Compute = partial["Tensor"]  # a tower of a model, by its functions below
 
 
 def main(arguments: list[str], name: str = NAME) -> int:
@@ -46,11 +45,11 @@ def _run(arguments: list[str], name: str) -> int:
     parser = Parser(
         prog=name,
         description=str(__doc__).replace("alignset export", name),
-        usage="%(prog)s MODEL --out=FOLDER [flags]",
+        usage="%(prog)s MODEL --output=FOLDER [flags]",
     )
     add = parser.add_argument
     add("model", help="a run's folder, a saved AlignModel, or a published one")
-    add("--out", required=True, type=local_folder, metavar="FOLDER")
+    add("--output", "--out", required=True, dest="out", type=local_folder, metavar="FOLDER")
     add("--format", default="onnx", choices=SUFFIXES, help="of the files (onnx)")
     add("--tower", default="both", choices=(*TOWERS, "both"), help="which are written (both)")
     flags = parser.parse_args(arguments)
@@ -59,8 +58,9 @@ def _run(arguments: list[str], name: str) -> int:
     out: Path = flags.out
     is_free = not out.exists() or (out.is_dir() and not any(out.iterdir()))
     if not is_free and not (out / DOCUMENT).exists():
-        raise SettingsError(f"--out={out} holds something else than an export: name a new folder")
-    print(json.dumps(export_towers(flags.model, out, flags.format, flags.tower)))
+        raise SettingsError(f"--output={out} holds something else than an export: name another")
+    document = export_towers(flags.model, out, flags.format, flags.tower)
+    give(document, json.dumps(document))
     return 0
 
 
@@ -105,12 +105,12 @@ def _save_tower(
     model: Any, processor: Any, folder: Path, tower: str, format_: str
 ) -> dict[str, Any]:
     """Writes one tower and compares it with the model; what export.json says of it."""
-    path, compute = folder / f"{tower}{SUFFIXES[format_]}", partial(_embed, tower, model)
-    examples = partial(_examples, model, tower)
-    run_file = _WRITERS[format_](compute, examples(2, 7), path)
+    path, module = folder / f"{tower}{SUFFIXES[format_]}", _tower_of(model, tower)
+    examples = [_examples(model, tower, *size) for size in ((2, 7), (3, 12), (1, 3))]
+    run_file = _WRITERS[format_](module, tower, examples[0], path)  # it is traced with the first
     apart = 0.0
-    for inputs in (examples(2, 7), examples(3, 12), examples(1, 3)):  # it was traced with the first
-        apart = max(apart, (run_file(*inputs) - compute(*inputs)).abs().max().item())
+    for inputs in examples:
+        apart = max(apart, (run_file(*inputs) - module(*inputs)).abs().max().item())
     if not apart <= MOST_APART:
         raise TrainingError(
             f"{path.name} computes embeddings that are {apart:.2g} from the model's, more than "
@@ -162,12 +162,21 @@ def _texts(processor: Any, model: Any) -> dict[str, Any]:
     }
 
 
-def _embed(tower: str, model: Any, *inputs: "Tensor") -> "Tensor":
+def _tower_of(model: Any, tower: str) -> Any:
+    """A module that computes one tower's embeddings, L2-normalised."""
     import torch
 
-    with torch.no_grad():
-        features = model.get_image_features if tower == "image" else model.get_text_features
-        return torch.nn.functional.normalize(features(*inputs).pooler_output, dim=-1)
+    class Tower(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+            with torch.no_grad():
+                features = getattr(model, f"get_{tower}_features")(*inputs)
+                return torch.nn.functional.normalize(features.pooler_output, dim=-1)
+
+    return Tower()
 
 
 def _examples(model: Any, tower: str, rows: int, tokens: int) -> tuple["Tensor", ...]:
@@ -185,30 +194,16 @@ def _examples(model: Any, tower: str, rows: int, tokens: int) -> tuple["Tensor",
     return ids, mask
 
 
-def _module(compute: Compute) -> Any:
-    import torch
-
-    class Tower(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = compute.args[1]
-
-        def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-            return compute(*inputs)
-
-    return Tower()
-
-
-def _as_onnx(compute: Compute, inputs: Any, path: Path) -> Computed:
+def _write_onnx(module: Any, tower: str, inputs: Any, path: Path) -> Computed:
     import onnxruntime
     import torch
 
-    names = _INPUTS[compute.args[0]]
+    names = _INPUTS[tower]
     axes = {0: "n"} if len(names) == 1 else {0: "n", 1: "tokens"}
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            _module(compute),
+            module,
             inputs,
             str(path),
             input_names=names,
@@ -223,32 +218,37 @@ def _as_onnx(compute: Compute, inputs: Any, path: Path) -> Computed:
     )
 
 
-def _as_torchscript(compute: Compute, inputs: Any, path: Path) -> Computed:
+def _write_torchscript(module: Any, tower: str, inputs: Any, path: Path) -> Computed:
     import torch
 
     jit: Any = torch.jit  # it has no types
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        jit.trace(_module(compute), inputs, strict=False).save(str(path))
+        jit.trace(module, inputs, strict=False).save(str(path))
         script: Computed = jit.load(str(path))
     return script
 
 
-def _as_safetensors(compute: Compute, inputs: Any, path: Path) -> Computed:
+def _write_safetensors(module: Any, tower: str, inputs: Any, path: Path) -> Computed:
     """The weights alone, by the names that they have in an AlignModel."""
     from safetensors.torch import load_file, save_file
     from transformers import AlignModel
 
-    tower, model = compute.args
+    model = module.model
     parts = ("vision_model.",) if tower == "image" else ("text_model.", "text_projection.")
     save_file({k: v for k, v in model.state_dict().items() if k.startswith(parts)}, path)
     again: Any = AlignModel(model.config)
     again.eval()
     again.load_state_dict(load_file(path), strict=False)
-    return partial(_embed, tower, again)
+    loaded: Computed = _tower_of(again, tower)
+    return loaded
 
 
-_WRITERS = {"onnx": _as_onnx, "torchscript": _as_torchscript, "safetensors": _as_safetensors}
+_WRITERS = {
+    "onnx": _write_onnx,
+    "torchscript": _write_torchscript,
+    "safetensors": _write_safetensors,
+}
 
 if __name__ == "__main__":
     sys.exit(run_main(main, NAME))

@@ -1,22 +1,25 @@
 """The training loop: read it top to bottom."""
 
 import sys
+import time
 from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import torch
 
-from alignset.train.data.batches import TrainingData
+from alignset.train.data.batches import TrainingData, make_inputs, prefetch
 from alignset.train.data.find_shards import ShardSet
-from alignset.train.data.inputs import ahead, to_inputs
-from alignset.train.data.position import Position
+from alignset.train.data.order import Position
 from alignset.train.errors import SettingsError
 from alignset.train.evaluate.validation import HeldOut, Validation
-from alignset.train.memory import most_used
 from alignset.train.model.dual_encoder import DualEncoder, compile_towers, export_model
-from alignset.train.optim.guarded_step import GuardedStep
-from alignset.train.optim.optimizer import learning_rate, make_optimizer, set_learning_rate
+from alignset.train.optim.optimizer import (
+    GuardedStep,
+    learning_rate,
+    make_optimizer,
+    set_learning_rate,
+)
 from alignset.train.runs import processes
 from alignset.train.runs.checkpoints import (
     Checkpoint,
@@ -25,14 +28,22 @@ from alignset.train.runs.checkpoints import (
     load_last_checkpoint,
     restore,
 )
-from alignset.train.runs.device import find_device, prepare_device
 from alignset.train.runs.model_card import write_card
-from alignset.train.runs.processes import stop_request
-from alignset.train.runs.progress import Progress, measure
+from alignset.train.runs.processes import (
+    find_device,
+    gpu_peak,
+    most_used,
+    name_of,
+    prepare_device,
+    stop_request,
+)
+from alignset.train.runs.progress import Profile, Progress, measure
 from alignset.train.runs.run_folder import cut_metrics
 from alignset.train.settings import Settings
 from alignset.train.start import read_shards, start_model
 from alignset.train.step import step_gradients
+
+_SAVE, _STOP = 1, 2  # what processes agree on behind a step
 
 
 def train(
@@ -48,7 +59,7 @@ def train(
     device = find_device(settings.device)
     prepare_device(device, settings.precision)
     indexes = read_shards(settings, sets, run)
-    settings = settings.of_samples(sum(index.total for index in indexes))
+    settings = settings.set_steps(sum(index.total for index in indexes))
     if rank == 0 and settings.steps <= settings.warmup_steps:
         print(
             f"the learning rate rises until the last step and never falls (steps is "
@@ -59,19 +70,24 @@ def train(
     model = DualEncoder(align, settings, batch_size=settings.batch_size // count)
     model.to(device).to(memory_format=torch.channels_last).train()
     if settings.compile:
-        compile_towers(model.align)
+        compile_towers(model.align, settings)
     optimizer = make_optimizer(model, settings)
     start, position, skipped = _resume(run, settings, model, optimizer)
-    guard = GuardedStep(model, optimizer, settings, skipped=skipped)
+    guard = GuardedStep(
+        model, optimizer, settings, skipped=skipped, longest=settings.max_gradient_norm
+    )
     replica = processes.replicate(model)
     data = TrainingData(sets, indexes, settings, rank, count)
     gpu = torch.cuda.current_device() if device.type == "cuda" else None
-    prepare = partial(to_inputs, tokenizer=tokenizer, settings=settings, gpu=gpu)
-    inputs = ahead(data.batches(position), prepare)  # a thread makes the next micro-batch
+    prepare = partial(make_inputs, tokenizer=tokenizer, settings=settings, gpu=gpu)
+    made = prefetch(data.batches(position), prepare)  # a thread makes the next micro-batch
     lengths = {"batch_size": settings.batch_size, "start": start, "steps": settings.steps}
     progress = Progress(run, settings, **lengths, quiet=rank > 0)
+    inputs = progress.time_waits(made)
+    profile = Profile(settings.profile if rank == 0 else "", run / "profile.json")
+    progress.say(f"the towers compute in {settings.precision} on {name_of(device)}")
     validation = Validation(run, settings, tokenizer, held_out, progress)
-    keep = settings.keep_checkpoints
+    keep, saved_s = settings.keep_checkpoints, time.monotonic()
     with stop_request() as must_stop, CheckpointWriter(run / "checkpoints", keep) as writer:
         for step in range(start + 1, settings.steps + 1):
             optimizer.zero_grad()
@@ -82,33 +98,50 @@ def train(
             model.clamp_temperature()
 
             writer.check()
-            stops = must_stop()
-            saves = step == settings.steps or step % settings.checkpoint_every == 0
+            order = _order(must_stop(), saved_s, settings)
+            stops = order == _STOP
+            is_due = step == settings.steps or step % settings.checkpoint_every == 0
+            saves = is_due or order == _SAVE
             validates = validation.due(step)
             # Raises where the run diverged: a checkpoint must not keep what is worth nothing.
-            measure_now = partial(measure, step, output, model, guard)
-            rate, position = learning_rate(step, settings), output.inputs.position
-            course = {"learning_rate": rate, "epoch": position.epoch, **position.counts()}
+            measure_now = partial(measure, step, output, model, guard, settings)
+            position = output.inputs.position
+            course = {"learning_rate": learning_rate(step, settings), "epoch": position.epoch}
+            course |= gpu_peak(device)
             progress.step(step, measure_now, course, check=saves or validates)
             if step == start + 1:
                 used = f"{most_used(device) / 1e9:.1f} GB"
                 progress.say(f"the first step took up to {used} of memory")
             progress.show_samples(step, output.inputs.pixels.numpy(), output.inputs.captions)
+            profile.step(step)
             if validates:  # before the checkpoint: what that has is not done again
-                validation.after(step, model)
+                validation.validate(step, model)
             if saves or stops:  # where the step was left out, it is as behind the one before
                 state = capture(step, model, optimizer, position, guard.skipped)
+                saved_s = time.monotonic()
                 if rank == 0:
                     writer.save(state)
             if stops:
                 writer.check(wait=True)
                 raise KeyboardInterrupt
+    profile.close()
     progress.close()
     if rank == 0:  # the cards, and then the model, with which the run has ended
         card = partial(write_card, run=run, settings=settings, sets=sets)
         for folder in (run, *run.glob("model-best")):
             card(folder)
         export_model(model, tokenizer, settings, run / "model", card)
+
+
+def _order(stops: bool, saved_s: float, settings: Settings) -> int:
+    """The order that signals of any process and the first one's clock give, to all alike.
+
+    Args:
+      saved_s: when the last checkpoint was written, by the monotonic clock.
+    """
+    minutes = (time.monotonic() - saved_s) / 60
+    is_late = processes.rank() == 0 and 0 < settings.checkpoint_every_minutes <= minutes
+    return processes.greatest_of_all(_STOP if stops else _SAVE * is_late)
 
 
 def _resume(
@@ -124,7 +157,7 @@ def _resume(
     if checkpoint["step"] > settings.steps:
         raise SettingsError(
             f"{run} has gone {checkpoint['step']} steps, and --steps={settings.steps} is less: "
-            "pass as many or more, or another --run"
+            "pass as many or more, or another --output"
         )
     start, position = restore(checkpoint, model, optimizer)
     before, count = len(checkpoint["processes"]), processes.count()

@@ -1,4 +1,5 @@
-"""ALIGN's loss: two softmaxes over all pairs of the global batch (section 4.1)."""
+"""ALIGN's loss, two softmaxes over all pairs of the global batch (section 4.1); and SigLIP's, a
+sigmoid of each pair."""
 
 from functools import partial
 
@@ -31,23 +32,27 @@ def contrastive_loss(
     images: torch.Tensor,
     texts: torch.Tensor,
     temperature: torch.Tensor,
+    bias: torch.Tensor | None = None,
     *,
     label_smoothing: float = 0.1,
 ) -> torch.Tensor:
-    """Mean of the image-to-text and the text-to-image cross-entropy.
+    """Mean of the image-to-text and the text-to-image cross-entropy; with a bias SigLIP's loss.
 
     Args:
       images, texts: float[b, d], L2-normalised; row i of both is one pair. With torch.distributed
         initialised, b rows of each process; the candidates are the rows of all of them.
       temperature: float[], > 0; cosines are divided by it.
-      label_smoothing: share of the target that is spread evenly over all candidates.
+      bias: float[], added to each score; each of the n * n pairs is then judged by itself, whether
+        its two are one.
+      label_smoothing: share of the softmax's target that is spread evenly over all candidates.
 
     Returns:
       float[]: the mean over this process's rows. Its average over processes, which is what DDP
       makes of gradients, is the loss of the global batch.
 
     Source: ALIGN (Jia et al., 2021), equations 1 and 2. The paper adds the two directions; we take
-    their mean, as transformers' AlignModel and open_clip do.
+    their mean, as transformers' AlignModel and open_clip do. SigLIP: Zhai et al. (2023), algorithm
+    1; the sum over a row's pairs, and the mean over rows.
     """
     b, first = len(images), len(images) * processes.rank()
     all_images, all_texts = images, texts  # float[n, d], n = b * processes
@@ -61,6 +66,9 @@ def contrastive_loss(
         images: torch.Tensor, texts: torch.Tensor, target: torch.Tensor
     ) -> torch.Tensor:  # of r rows: float[]
         image_to_text = images @ all_texts.T / temperature  # float[r, n]
+        if bias is not None:
+            signs = torch.full_like(image_to_text, -1).scatter(1, target[:, None], 1)
+            return -F.logsigmoid(signs * (image_to_text + bias)).sum() / b
         text_to_image = texts @ all_images.T / temperature  # float[r, n]
         total = cross_entropy(image_to_text, target) + cross_entropy(text_to_image, target)
         return total / (2 * b)

@@ -9,7 +9,7 @@ PAPER = Settings()
 EfficientNet-L2 + BERT-Large there. Each number's section stands beside it in train/settings.py."""
 
 # Pairs that go through an image tower at once on an 80 GB GPU: they fit by a rough bound
-# (train/memory.py), and how fast they are was not measured.
+# (train/start.py), and how fast they are was not measured.
 _AT_ONCE = {"b1": 256, "b3": 128, "b5": 64, "b7": 64, "l2": 16}
 
 ABLATION = {
@@ -21,7 +21,7 @@ ABLATION = {
 }
 """The paper's ablation of both towers' sizes (section 6.1): PAPER with 1M steps.
 
-    torchrun --nproc_per_node=8 -m -- alignset.train --shards OUT/shards --run R --preset b1-mini
+    torchrun --nproc_per_node=8 -m alignset.train --shards OUT/shards --output R --preset b1-mini
 
 Published for b7-base (section 6.3): MSCOCO zero-shot R@1 55.4 image to text and 41.7 text to image,
 ImageNet KNN 69.3; for the others figure 3 has bars, no numbers. Not run by us: they need 1.8
@@ -31,7 +31,7 @@ billion pairs and hundreds of accelerators.
 L2_LARGE = replace(ABLATION["l2-large"], steps=PAPER.steps)
 """The paper's main model, EfficientNet-L2 + BERT-Large (sections 4.1 and 5).
 
-    torchrun --nproc_per_node=8 -m -- alignset.train --shards OUT/shards --run R --preset l2-large
+    torchrun --nproc_per_node=8 -m alignset.train --shards OUT/shards --output R --preset l2-large
 
 Published: R@1 on Flickr30K zero-shot 88.6 / 75.7, on MSCOCO 58.6 / 45.6 (table 1); ImageNet
 zero-shot 76.4 (table 4). Not run by us.
@@ -41,7 +41,7 @@ MULTILINGUAL = replace(L2_LARGE, vocabulary_size=250_000)
 """The paper's model of all languages (section 8): the same towers and recipe, and a vocabulary of
 250k wordpieces. For a dataset that `alignset curate --language=all` made.
 
-    alignset train --shards OUT/shards --run RUNS/a --preset multilingual
+    alignset train --shards OUT/shards --output RUNS/a --preset multilingual
 
 Published: the mean recall on Multi30K, zero-shot, is 90.2 in English, 84.1 in German, 84.9 in
 French and 63.2 in Czech (table 11). Not run by us.
@@ -61,9 +61,9 @@ ONE_GPU = replace(
     micro_batch_size=128,
 )
 """For one GPU of 24 GB or more and some ten million pairs: 200 million pairs seen. By a rough
-bound (train/memory.py) a step takes 15 GB, and with 256 pairs at once 29 GB.
+bound (train/start.py) a step takes 15 GB, and with 256 pairs at once 29 GB.
 
-    alignset train --shards OUT/shards --run RUNS/gpu --preset one-gpu
+    alignset train --shards OUT/shards --output RUNS/gpu --preset one-gpu
 
 The paper's recipe with a batch, towers and images that a GPU takes in days; not run by us, who
 had none. The temperature starts at CLIP's 0.07, which costs no steps to be found.
@@ -94,7 +94,7 @@ LAPTOP = replace(
 )
 """For a night on a CPU and a hundred thousand pairs: a million pairs seen, by gradient caching.
 
-    alignset train --shards OUT/shards --run RUNS/laptop --preset laptop
+    alignset train --shards OUT/shards --output RUNS/laptop --preset laptop
 
 Its towers are the smallest of the paper's kind. Not run by us.
 """
@@ -132,7 +132,7 @@ TINY = replace(
 )
 """For the demo's thousands of scenes of coloured shapes, about 90 s on 2 idle CPU cores.
 
-    alignset train --shards OUT/shards --run RUNS/tiny --preset tiny
+    alignset train --shards OUT/shards --output RUNS/tiny --preset tiny
 
 Seen on the demo's web: R@1 76.0 and 72.5 among 200 unseen combinations (chance 0.5). `make demo`
 takes half of the steps, and reaches 65.5 and 63.5. Where things lie is not learned: on an earlier
@@ -155,7 +155,7 @@ FLICKR30K = replace(
 )
 """Retrieval fine-tuning on Flickr30K's 30 thousand training images (section 5.1).
 
-    alignset train --preset flickr30k --start_from kakaobrain/align-base --shards F --run RUNS/f
+    alignset train --preset flickr30k --start_from kakaobrain/align-base --shards F --output RUNS/f
 Published, from L2 + Large: R@1 95.3 image to text, 84.9 text to image. Not run by us.
 """
 

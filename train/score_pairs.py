@@ -12,12 +12,13 @@ import os
 import sys
 import time
 from functools import lru_cache, partial
+from platform import node
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from alignset.extras import without_package
+from alignset.extras import explain_missing_package
 from alignset.train.errors import SettingsError
-from alignset.transforms.rules.rule import Limit, Measure, Rows, Stage
+from alignset.transforms.rules.rule import Limit, Measure, Rows, RuleError, Stage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +37,7 @@ def similarity_rule(model: str, digest: str = "") -> Limit:
     Args:
       model: a run of `alignset train`; a folder or name of an ALIGN, CLIP or SigLIP; or a model of
         open_clip.
-      digest: of the model; where it is another on a worker, no pair is scored.
+      digest: of the model; where it is another on a worker, the run ends.
     """
     return Limit(
         name="min_similarity",
@@ -69,7 +70,7 @@ def similarities(model: str, digest: str, rows: Rows) -> np.ndarray:
     other pair. On a GPU they go together, and may differ in the last digit.
 
     Raises:
-      ValueError: a cosine is not finite, or the model is another one here.
+      ValueError: a cosine is not finite. RuleError: there is no such model, or it is another here.
     """
     import numpy as np
     from PIL import Image
@@ -77,14 +78,14 @@ def similarities(model: str, digest: str, rows: Rows) -> np.ndarray:
     with _ONE_AT_A_TIME:
         embedder = open_model(model)
         if digest and embedder.digest != digest:
-            raise ValueError(f"{model} is another model here than where the run was started")
+            raise RuleError(f"{model} is another model on {node()} than where the run was started")
         parts = ((repr(pixels.shape).encode(), pixels.tobytes()) for pixels in rows["pixels"])
         names = [hashlib.sha256(shape + data).digest() for shape, data in parts]
 
         def embed(method: str, things: dict[Any, Any]) -> dict[Any, Any]:
             """The vector of each, by its name."""
             every = [*things.values()]
-            batches = [every] if on_gpu() else [[thing] for thing in every]
+            batches = [every] if has_gpu() else [[thing] for thing in every]
             vectors = [vector for batch in batches for vector in getattr(embedder, method)(batch)]
             return dict(zip(things, vectors, strict=True))
 
@@ -98,7 +99,7 @@ def similarities(model: str, digest: str, rows: Rows) -> np.ndarray:
     return cosines.round(DIGITS)
 
 
-def on_gpu() -> bool:
+def has_gpu() -> bool:
     """Whether pairs are scored on one."""
     import torch
 
@@ -110,7 +111,7 @@ def open_model(name: str) -> DualEmbedder:
     """A model, opened once a process.
 
     Raises:
-      SettingsError: there is no such model, or what it needs is not installed.
+      RuleError: there is no such model, or what it needs is not installed.
     """
     if not sys.stderr.isatty():  # transformers' bars, as of weights that are loaded, are not lines
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -121,9 +122,11 @@ def open_model(name: str) -> DualEmbedder:
     try:
         from alignset.train.model.embed import open_embedder
 
-        return open_embedder(name)
+        return open_embedder(name, fast=False)
     except ModuleNotFoundError as error:
-        raise SettingsError(without_package(error)) from error
+        raise RuleError(explain_missing_package(error)) from error
+    except SettingsError as error:
+        raise RuleError(str(error)) from error
     finally:
         if hides:
             sys.modules.pop("triton", None)
@@ -146,7 +149,7 @@ def rule_source(model: str) -> bytes:
     """A file of rules with the one of a model, which workers get.
 
     Raises:
-      SettingsError: there is no such model.
+      RuleError: there is no such model.
     """
     digest = open_model(model).digest
     return (

@@ -1,9 +1,10 @@
 """Every number of a training run, in one frozen dataclass."""
 
 import math
+import re
 from dataclasses import Field, dataclass, fields, is_dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 from alignset.settings import Allowed, Checked, above, between, one_of, setting
 from alignset.train.errors import SettingsError
@@ -15,6 +16,9 @@ POSITIVE = above(0, words="larger than 0 and finite")
 FRACTION = between(0, math.nextafter(1, 0), "at least 0 and below 1")
 SHARE = between(math.ulp(0.0), 1, "larger than 0 and at most 1")
 MOMENTUM = between(math.ulp(0.0), math.nextafter(1, 0), "larger than 0 and below 1")
+MOST_TRACED = 100  # steps, whose events are in memory until the last
+# Of texts in a sample: a field of KEY.json, or the extension of a file, as readers have it.
+_PLACE = re.compile(r"json\..+|(?!(?:jpe?g|png|webp|json\.?)$)[^A-Z\s]+", re.DOTALL)
 HOW_IT_IS_RUN = "how it is run, not what is learned"
 free = partial(setting, decides=False)  # may differ when a run is resumed
 
@@ -35,6 +39,12 @@ class RunSettings(Checked):
 
     refusal = SettingsError
 
+    precision: str = setting(
+        "auto",
+        "of the towers: bf16, fp32 (TF32 on a GPU), highest (float32), or auto: bf16 on a GPU "
+        "that has it (compute capability 8.0), else fp32",
+        allowed=choice("auto", "bf16", "fp32", "highest"),
+    )
     device: str = free(
         "auto",
         "cpu, cuda, or auto: a GPU where there is one",
@@ -44,10 +54,15 @@ class RunSettings(Checked):
     decode_threads: int = free(8, "threads that decode images", allowed=COUNT)
     log_every: int = free(100, "steps between two reports", allowed=COUNT)
     samples_every: int = free(
-        1_000, "steps between two looks at what is trained on; 0: none", allowed=NOT_NEGATIVE
+        1_000,
+        "steps between two samples of training pairs in the tracker; 0: none",
+        allowed=NOT_NEGATIVE,
     )
-    trackers: str = free(
-        "tensorboard", "what gets the run's numbers: tensorboard, your own as module:name; commas"
+    trackers: str = free("tensorboard", "tensorboard, or your own as module:name, comma-separated")
+    max_skipped_steps: int = free(
+        20,
+        "steps without a finite loss and gradient, beyond which the run ends",
+        allowed=NOT_NEGATIVE,
     )
     checkpoint_every: int = free(1_000, "steps between two checkpoints", allowed=COUNT)
     keep_checkpoints: int = free(2, "checkpoints to keep", allowed=COUNT)
@@ -57,8 +72,22 @@ class RunSettings(Checked):
             if name != "tensorboard" and ":" not in name:
                 raise SettingsError(
                     f"there is no tracker {name!r} here: pass tensorboard, or a class of your own "
-                    "as --trackers=module:name; docs/training.md shows one for Weights & Biases"
+                    "as --trackers=module:name; docs/train.md shows one for Weights & Biases"
                 )
+
+    def resolve(self, device: str, capability: tuple[int, int] = (0, 0)) -> Self:
+        """These, with all decided that follows the device or another setting.
+
+        Args:
+          device: "cpu" or "cuda".
+          capability: of the GPU. Before 8.0 cuDNN has no convolutions in bf16, which torch then
+            imitates, slowly.
+
+        >>> [Settings().resolve("cuda", of).precision for of in ((7, 5), (8, 0))]
+        ['fp32', 'bf16']
+        """
+        following = "bf16" if capability >= (8, 0) else "fp32"
+        return replace(self, precision=following if self.precision == "auto" else self.precision)
 
 
 def ordered_fields(kind: type[Checked]) -> list[Field[Any]]:
@@ -74,27 +103,25 @@ class Settings(RunSettings):
     # Model (sections 4.1 and 5).
     start_from: str = setting(
         "",
-        "the AlignModel to continue from, a folder or a published one's name, in place of "
-        "image_tower, text_tower, text_dropout, vocabulary_size and temperature; empty: from "
-        "scratch. An EfficientNet or a BERT alone: image_weights, text_weights; no CLIP",
+        "the AlignModel to continue from, a folder or a published name, in place of "
+        "image_tower, text_tower, text_dropout, vocabulary_size and temperature; not a CLIP",
         group="model",
         brings="image_tower text_tower image_weights text_weights text_dropout tokenizer "
         "tokenizer_texts vocabulary_size temperature",
     )
     image_weights: str = setting(
         "",
-        "an EfficientNet that the image tower begins as: a folder or a published one's name, of "
-        "transformers; empty: none",
+        "an EfficientNet of transformers that the image tower begins as: a folder or a "
+        "published name",
     )
     text_weights: str = setting(
         "",
-        "a BERT that the text tower begins as, with its tokenizer: a folder or a published one's "
-        "name; empty: none",
+        "a BERT that the text tower begins as, with its tokenizer: a folder or a published name",
         brings="tokenizer_texts vocabulary_size",
     )
     freeze: str = setting(
         "",
-        "the tower that is not trained: image or text; empty: none",
+        "the tower that is not trained: image or text",
         allowed=choice("", "image", "text"),
     )
     image_tower: str = setting(
@@ -105,14 +132,13 @@ class Settings(RunSettings):
     )
     tokenizer: str = setting(
         "",
-        "a fast tokenizer of any kind (WordPiece, BPE, Unigram), a folder or a published one's "
-        "name; empty: learned on the texts",
+        "a fast tokenizer of any kind, a folder or a published name; empty: learned on the texts",
         brings="tokenizer_texts vocabulary_size",
     )
     vocabulary_size: int = setting(100_000, "WordPieces of the tokenizer, at most", allowed=COUNT)
     tokenizer_texts: int = setting(
         1_000_000,
-        "texts that the tokenizer is learned of, at most, as many of each shard",
+        "texts to learn the tokenizer on, at most, as many of each shard",
         allowed=COUNT,
     )
     max_tokens: int = setting(
@@ -140,18 +166,30 @@ class Settings(RunSettings):
     horizontal_flip: bool = setting(True, "mirror an image with probability 0.5, at random")
     caption_field: str = setting(
         "",
-        "field of KEY.json with the text, or a list of texts; each epoch uses the next one; "
-        "empty: KEY.txt has it",
+        "field of KEY.json with a text, or a list that epochs take turns on; empty: KEY.txt",
+    )
+    captions: str = setting(
+        "",
+        "places of texts with weights, by which an epoch draws one of those that a sample has: "
+        "txt:0.5,json.recaption:0.5; json.FIELD: of KEY.json",
     )
     caption_lines: bool = setting(
         False, "each line of a text is a caption; each epoch uses the next one"
     )
     # Loss (section 4.1).
+    loss: str = setting(
+        "softmax",
+        "softmax (ALIGN's) or sigmoid (SigLIP's)",
+        allowed=choice("softmax", "sigmoid"),
+        group="loss",
+    )
     label_smoothing: float = setting(
-        0.1, "share of a label that is spread over the batch", allowed=FRACTION, group="loss"
+        0.1, "of the softmax, share of a label that is spread over the batch", allowed=FRACTION
     )
     temperature: float = setting(
-        1.0, "of the softmax at the first step; it is learned", allowed=POSITIVE
+        0.0,
+        "of the loss at the first step, and learned; 0: 1 for softmax, 0.1 for sigmoid",
+        allowed=NOT_NEGATIVE,
     )
     # Below 0.001, cosines that differ by 0.01 have odds of e^10: each softmax is sure of one
     # candidate, right or wrong. The paper's settled near 1/64; CLIP's is stopped at 0.01.
@@ -164,13 +202,19 @@ class Settings(RunSettings):
         1e-3, "at the end of the warm-up; then it falls to zero", allowed=POSITIVE
     )
     schedule: str = setting(
-        "linear", "how it falls: linear or cosine", allowed=choice("linear", "cosine")
+        "linear",
+        "how it falls: linear, cosine, or constant, which falls in the cooldown alone",
+        allowed=choice("linear", "cosine", "constant"),
     )
-    beta1: float = setting(
-        0.9, "of lamb and adamw: what is kept of the mean of gradients", allowed=FRACTION
+    cooldown_steps: int = setting(
+        0,
+        "last steps, in which a constant learning rate falls to zero",
+        warns=True,
+        allowed=NOT_NEGATIVE,
     )
+    beta1: float = setting(0.9, "decay rate of the mean of gradients", allowed=FRACTION)
     beta2: float = setting(
-        0.0, "likewise of their squares; 0: 0.999 for lamb, 0.98 for adamw", allowed=FRACTION
+        0.0, "decay rate of their mean square; 0: 0.999 for lamb, 0.98 for adamw", allowed=FRACTION
     )
     weight_decay: float = setting(
         1e-5, "of all weights but biases and normalisations", allowed=NOT_NEGATIVE
@@ -184,29 +228,22 @@ class Settings(RunSettings):
     steps: int = setting(1_200_000, "of the whole run", warns=True, allowed=COUNT)
     epochs: float = setting(
         0.0,
-        "passes over the data, in place of steps; 0: as many steps as steps says",
+        "passes over the data, in place of --steps",
         warns=True,
         allowed=NOT_NEGATIVE,
     )
     batch_size: int = setting(16_384, "pairs of a step, over all processes", allowed=COUNT)
     micro_batch_size: int = setting(
         64,
-        "pairs that go through the towers at once, on each process; where they are fewer than its "
-        "share of batch_size, the gradients are cached",
+        "pairs that go through the towers at once, per process; if fewer than its share of "
+        "batch_size, gradients are cached",
         warns=True,
         allowed=COUNT,
     )
     text_buckets: int = setting(
         0,
-        "parts of a micro-batch, sorted by length, whose texts are padded to one length each; 0: 4 "
-        "on a CPU, 1 on a GPU",
+        "parts of a micro-batch, by length, padded to one length each; 0: 4 on a CPU, 1 on a GPU",
         allowed=NOT_NEGATIVE,
-    )
-    precision: str = setting(
-        "auto",
-        "of the towers: bf16, fp32 (TF32 on a GPU), highest (float32 throughout), or auto: bf16 on "
-        "a GPU, fp32 on a CPU",
-        allowed=choice("auto", "bf16", "fp32", "highest"),
     )
     seed: int = setting(0, "of all random numbers", allowed=NOT_NEGATIVE)
     shuffle_samples: int = setting(
@@ -219,14 +256,15 @@ class Settings(RunSettings):
         allowed=FRACTION,
         group=HOW_IT_IS_RUN,
     )
-    max_skipped_steps: int = free(
-        20,
-        "steps left out because their loss or gradient was not finite, beyond which the run ends",
-        allowed=NOT_NEGATIVE,
-    )
     check_memory: bool = free(
         True, "refuse, before it starts, a run whose step does not fit into memory"
     )
+    checkpoint_every_minutes: float = free(
+        15.0,
+        "minutes between two checkpoints where the steps between take longer; 0: any",
+        allowed=NOT_NEGATIVE,
+    )
+    profile: str = free("", "first and last step of a trace in RUN/profile.json, as 10:20")
     compile: bool = free(False, "have torch.compile make the step faster")
     checkpoint_activations: bool = free(
         False, "compute what lies within a block twice, to take less memory"
@@ -234,8 +272,7 @@ class Settings(RunSettings):
     cached_images: int = free(0, "decoded images to keep in memory", allowed=NOT_NEGATIVE)
     validate: str = free(
         "",
-        "shards that are not trained on, named as --shards has them, without weights: the model is "
-        "scored on their pairs while it is trained; empty: none",
+        "other shards, named as in --shards, on which the model is scored while it is trained",
     )
     validate_every: int = free(
         1_000,
@@ -252,8 +289,8 @@ class Settings(RunSettings):
     )
     validate_classes: str = free(
         "",
-        "a folder with a subfolder of images for each class, or a table of images and their "
-        "classes, which each validation classifies by the classes' names; empty: none",
+        "zero-shot classification at each validation: a folder with images in a subfolder per "
+        "class, or a table of images and classes",
         needs="validate",
     )
 
@@ -262,28 +299,73 @@ class Settings(RunSettings):
         """beta2, by the optimiser where none is given."""
         return self.beta2 or (0.999 if self.optimizer == "lamb" else 0.98)
 
+    @property
+    def first_temperature(self) -> float:
+        """temperature, by the loss where none is given."""
+        return self.temperature or (0.1 if self.loss == "sigmoid" else 1.0)
+
+    @property
+    def caption_flag(self) -> str:
+        """The flag that names the texts; empty: none does."""
+        names = ("captions", "caption_field")
+        return next((f"--{of}={name}" for of in names if (name := getattr(self, of))), "")
+
+    def caption_places(self) -> dict[str, float]:
+        """The places of a sample's texts, as `shard_samples` has them, with their weights; a weight
+        is nan where it is none, and where a place is named twice.
+
+        >>> Settings(captions="txt:2,json.said:1").caption_places()
+        {'txt': 2.0, 'json.said': 1.0}
+        """
+        if not self.captions:
+            return {f"json.{self.caption_field}" if self.caption_field else "txt": 1.0}
+        places = dict[str, float]()
+        for part in self.captions.split(","):
+            place, _, weight = part.strip().rpartition(":")
+            try:
+                places[place] = float(weight) if place and place not in places else math.nan
+            except ValueError:
+                places[place] = math.nan
+        return places
+
     def check(self) -> None:
+        first, _, last = self.profile.partition(":")
+        if self.profile and not (
+            first.isdecimal()
+            and last.isdecimal()
+            and 1 < int(first) <= int(last) < int(first) + MOST_TRACED
+        ):
+            raise SettingsError(
+                f"profile must be like 10:20, from 2 on, of at most {MOST_TRACED} steps; "
+                f"got {self.profile!r}"
+            )
+        if self.captions and self.caption_field:
+            raise SettingsError("--captions and --caption_field both name texts: pass one of them")
+        places = self.caption_places()
+        is_text = all(map(_PLACE.fullmatch, places))
+        if not (is_text and min(places.values()) > 0 and sum(places.values()) < math.inf):
+            raise SettingsError(
+                "captions must be places of texts, each once, with weights above 0, such as "
+                f"txt:0.5,json.recaption:0.5; got {self.captions!r}"
+            )
         if self.crop_px > self.resize_px:
             raise SettingsError(
                 f"crop_px must be at most resize_px; got {self.crop_px} and {self.resize_px}"
             )
-        if self.min_temperature > self.temperature:
+        if not self.start_from and self.min_temperature > self.first_temperature:
             raise SettingsError(
                 "min_temperature must be at most temperature; "
-                f"got {self.min_temperature} and {self.temperature}"
+                f"got {self.min_temperature} and {self.first_temperature}"
             )
 
-    def on(self, device: str) -> "Settings":
-        """These, with all decided that follows the device, "cpu" or "cuda"."""
-        gpu = device == "cuda"
-        following = "bf16" if gpu else "fp32"
+    def resolve(self, device: str, capability: tuple[int, int] = (0, 0)) -> Self:
         return replace(
-            self,
-            precision=following if self.precision == "auto" else self.precision,
-            text_buckets=self.text_buckets or (1 if gpu else 4),
+            super().resolve(device, capability),
+            text_buckets=self.text_buckets or (1 if device == "cuda" else 4),
+            temperature=self.first_temperature,
         )
 
-    def of_samples(self, samples: int) -> "Settings":
+    def set_steps(self, samples: int) -> "Settings":
         """These, with as many steps as the epochs take over so many samples."""
         steps = max(1, math.ceil(self.epochs * samples / self.batch_size))
         return replace(self, steps=steps) if self.epochs else self
@@ -293,6 +375,9 @@ class Settings(RunSettings):
 
         Raises:
           SettingsError: the batch cannot be shared out evenly.
+
+        >>> Settings(batch_size=64, micro_batch_size=16).micro_batches(2)
+        (2, 16)
         """
         share = self.batch_size // processes
         pairs = min(self.micro_batch_size, share)

@@ -1,6 +1,6 @@
 """Fine-tunes an AlignModel's image tower on labelled images, in two stages.
 
-    python -m alignset.train.classify --model=M --images=TRAIN --validation=VAL --run=C
+    python -m alignset.train.classify --model=M --images=TRAIN --validation=VAL --output=C
 
 TRAIN and VAL have a folder of images for each class. The layer that is added is
 trained alone, then everything. Prints one JSON object with the results.
@@ -22,7 +22,7 @@ _HELP = {of.name: of.metadata["help"] for of in fields(ClassifySettings)}
 FIRST = {
     "model and images": {
         **{flag: f"{_HELP[flag]} (required)" for flag in ("model", "images", "validation")},
-        "run": "folder of this run (required)",
+        "output": "folder of this run (required)",
         "preset": "which values: imagenet, fine-grained, tiny",
         "protocol": "vtab: many tasks in --images, without --validation",
     },
@@ -46,18 +46,25 @@ def _run(arguments: list[str], name: str) -> int:
             raise SettingsError(f"--{flag} is missing ({name} --help)")
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if protocol:
-        if settings.validation:
-            raise SettingsError("--protocol=vtab takes test/ of each task: leave --validation out")
-        if flags["trials"] < 1:
-            raise SettingsError(f"--trials must be 1 or more; got {flags['trials']}")
-        if processes > 1:
-            raise SettingsError("--protocol=vtab runs in one process: start it without torchrun")
+        vtab = f"--protocol={protocol}"
+        for is_wrong, why in (
+            (settings.validation, f"{vtab} takes test/ of each task: leave --validation out"),
+            (flags["trials"] < 1, f"--trials must be 1 or more; got {flags['trials']}"),
+            (processes > 1, f"{vtab} runs in one process: start it without torchrun"),
+        ):
+            if is_wrong:
+                raise SettingsError(why)
+    # Only now: torch and transformers take seconds, and a wrong flag should not.
+    from alignset.train.runs.processes import capability, find_device
+
+    device = find_device(settings.device)
+    settings = settings.resolve(device.type, capability(device))
+    if protocol:
         from alignset.train.classify.vtab import run_protocol
 
         print(json.dumps(run_protocol(settings, run, flags["trials"])))
         print(f"done: the table is {run / 'table.md'}", file=sys.stderr)
         return 0
-    # Only now: torch and transformers take seconds, and a wrong flag should not.
     from alignset.train.classify.classifier import ClassifyJob, classify, find_images, open_job
 
     images, classes = find_images(settings.images)

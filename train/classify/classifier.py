@@ -20,6 +20,7 @@ from torch import nn
 from transformers import AlignVisionModel
 
 from alignset.train.classify.settings import ClassifySettings
+from alignset.train.data.batches import prefetch
 from alignset.train.data.images import (
     CENTRAL_RATIO,
     central_square,
@@ -27,17 +28,17 @@ from alignset.train.data.images import (
     decode_image,
     random_box,
 )
-from alignset.train.data.inputs import ahead
 from alignset.train.data.samples import LONGEST_IMAGE
 from alignset.train.data.whole_files import save_folder, write_whole
 from alignset.train.errors import SettingsError, TrainingError
-from alignset.train.model.dual_encoder import cropping_processor, to_pixels, use_stochastic_depth
+from alignset.train.model.dual_encoder import cropping_processor, scale_pixels, use_stochastic_depth
 from alignset.train.model.pretrained import check_pretrained, load_pretrained
 from alignset.train.model.tower_layers import tower_blocks, use_ghost_groups, use_sums
+from alignset.train.optim.optimizer import GuardedStep
 from alignset.train.runs import processes
 from alignset.train.runs.checkpoints import load_last_checkpoint, save_checkpoint
-from alignset.train.runs.device import find_device, prepare_device
-from alignset.train.runs.progress import Progress, check_finite, gradient_norm
+from alignset.train.runs.processes import find_device, prepare_device
+from alignset.train.runs.progress import Progress
 from alignset.train.runs.run_folder import cut_metrics, open_run
 
 Files = list[tuple[str, int]]  # images, each with its class: an index of classes
@@ -100,7 +101,7 @@ def training_batches(
         return np.stack(list(decoded)), np.array([images[number][1] for number in numbers])
 
     with ThreadPoolExecutor(settings.decode_threads) as pool:
-        yield from ahead((step for step in count(last + 1)), decode)
+        yield from prefetch((step for step in count(last + 1)), decode)
 
 
 class ImageClassifier(nn.Module):
@@ -133,9 +134,11 @@ class ImageClassifier(nn.Module):
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """uint8[b, h, w, 3] -> float[b, classes], logits."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            features = self.tower(to_pixels(pixels.to(self.head.weight.device))).pooler_output
-        return self.head(features)  # of [b, d]
+        device, learns = self.head.weight.device, torch.is_grad_enabled() and not self.frozen
+        bf16 = torch.autocast(device.type, torch.bfloat16, self.settings.precision == "bf16")
+        with torch.set_grad_enabled(learns), bf16:
+            features = self.tower(scale_pixels(pixels.to(device))).pooler_output
+        return self.head(features.float())  # of [b, d]
 
 
 def open_job(job: ClassifyJob) -> None:
@@ -156,11 +159,12 @@ def _train(job: ClassifyJob, device: torch.device) -> None:
     settings, classes, images, validation, run = job
     rank, size = processes.rank(), settings.micro_batch_size
     align, _ = load_pretrained(settings.model)
-    prepare_device(device, "fp32")
+    prepare_device(device, settings.precision)
     model = ImageClassifier(align.vision_model, classes, settings)
     # All that the next step depends on; before the first there is no state of model and optimizer.
     checkpoint = load_last_checkpoint(run / "checkpoints") or {"step": 0, "results": {}}
     start, results = checkpoint["step"], checkpoint["results"]
+    skipped = checkpoint.get("skipped_steps", 0)
     if start:
         model.load_state_dict(checkpoint.pop("model"))  # or it would stay in memory to the end
     model.to(device).to(memory_format=torch.channels_last)
@@ -168,7 +172,7 @@ def _train(job: ClassifyJob, device: torch.device) -> None:
     def save(step: int) -> None:
         if rank == 0:
             states = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-            state = {"step": step, "results": results, **states}
+            state = {"step": step, "results": results, "skipped_steps": skipped, **states}
             save_checkpoint(run / "checkpoints", state, keep=settings.keep_checkpoints)
 
     an_epoch = len(images) // settings.batch_size  # steps
@@ -183,15 +187,13 @@ def _train(job: ClassifyJob, device: torch.device) -> None:
         train_px, eval_px, learning_rate = settings.stage(frozen)
         model.frozen = frozen
         model.tower.requires_grad_(not frozen)
-        shares = ((model.head, 1.0), (model.tower, settings.tower_share))[: 2 - frozen]
-        optimizer = torch.optim.SGD(
-            [{"params": part.parameters(), "share": share} for part, share in shares],
-            momentum=settings.momentum,
-            weight_decay=settings.weight_decay,
-        )
+        optimizer = make_sgd(model, settings)
         state = checkpoint.pop("optimizer", {})
         if start > before:
             optimizer.load_state_dict(state)
+        rate_flag = "frozen_learning_rate" if frozen else "learning_rate"
+        advice = f"try a lower --{rate_flag}, in a new --output"
+        guard = GuardedStep(model, optimizer, settings, skipped=skipped, advice=advice)
         replica, start = processes.replicate(model.train()), max(start, before)
         batches = training_batches(images, settings, train_px, start)
         for step in range(start + 1, last + 1):
@@ -210,16 +212,18 @@ def _train(job: ClassifyJob, device: torch.device) -> None:
                     torch.autograd.backward(part_loss)
                 loss += part_loss.detach()
                 right += (logits.argmax(dim=1) == targets).sum() / len(labels)
-            optimizer.step()
+            guard.step(step)
 
             saves = step % settings.checkpoint_every == 0 and step < last
-            numbers = partial(measure, step, model, loss=loss, accuracy=right)
+            numbers = partial(measure, step, guard, loss=loss, accuracy=right)
             progress.step(step, numbers, {"learning_rate": rate}, check=saves)
             progress.show_samples(step, pixels, [classes[label] for label in labels])
             if saves:
                 processes.average_buffers(model)
+                skipped = guard.skipped
                 save(step)
         processes.average_buffers(model)
+        skipped = guard.skipped
         stage = "frozen" if frozen else "fine_tuned"
         results[stage] = evaluate(model, validation, eval_px)
         progress.say(f"{stage}: {results[stage]}")
@@ -232,12 +236,24 @@ def _train(job: ClassifyJob, device: torch.device) -> None:
         save_classifier(model, settings.stage(settings.stages == 1)[1], run / "model")
 
 
-def measure(step: int, model: ImageClassifier, **means: torch.Tensor) -> dict[str, float]:
-    numbers = {name: processes.mean(value) for name, value in means.items()}
-    numbers["gradient_norm"] = gradient_norm(model)
-    rate = "frozen_learning_rate" if model.frozen else "learning_rate"
-    check_finite(step, numbers, f"try a lower --{rate}, in a new --run")
-    return numbers
+def make_sgd(model: ImageClassifier, settings: ClassifySettings) -> torch.optim.SGD:
+    """Over what learns: each part with its share of the learning rate. Fused, so that `GuardedStep`
+    can leave a step out."""
+    shares = ((model.head, 1.0), (model.tower, settings.tower_share))[: 2 - model.frozen]
+    optimizer = torch.optim.SGD(
+        [{"params": part.parameters(), "share": share} for part, share in shares],
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+    for part, _ in shares:  # or a first step that is left out would leave what memory holds there
+        for weight in part.parameters():
+            optimizer.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+    return optimizer
+
+
+def measure(step: int, guard: GuardedStep, **means: torch.Tensor) -> dict[str, float]:
+    return guard.measured(step, {name: processes.mean(value) for name, value in means.items()})
 
 
 @torch.inference_mode()

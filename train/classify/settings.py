@@ -94,7 +94,7 @@ _SIDES_64: dict[str, Any] = dict.fromkeys(SIDES, 64)
 IMAGENET = ClassifySettings()
 """ImageNet (Jia et al., 2021, section 5.3): 289 px frozen, then 475 px; evaluated at 360 and 600.
 
-    alignset classify --preset imagenet --model=M --images=train --validation=val --run=C
+    alignset classify --preset imagenet --model=M --images=train --validation=val --output=C
 Published, from EfficientNet-L2: top-1 85.5 with the tower frozen; then 88.64, top-5 98.67. Not run
 by us.
 """

@@ -76,7 +76,7 @@ def run_protocol(settings: ClassifySettings, run: Path, trials: int) -> dict[str
         test, _ = find_images(f"{root}/{task}/test", classes)
         if len(images) < _LEAST:
             there = counted(len(images), "image")
-            raise SettingsError(f"{root}/{task}/train has {there}: give {_LEAST} or more")
+            raise SettingsError(f"{root}/{task}/train has {there}, and needs {_LEAST} or more")
         own = replace(settings, images=f"{root}/{task}/train", validation=f"{root}/{task}/test")
         jobs.append(ClassifyJob(own, classes, images, test, run / task))
     if not jobs:

@@ -62,9 +62,9 @@ def _weight(text: str, part: str) -> float:
 def find_shards(where: str) -> list[str]:
     """The shards that `where` names, as paths, URLs and commands.
 
-    Comma-separated: local folders, files and globs; URLs, in stores also as folders and globs; each
-    with {00000..00099} for numbers. A part that begins with pipe: is a shell command that prints a
-    shard, and extends to the end.
+    Comma-separated: local folders of shards or datasets, files and globs; URLs, in stores also as
+    folders and globs; each with {00000..00099} for numbers. A part that begins with pipe: is a
+    shell command that prints a shard, and extends to the end.
 
     Raises:
       SettingsError: one of them holds no shard.
@@ -98,11 +98,12 @@ def _find(part: str) -> list[str]:
             matches = [name]
         elif "://" in name:
             matches = _find_remote(name)
+        elif Path(name).is_dir():  # a Path's names are the same for A, A/ and ./A
+            folder = Path(name)
+            found = sorted(folder.glob("*.tar")) or sorted(folder.glob("shards/*.tar"))
+            matches = list(map(str, found))
         else:
-            matches = sorted(
-                glob.glob(f"{glob.escape(name)}/*.tar" if Path(name).is_dir() else name)
-            )
-            matches = [name] if Path(name).is_file() else matches
+            matches = [name] if Path(name).exists() else sorted(glob.glob(name))
         if not matches:
             raise SettingsError(f"no shards at {name!r}: {_EXAMPLE}")
         shards += matches

@@ -3,9 +3,9 @@
 import io
 import math
 import random
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Generator, Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import simplejpeg
@@ -13,9 +13,16 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from alignset.train.data.samples import LONGEST_IMAGE
 from alignset.train.errors import SettingsError
-from alignset.transforms.images.decode import KNOWN_FORMATS, decoded_apart, parts_of, turn_of
+from alignset.transforms.images.decode import (
+    KNOWN_FORMATS,
+    bound_exif,
+    decoded_apart,
+    parts_of,
+    remove_repeats,
+    turn_of,
+)
 from alignset.transforms.images.file_formats import MAX_PIXELS, FileLook, signature_format
-from alignset.transforms.images.open_picture import bound_exif, without_repeats
+from alignset.transforms.workers.limited_process import CostlyError, CrashError
 
 # As `beam_runner.py` has them, and what else ImageFolder takes; EPS would start a program.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF", "TIFF", "PPM")
@@ -23,17 +30,27 @@ _OF_FOLDERS = (b"II*\0", b"MM\0*", b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"P
 IMAGE_SUFFIXES = frozenset(
     {*(".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif")}
 )
-# Of an image's sides, where it is resized by its shorter one, as CLIP does it: one of 1 x 65,500 px
-# would take 10 GB.
+# Longer side / shorter side, where images are resized by the shorter one, as CLIP does it: an image
+# of 1 x 65,500 px would take 10 GB.
 MAX_ASPECT = 64
-# Of classification (section 5.3): Inception's crop (Szegedy et al., 2015), and what is left of the
-# shorter side for evaluation.
+# Classification (section 5.3): Inception's crop (Szegedy et al., 2015), and the share of the
+# shorter side that evaluation keeps.
 _CROP_ASPECT, CENTRAL_RATIO = 4 / 3, 0.875
 _ORIENTATION = 0x0112
 MOST_PIXELS = 1 << 27  # of images that are decoded together, and one more
+UPLOAD_PIXELS = 1 << 26  # 67 million: more than what phones take
+UPLOAD_PX = 1024  # px of the longer side of what is handed on: twice what towers see
 _EXIF, _MOST_EXIF = b"Exif\0\0", 64  # segments, which Pillow joins: 490 take 2 s
-Item = TypeVar("Item")
 bound_exif()
+
+
+class HasFile(Protocol):
+    @property
+    def data(self) -> bytes | None:
+        """An image's file; None: there is none."""
+
+
+Item = TypeVar("Item", bound=HasFile)
 
 
 def check_decodable(data: bytes, *, of_folder: bool = False) -> FileLook:
@@ -66,7 +83,7 @@ def check_decodable(data: bytes, *, of_folder: bool = False) -> FileLook:
 
 def opened(data: bytes, formats: tuple[str, ...] = FORMATS) -> Image.Image:
     """An image that is not decoded yet, of a file that `check_decodable` has passed."""
-    body = without_repeats(data, signature_format(data) or "")
+    body = remove_repeats(data, signature_format(data) or "")
     return Image.open(io.BytesIO(body), formats=formats)
 
 
@@ -140,7 +157,7 @@ def decode_here(
     if draft_px:
         image.draft("RGB", (draft_px, draft_px))
     ImageOps.exif_transpose(image, in_place=True)  # a copy where it is turned alone
-    return as_seen(image)
+    return convert_rgb(image)
 
 
 def readable_image(data: bytes) -> Image.Image | None:
@@ -253,18 +270,12 @@ def header_pixels(data: bytes) -> int:
     return width * height
 
 
-def parts_by_pixels(
-    items: Iterable[Item], size: int, file_of: Callable[[Item], bytes | None]
-) -> Iterator[list[Item]]:
-    """So many items, or fewer where their images are large: decoded, a part takes 1 GB at most.
-
-    Args:
-      file_of: an item's image; None where it has none.
-    """
+def parts_by_pixels(items: Iterable[Item], size: int) -> Generator[list[Item], None, None]:
+    """So many items, or fewer where their images are large: decoded, a part takes 1 GB at most."""
     part: list[Item] = []
     pixels = 0
     for item in items:
-        data = file_of(item) or b""
+        data = item.data or b""
         part.append(item)
         pixels += max(header_pixels(data), len(data) // 3)  # what cannot be decoded is held, too
         if len(part) == size or pixels > MOST_PIXELS:
@@ -274,7 +285,7 @@ def parts_by_pixels(
         yield part
 
 
-def as_seen(image: Image.Image) -> Image.Image:
+def convert_rgb(image: Image.Image) -> Image.Image:
     """RGB of an image of any mode, as a person sees it: scaled to 8 bits, over white where it is
     transparent. Pillow's own conversion clips 16 bits, so that nearly all is white, and leaves what
     colour a pixel has where nothing of it is to be seen."""
@@ -293,3 +304,34 @@ def as_seen(image: Image.Image) -> Image.Image:
         return image.convert("RGB")
     image.load()
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+class RefusedPicture(Exception):
+    """The bytes are not an image, or one that would cost too much; the message says which."""
+
+
+def decode_upload(data: bytes) -> Image.Image:
+    """RGB, upright, its longer side at most UPLOAD_PX.
+
+    Raises:
+      RefusedPicture: the bytes are not decoded.
+    """
+    try:
+        look = check_decodable(data, of_folder=True)
+        pixels = look.size[0] * look.size[1] if look.format else UPLOAD_PIXELS
+        if pixels > UPLOAD_PIXELS:
+            raise CostlyError
+        return decoded_apart(small_parts, data, pixels)
+    except (Image.DecompressionBombError, CostlyError, CrashError) as error:
+        costs = "the image takes too much time or memory to open: give a smaller one"
+        raise RefusedPicture(costs) from error
+    except (OSError, EOFError) as error:
+        formats = "JPEG, PNG, WebP, GIF, AVIF, TIFF or BMP"
+        raise RefusedPicture(f"no image that can be opened: give a {formats}") from error
+
+
+def small_parts(data: bytes) -> list[bytes]:
+    """`parts_of` an upload's image, made small, in the child process."""
+    picture = decode_here(data, UPLOAD_PIXELS, draft_px=UPLOAD_PX)
+    picture.thumbnail((UPLOAD_PX, UPLOAD_PX), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return parts_of(picture)

@@ -1,7 +1,7 @@
 """Samples out of WebDataset shards: the files of a tar, grouped by key."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import groupby
 from typing import Any, NamedTuple
 
@@ -16,16 +16,23 @@ LONGEST_TEXT = 1 << 14  # bytes of a text that are read: its first 64 tokens are
 LANGUAGE_FIELDS = ("language", "lang", "LANGUAGE")
 _LONGEST_LANGUAGE = 32  # characters of a code
 _LONGEST_NAME = 1 << 12  # bytes: as long as a path can be
+FIELD = "json."  # of a KEY.json: what the place of a text in a field begins with
+TXT = ("txt",)
 _LONGEST = dict.fromkeys(IMAGE_EXTENSIONS, LONGEST_IMAGE) | {"json": LONGEST_JSON}
 
 
 class ShardSample(NamedTuple):
     key: str
     image: bytes | None  # None: it has none, or too large a one
-    text: str | None
+    texts: tuple[str | None, ...]  # of each place
     language: str = ""  # a code; empty where nothing says it, or it was not to be read
     start: int = 0  # the byte of its shard where its headers begin
     image_bytes: int = 0  # also of an image that was not read
+
+    @property
+    def text(self) -> str | None:
+        """All its texts, in lines."""
+        return "\n".join(filter(None, self.texts)) or None
 
     @property
     def too_large(self) -> bool:
@@ -80,8 +87,7 @@ def shard_samples(
     *,
     at: int = 0,
     images: bool = True,
-    caption_field: str = "",
-    text_file: str = "txt",
+    places: Collection[str] = TXT,
     languages: bool = False,
 ) -> Iterator[ShardSample]:
     """The samples of one shard, from a byte on where a sample begins.
@@ -93,12 +99,18 @@ def shard_samples(
       shard: by its name, or as a stream that stands at `at`, which is closed.
       first: so many are left out, and only their headers read.
       images: whether they are read; else they are empty.
-      caption_field: of KEY.json, which has the text or a list of texts; empty: `text_file` has it.
-      text_file: the extension of the file that is a sample's text, as cls for its class's number.
+      places: of a sample's texts: a file's extension, as txt, or cls for its class's number; or
+        json.FIELD, with a text or a list of texts.
       languages: whether KEY.json is read for the text's language.
     """
-    text_files = {"json"} if caption_field else {text_file}
+    text_files = {"json" if place.startswith(FIELD) else place for place in places}
     text_files |= {"json"} if languages else set()
+
+    def text(place: str) -> str | None:
+        if place.startswith(FIELD):
+            return json_captions(document, place.removeprefix(FIELD))
+        return (fields.get(place) or b"").decode("utf-8", "replace").strip() or None
+
     with ShardStream(shard, at) if isinstance(shard, str) else shard as stream:
         named = ((*_key_and_extension(file.name), file) for file in shard_files(stream))
         groups = groupby((one for one in named if one[0]), lambda one: (one[0], one[2].tar))
@@ -121,13 +133,10 @@ def shard_samples(
             if number < first:
                 continue
             document = json_object(fields.get("json"))
-            if caption_field:
-                text = json_captions(document, caption_field)
-            else:
-                text = (fields.get(text_file) or b"").decode("utf-8", "replace").strip()
             image = next((name for name in IMAGE_EXTENSIONS if name in fields), "")
             language, size = json_language(document), sizes.get(image, 0)
-            yield ShardSample(key, fields.get(image), text or None, language, start, size)
+            texts = tuple(map(text, places))
+            yield ShardSample(key, fields.get(image), texts, language, start, size)
 
 
 def _key_and_extension(name: str) -> tuple[str, str]:
@@ -160,18 +169,16 @@ def shard_files(stream: ShardStream) -> Iterator[Member]:
         raise TrainingError(f"{stream.shard} is damaged ({error}): replace it") from error
 
 
-def read_pairs(
-    shards: Iterable[str], caption_field: str = "", *, languages: bool = False
-) -> Iterator[ShardPair]:
+def read_pairs(shards: Iterable[str], **options: Any) -> Iterator[ShardPair]:
     """Reads each sample that has an image and a text, in the order of the shards.
 
     Args:
-      caption_field, languages: as `shard_samples` has them.
+      options: as `shard_samples` has them.
 
     Raises:
       TrainingError: a shard cannot be read, is not a tar file, or ends too early.
     """
     for shard in shards:
-        for sample in shard_samples(shard, caption_field=caption_field, languages=languages):
+        for sample in shard_samples(shard, **options):
             if sample.image is not None and sample.text is not None:
                 yield ShardPair(sample.key, sample.image, sample.text, sample.language)

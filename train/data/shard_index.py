@@ -3,12 +3,11 @@
 import json
 import os
 import random
-import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
@@ -17,21 +16,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alignset.train.data.samples import shard_samples
-from alignset.train.data.shard_streams import ShardStream
-from alignset.train.data.whole_files import write_whole
-from alignset.train.errors import SettingsError, counted
+from alignset.train.data.samples import TXT, shard_samples
+from alignset.train.data.shard_streams import HEADERS, ShardStream
+from alignset.train.data.whole_files import read_arrays, write_whole
+from alignset.train.errors import SettingsError, TrainingError, counted
 
 # Samples that are read at one go. A window of 10,000 is made of 157 or 20 such places. Of a store
 # or a web server each takes a request, of 25 MB where the images have 50 KB.
 LOCAL_BLOCK, REMOTE_BLOCK = 64, 512
 _READ_AT_ONCE = 8  # shards
-_TORN = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # of a file cut anywhere
+_NAMED = 20  # shards that cannot be read, in one error
 # Characters of a text from which a vocabulary is learned; its first 64 tokens are read.
 _LEARNED_FROM = 1_000
 _ARRAYS = ("shard", "start", "samples", "size", "image")  # an index's arrays
-# Of a language's share, by which its texts are drawn and counted. Source: Jia et al. say nothing;
-# by the plain shares, 2.7 % of the texts of a skewed mix had unknown pieces, by this power 0.2 %.
+# Texts of a language are drawn and counted by this power of its share. Jia et al. say nothing; by
+# plain shares, 2.7 % of the texts of a skewed mix had unknown pieces, by this power 0.2 %.
 SHARE_POWER = 0.5
 
 
@@ -64,7 +63,7 @@ class ShardIndex:
         return len(self.image)
 
     @cached_property
-    def before(self) -> np.ndarray:
+    def block_starts(self) -> np.ndarray:
         """int64[n], of each block: how many samples are in those before it."""
         return np.cumsum(self.samples) - self.samples
 
@@ -80,7 +79,7 @@ def read_indexes(
     datasets: Sequence[tuple[str, ...]],
     *,
     texts: int = 0,
-    caption_field: str = "",
+    places: Collection[str] = TXT,
     folder: Path | None = None,
     advance: Callable[[], object] = lambda: None,
 ) -> tuple[list[ShardIndex], DrawnTexts]:
@@ -95,27 +94,19 @@ def read_indexes(
       advance: is called for each shard, in their order.
 
     Raises:
-      TrainingError: a shard can't be read. SettingsError: a dataset has no sample.
+      TrainingError: shards can't be read; it names all of them. SettingsError: a dataset has no
+        sample.
     """
-    shards = [shard for names in datasets for shard in names]
-    each = -(-texts // len(shards))
-
-    def scan(number: int) -> dict[str, np.ndarray]:
-        path = folder / f"{number}.npz" if folder else None
-        if path:
-            with suppress(*_TORN), np.load(path) as file:
-                return dict(file)
-        arrays = _scan(shards[number], each, caption_field)
-        if path:
-            write_whole(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
-        return arrays
-
     indexes, drawn, counts = [], dict[str, list[str]](), Counter[str]()
-    with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
-        scans = pool.map(scan, range(len(shards)))
+    faults = list[TrainingError]()
+    with closing(scan_shards(datasets, texts, places, folder)) as scans:
         for names in datasets:
             blocks, images = [], []
             for number, arrays in enumerate(islice(scans, len(names))):
+                if isinstance(arrays, TrainingError):
+                    faults.append(arrays)
+                    advance()
+                    continue
                 blocks.append(np.insert(arrays["blocks"], 0, number, axis=1))
                 images.append(arrays["images"])
                 by_language, shard_counts = json.loads(arrays["texts"].tobytes())
@@ -123,16 +114,59 @@ def read_indexes(
                 for language, shard_texts in by_language.items():
                     drawn.setdefault(language, []).extend(shard_texts)
                 advance()
+            if faults:
+                continue
             shard, start, samples, size = np.concatenate(blocks).T.copy()  # int64[4, n]
             if not samples.size:
                 shown = f"{counted(len(names), 'shard')}, such as {names[0]}"
                 raise SettingsError(f"no sample in {shown}")
             image = np.concatenate(images)
             indexes.append(ShardIndex(names, shard, start, samples, size, image))
+    if len(faults) > 1:
+        lines = "".join(f"\n  {fault}" for fault in faults[:_NAMED])
+        more = f"\n  and {len(faults) - _NAMED:,} more" if len(faults) > _NAMED else ""
+        raise TrainingError(f"{len(faults):,} shards cannot be read:{lines}{more}") from faults[0]
+    for fault in faults:
+        raise fault
     return indexes, DrawnTexts(drawn, dict(counts))
 
 
-def _scan(shard: str, texts: int, caption_field: str) -> dict[str, np.ndarray]:
+def scan_shards(
+    datasets: Sequence[tuple[str, ...]],
+    texts: int,
+    places: Collection[str],
+    folder: Path | None,
+    numbers: Iterable[int] | None = None,
+) -> Generator[dict[str, np.ndarray] | TrainingError, None, None]:
+    """Reads shards, several at once, and keeps what it read of each in a folder.
+
+    Args:
+      numbers: which of all; None: all of them.
+
+    Yields: of each shard in order, as `_scan` has it, or why it cannot be read.
+    """
+    shards = [shard for names in datasets for shard in names]
+    each = -(-texts // len(shards))
+
+    def scan(number: int) -> dict[str, np.ndarray] | TrainingError:
+        path = folder / f"{number}.npz" if folder else None
+        if path:
+            arrays = read_arrays(path)
+            if arrays.keys() == {"blocks", "images", "texts"}:
+                return arrays
+        try:
+            arrays = _scan(shards[number], each, places)
+        except TrainingError as error:
+            return error
+        if path:
+            write_whole(path, lambda file: np.savez(file, allow_pickle=False, **arrays))
+        return arrays
+
+    with ThreadPoolExecutor(_READ_AT_ONCE) as pool:
+        yield from pool.map(scan, range(len(shards)) if numbers is None else numbers)
+
+
+def _scan(shard: str, texts: int, places: Collection[str]) -> dict[str, np.ndarray]:
     """Reads one shard.
 
     Returns: "blocks" int64[n, 3]: of each its start, its samples and its size; "images" uint16[m],
@@ -141,10 +175,8 @@ def _scan(shard: str, texts: int, caption_field: str) -> dict[str, np.ndarray]:
     starts, sizes = list[int](), list[int]()
     drawn, counts = dict[str, list[str]](), Counter[str]()
     rng = random.Random(zlib.crc32(os.path.basename(shard).encode()))
-    stream = ShardStream(shard)
-    for sample in shard_samples(
-        stream, images=False, caption_field=caption_field, languages=bool(texts)
-    ):
+    stream = ShardStream(shard, at_once=HEADERS)
+    for sample in shard_samples(stream, images=False, places=places, languages=bool(texts)):
         starts.append(sample.start)
         sizes.append(sample.image_bytes)
         if sample.text is None or sample.image is None or not texts:
@@ -185,9 +217,10 @@ def save_indexes(indexes: list[ShardIndex], path: Path) -> None:
 def load_indexes(path: Path, datasets: Sequence[tuple[str, ...]]) -> list[ShardIndex] | None:
     """The reverse of `save_indexes`, of the same shards wherever they are now; None where it isn't
     there whole."""
-    with suppress(*_TORN), np.load(path) as file:
+    arrays = read_arrays(path)
+    with suppress(KeyError):
         return [
-            ShardIndex(names, *(file[f"{name}{n}"] for name in _ARRAYS))
+            ShardIndex(names, *(arrays[f"{name}{n}"] for name in _ARRAYS))
             for n, names in enumerate(datasets)
         ]
     return None

@@ -10,18 +10,23 @@ import time
 from typing import Any
 
 from alignset.train.errors import TrainingError
-from alignset.transforms.storage.stores import RemoteFile
+from alignset.transforms.storage.stores import RemoteError, RemoteFile
 
 LOG = logging.getLogger(__name__)
 PIPE = "pipe:"
 _BLOCK, _END_BYTES = 1 << 20, 1 << 16
+HEADERS = 1 << 12  # bytes: the headers, JSON and text of most samples; of others, more is read
 
 
 class ShardStream:
     """A shard's bytes in order.
 
     Where its source fails, it is opened again and read on from the same byte, so that nothing
-    comes twice; a command by reading over what was had. A store has a patience of its own.
+    comes twice; a command by reading over what was had. A store has a patience of its own, five
+    minutes, and gets it twice.
+
+    Args:
+      at_once: bytes of a local file that are read at once: fewer, where most are skipped.
 
     Attributes:
       at: the next byte.
@@ -29,8 +34,8 @@ class ShardStream:
       seeks: whether it could be opened at any byte, as far as is known.
     """
 
-    def __init__(self, shard: str, at: int = 0):
-        self.shard, self.at = shard, at
+    def __init__(self, shard: str, at: int = 0, *, at_once: int = _BLOCK):
+        self.shard, self.at, self._at_once = shard, at, at_once
         self.size: int | None = None
         self.seeks = not shard.startswith(PIPE)
         self._is_remote = self.seeks and "://" in shard
@@ -48,9 +53,9 @@ class ShardStream:
         """The next `count` bytes; fewer only where the shard ends.
 
         Raises:
-          TrainingError: it failed five times on end, or is not there.
+          TrainingError: it failed five times on end, a store for ten minutes, or it is not there.
         """
-        waits_s = [] if self._is_remote else [8, 4, 2, 1]
+        waits_s = [1] if self._is_remote else [8, 4, 2, 1]
         while True:
             try:
                 if self._file is None:
@@ -62,6 +67,7 @@ class ShardStream:
                 self.__exit__()
                 why = f"at byte {self.at} ({type(error).__name__}: {error}"[:200].replace("\n", " ")
                 final = isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError)
+                final |= isinstance(error, RemoteError) and error.code < 500
                 if final or not waits_s:
                     why += "): put it right; the same command resumes"
                     raise TrainingError(f"{self.shard} cannot be read {why}") from error
@@ -83,7 +89,7 @@ class ShardStream:
             self.size, self.seeks = remote.size, remote.has_ranges
             self._file = io.BufferedReader(remote, _BLOCK)
         elif self.seeks:
-            self._file = open(self.shard, "rb", buffering=_BLOCK)  # noqa: SIM115 (read on later)
+            self._file = open(self.shard, "rb", self._at_once)  # noqa: SIM115 (read on later)
             self._file.seek(self.at)
             self.size = os.fstat(self._file.fileno()).st_size
         else:

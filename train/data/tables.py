@@ -32,30 +32,26 @@ def read_table(path: Path, *columns: Sequence[str]) -> Iterator[list[str]]:
             first = next(file, "").rstrip("\r\n")
             dialect = csv.excel_tab if "\t" in first else csv.excel
             header = [name.strip().lower() for name in next(csv.reader([first], dialect), [])]
-            places = [_column(path, header, names) for names in columns]
+            indices = []  # of the columns; -1: one that may be missing is
+            for names in columns:  # a header may have an empty one too, as of an index
+                known = [header.index(name) for name in filter(None, names) if name in header]
+                if not known and "" not in names:
+                    raise SettingsError(
+                        f"{path} has no column {names[0]!r}: its first line must name the columns, "
+                        f"and this one may be called {', '.join(names)}; it has "
+                        f"{', '.join(header) or 'none'}"
+                    )
+                indices.append(known[0] if known else -1)
             for number, row in enumerate(csv.reader(file, dialect), 2):
-                if row and len(row) <= max(places):
+                if row and len(row) <= max(indices):
                     raise SettingsError(
                         f"row {number} of {path} has {counted(len(row), 'field')} where its header "
                         f"has {len(header)}: quote fields that have a comma or a line break in them"
                     )
                 if row:
-                    yield [row[place].strip() if place >= 0 else "" for place in places]
+                    yield [row[index].strip() if index >= 0 else "" for index in indices]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise SettingsError(f"{path} can't be read as a table in UTF-8 ({error!s:.120})") from error
-
-
-def _column(path: Path, header: list[str], names: Sequence[str]) -> int:
-    """Where the header has one of the names; -1 where it may lack them, and does."""
-    for name in filter(None, names):  # a header may have an empty one too, as of an index
-        if name in header:
-            return header.index(name)
-    if "" in names:
-        return -1
-    raise SettingsError(
-        f"{path} has no column {names[0]!r}: its first line must name the columns, and this one "
-        f"may be called {', '.join(names)}; it has {', '.join(header) or 'none'}"
-    )
 
 
 def finite_number(text: str, where: str) -> float:
@@ -66,7 +62,7 @@ def finite_number(text: str, where: str) -> float:
     raise SettingsError(f"{where}: {text!r} is not a number: correct it, or leave the row out")
 
 
-def per_language(value: str) -> dict[str, str]:
+def parse_languages(value: str) -> dict[str, str]:
     """A flag's value for each language, as "de=a.csv,en=b.csv"; by "" where it names no language.
 
     Raises:
@@ -84,7 +80,7 @@ def per_language(value: str) -> dict[str, str]:
 def check_images(folder: Path, names: Sequence[str], said_by: Path) -> None:
     """Raises SettingsError where a name is outside of the folder, or no file of it."""
     if not folder.is_dir():
-        raise SettingsError(f"there is no folder {folder}: name that of {said_by}'s images")
+        raise SettingsError(f"there is no folder {folder}: name the folder of {said_by}'s images")
     outside = [name for name in names if os.path.isabs(name) or ".." in Path(name).parts]
     if outside:
         raise SettingsError(
@@ -96,14 +92,6 @@ def check_images(folder: Path, names: Sequence[str], said_by: Path) -> None:
         raise SettingsError(
             f"{len(missing)} of the images that {said_by} names are not in {folder}, the first "
             f"{missing[0]!r:.200}: put them there, or take them out of the file"
-        )
-
-
-def check_split(path: Path, split: str, row_splits: Sequence[str]) -> None:
-    """Raises SettingsError where a split is asked for, and no row of the table names one."""
-    if split and not any(row_splits):
-        raise SettingsError(
-            f"{path} has no column split, or it is empty: leave --split={split} out"
         )
 
 

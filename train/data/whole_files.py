@@ -3,8 +3,11 @@
 import os
 import shutil
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
+
+import numpy as np
 
 from alignset.transforms.storage.files import write_atomically
 
@@ -20,6 +23,13 @@ def write_whole(path: Path, content: str | Callable[[BinaryIO], object]) -> None
         write_atomically(str(path), lambda file: file.write(data))
     else:
         write_atomically(str(path), content)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an `.npz`; none where it isn't there whole, or is another file."""
+    with suppress(Exception), np.load(path) as file:  # numpy and zipfile raise many kinds
+        return dict(file)
+    return {}
 
 
 def save_folder(

@@ -1,6 +1,6 @@
 """python -m alignset.train.evaluate TASK --model RUN --data DATA
 
-Prints one JSON object; --page=FILE writes images beside it.
+Prints one JSON object; --page=FILE writes images beside it. Several --model are compared.
 """
 
 import difflib
@@ -11,7 +11,9 @@ import platform
 import sys
 from dataclasses import fields
 from functools import cache
+from typing import Any
 
+from alignset.called import give
 from alignset.signals import run_main
 from alignset.train.errors import SettingsError
 from alignset.train.evaluate.task_table import TASKS, TaskSettings
@@ -47,12 +49,16 @@ def _run(arguments: list[str], name: str) -> int:
         description=f"{kind.does[0].upper()}{kind.does[1:]}. Prints one JSON object.",
     )
     add_settings(parser, kind)
-    print(evaluate(task, kind(**vars(parser.parse_args(flags)))))
+    values = vars(parser.parse_args(flags))
+    models = values.pop("model")
+    line = evaluate(task, *(kind(**values, model=model) for model in models))
+    give(json.loads(line), line)
     return 0
 
 
-def evaluate(task: str, settings: TaskSettings) -> str:
-    """The line of JSON that a task prints; writes its page where one is asked for.
+def evaluate(task: str, *models: TaskSettings) -> str:
+    """The line of JSON that a task prints; writes its page where one is asked for. Several models
+    have `results`, and `differences` of each further one from the first.
 
     Raises:
       SettingsError: a flag, a model or a dataset is wrong. TrainingError: a model or a shard is
@@ -61,38 +67,58 @@ def evaluate(task: str, settings: TaskSettings) -> str:
     # Only now: torch takes seconds, and a wrong flag should not.
     from alignset.train.evaluate.bootstrap import METHOD
     from alignset.train.evaluate.embedding import Embedding
-    from alignset.train.evaluate.page import TaskResult, check_page, write_page
+    from alignset.train.evaluate.page import TaskResult, check_page, differences, write_page
     from alignset.train.model.embed import open_embedder
+    from alignset.train.runs.trained_images import trained_images
 
-    check_page(settings.page)
+    check_page(models[0].page)
 
-    @cache  # what is wrong with a dataset is told before a model is read
-    def open_embedding() -> Embedding:
-        return Embedding(open_embedder(settings.model), settings.cache, settings.batch_size)
+    @cache  # what is wrong with a dataset is told before a model is read, and with any model then
+    def open_embeddings() -> list[Embedding]:
+        return [Embedding(open_embedder(of.model), of.cache, of.batch_size) for of in models]
 
     module = importlib.import_module(f"alignset.train.evaluate.tasks.{task}")
-    outcome: TaskResult = module.evaluate(settings, open_embedding)
-    model = open_embedding().embedder
-    decide = [of.name for of in fields(settings) if of.metadata["decides"]]
-    result = {
-        "task": task,
-        "unit": "percent",
-        **outcome.result,
-        "bootstrap": METHOD,
-        "model": {"name": model.name, "kind": model.kind, "sha256": model.digest},
-        "data": {name: value for name in decide if (value := getattr(settings, name)) != ""},
-        "versions": {"python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in PACKAGES},
-    }
+    outcomes, results = list[TaskResult](), list[dict[str, Any]]()
+    for number, settings in enumerate(models):
+        outcome = module.evaluate(settings, lambda number=number: open_embeddings()[number])
+        model = open_embeddings()[number].embedder
+        images = [identity.hex() for identity in outcome.identities]
+        known = trained_images(settings.model, {*images}) if images else None
+        if known is not None:
+            outcome.result["also_trained_on"] = count = sum(image in known for image in images)
+            if count:
+                of_all = f"{count:,} of these {len(images):,} images"
+                print(f"warning: {settings.model} was trained on {of_all}", file=sys.stderr)
+        decide = [of.name for of in fields(settings) if of.metadata["decides"]]
+        outcomes.append(outcome)
+        results.append(
+            {
+                "task": task,
+                "unit": "percent",
+                **outcome.result,
+                "bootstrap": METHOD,
+                "model": {"name": model.name, "kind": model.kind, "sha256": model.digest},
+                "data": {n: value for n in decide if (value := getattr(settings, n)) != ""},
+                "versions": {"python": platform.python_version()}
+                | {name: importlib.metadata.version(name) for name in PACKAGES},
+            }
+        )
+    if any(outcome.identities != outcomes[0].identities for outcome in outcomes):
+        raise SettingsError("--data changed while it was read: try again")
+    first, *others = outcomes
+    paired = [differences(first, outcome) for outcome in others if first.samples]
     try:
-        line = json.dumps(result, allow_nan=False)
+        line = json.dumps(
+            {"task": task, "results": results, "differences": paired} if others else results[0],
+            allow_nan=False,
+        )
     except ValueError as error:
         raise SettingsError(
             "a number of the result is not defined: --data has too few things, or all of them are "
             "equal in what is measured"
         ) from error
-    if settings.page:
-        write_page(settings, result, outcome)
+    if models[0].page:
+        write_page(models, results, outcomes, paired)
     return line
 
 

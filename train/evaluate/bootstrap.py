@@ -6,6 +6,7 @@ all resamples are one multinomial draw, of two kinds for a million right and wro
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,16 +17,41 @@ _AT_ONCE = 1 << 22  # counts that are held at once
 
 Interval = tuple[float, float]
 Floats = npt.NDArray[np.floating]
+Statistic = Callable[[Floats, Floats], Floats]
 
 
-def interval(rows: Floats, statistic: Callable[[Floats, Floats], Floats]) -> Interval:
-    """The central 95 % of a statistic's resamples.
+class Sample(NamedTuple):
+    """A number of a result, as `interval` resamples it.
 
-    Args:
+    Attributes:
       rows: float[n, k]: what the statistic needs of each of the n things that are resampled.
       statistic: of how often each kind comes, float[r, kinds], and the kinds' rows, float[kinds,
         k], the statistic of each resample, float[r].
     """
+
+    rows: Floats
+    statistic: Statistic
+
+    def value(self) -> float:
+        """The number itself, where each thing comes once."""
+        kinds, counts = np.unique(self.rows, axis=0, return_counts=True)
+        return float(self.statistic(counts[None].astype(float), kinds)[0])
+
+
+def difference(first: Sample, second: Sample) -> Sample:
+    """How much more the second is than the first, of the same things in the same order: a resample
+    draws a thing for both, so that what is hard for both does not widen the interval."""
+    width = first.rows.shape[1]
+    return Sample(
+        np.concatenate([first.rows, second.rows], axis=1),
+        lambda times, kinds: (
+            second.statistic(times, kinds[:, width:]) - first.statistic(times, kinds[:, :width])
+        ),
+    )
+
+
+def interval(rows: Floats, statistic: Statistic) -> Interval:
+    """The central 95 % of the resamples of a `Sample`, by its rows and its statistic."""
     kinds, counts = np.unique(rows, axis=0, return_counts=True)
     rng = np.random.default_rng(SEED)
     shares = counts / counts.sum()
@@ -47,18 +73,22 @@ def central(values: Floats | list[float]) -> Interval:
 
 def mean_interval(values: Floats) -> Interval:
     """Interval of the mean of float[n]."""
-    return ratio_interval(values, np.ones(len(values)))
+    return interval(*ratio(values, np.ones(len(values))))
 
 
-def ratio_interval(numerators: Floats, denominators: Floats) -> Interval:
-    """Interval of sum(numerators) / sum(denominators), float[n] each: such as hits and captions of
-    images, where the images are resampled with all their captions."""
+def ratio(numerators: Floats, denominators: Floats) -> Sample:
+    """sum(numerators) / sum(denominators), float[n] each: such as hits and captions of images,
+    where the images are resampled with all their captions.
 
-    def ratio(times: Floats, kinds: Floats) -> Floats:
+    >>> interval(*ratio(np.array([1.0, 1.0]), np.array([2.0, 2.0])))
+    (0.5, 0.5)
+    """
+
+    def quotient(times: Floats, kinds: Floats) -> Floats:
         sums: Floats = times @ kinds  # float[r, 2]
         return sums[:, 0] / sums[:, 1]
 
-    return interval(np.stack([numerators, denominators], axis=1), ratio)
+    return Sample(np.stack([numerators, denominators], axis=1), quotient)
 
 
 def median_interval(values: Floats) -> Interval:
@@ -72,16 +102,15 @@ def median_interval(values: Floats) -> Interval:
     return interval(np.asarray(values)[:, None], median)
 
 
-def class_mean_interval(labels: npt.NDArray[np.integer], right: npt.NDArray[np.bool_]) -> Interval:
-    """Interval of the mean of the classes' accuracies. A class that a resample lacks is not in its
-    mean.
+def class_mean(labels: npt.NDArray[np.integer], right: npt.NDArray[np.bool_]) -> Sample:
+    """The mean of the classes' accuracies. A class that a resample lacks is not in its mean.
 
     Args:
       labels: int[n], of each thing its class.
       right: bool[n], whether it was told.
     """
 
-    def class_mean(times: Floats, kinds: Floats) -> Floats:
+    def mean(times: Floats, kinds: Floats) -> Floats:
         classes = np.unique(kinds[:, 0])
         of_class = kinds[:, :1] == classes  # bool[kinds, c]
         all_, hits = times @ of_class, times @ (of_class & (kinds[:, 1:] > 0))  # float[r, c]
@@ -89,7 +118,7 @@ def class_mean_interval(labels: npt.NDArray[np.integer], right: npt.NDArray[np.b
             means: Floats = np.nanmean(hits / all_, axis=1)
         return means
 
-    return interval(np.stack([labels, right], axis=1).astype(float), class_mean)
+    return Sample(np.stack([labels, right], axis=1).astype(float), mean)
 
 
 def spearman(a: Floats, b: Floats) -> float:

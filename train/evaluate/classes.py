@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +32,7 @@ PLAIN = "a photo of a {}."
 LOGIT_SCALE = 100.0  # changes no order; clip_benchmark multiplies by it, and so rounds as we do
 _MOST_CLASSES, _MOST_PROMPTS = 1 << 20, 10_000
 Vectors = npt.NDArray[np.floating]
+Prompts = tuple[str, ...] | Mapping[str, tuple[str, ...]]  # of all classes, or of each by name
 
 
 @dataclass(frozen=True)
@@ -202,52 +204,78 @@ def published_prompts() -> dict[str, tuple[str, ...]]:
     return {name: tuple(prompts) for name, prompts in json.loads(text).items()}
 
 
-def find_prompts(where: str) -> tuple[str, ...]:
-    """The prompts that `where` names: a dataset's, one sentence with {}, a file of such lines, or a
-    JSON list of them.
+def find_prompts(where: str) -> Prompts:
+    """The prompts that `where` names: a dataset's, one sentence with {}, a file of such lines, a
+    JSON list of them, or a JSON object with a list of sentences for each class, by its name.
 
     Raises:
-      SettingsError: there are none, or one has no {} or several.
+      SettingsError: there are none; or one of all classes has no {} or several.
     """
     if where in published_prompts():
         return published_prompts()[where]
     prompts = (where,) if "{}" in where else _read_prompts(where)
+    if isinstance(prompts, Mapping):
+        return prompts
     wrong = next((prompt for prompt in prompts if prompt.count("{}") != 1), None)
     if wrong is not None:
-        raise SettingsError(f"a prompt has one {{}}, where the class's name goes; got {wrong!r}")
-    return prompts
-
-
-def _read_prompts(where: str) -> tuple[str, ...]:
-    names = ", ".join(published_prompts())
-    form = f"pass a sentence with {{}}, a file of such lines, or one of {names}"
-    text = _read_text(where, f"no prompts at {where!r:.200}", form)
-    lines: object = text.splitlines()
-    if text.lstrip()[:1] in ("[", '"'):
-        with suppress(ValueError):  # or a line may begin so
-            lines = json.loads(text)
-    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
-        raise SettingsError(f"{where} is JSON, and not a list of prompts: write each on a line")
-    prompts = tuple(line.strip() for line in lines if line.strip())
-    if not 0 < len(prompts) <= _MOST_PROMPTS:
         raise SettingsError(
-            f"{where} has {len(prompts)} prompts: write 1 to {_MOST_PROMPTS}, a line each"
+            f"a prompt has one {{}}, where the class's name goes; got {wrong!r:.200}"
         )
     return prompts
 
 
-def class_prompts(names: Sequence[str], prompts: Sequence[str]) -> list[str]:
-    """Each class's name in each prompt, class after class."""
-    return [prompt.replace("{}", name) for name in names for prompt in prompts]
+def _read_prompts(where: str) -> Prompts:
+    names = ", ".join(published_prompts())
+    form = f"pass a sentence with {{}}, a file of such lines, or one of {names}"
+    text = _read_text(where, f"no prompts at {where!r:.200}", form)
+    lines: object = text.splitlines()
+    if text.lstrip()[:1] in ("[", "{", '"'):
+        with suppress(ValueError, RecursionError):  # or a line may begin so
+            lines = json.loads(text) or lines  # "{}" is a prompt
+    by_name: dict[str, Any] = lines if isinstance(lines, dict) else {"": lines}
+    prompts = dict[str, tuple[str, ...]]()
+    for name, own in by_name.items():
+        if not isinstance(own, list) or not all(isinstance(line, str) for line in own):
+            raise SettingsError(
+                f"{where} is JSON, and not a list of prompts, nor one for each class "
+                '({"cat": ["a photo of a cat.", ...], ...}): write it so, or each on a line'
+            )
+        # JSON may name halves of characters, which tokenizers refuse.
+        whole = (line.encode("utf-8", "replace").decode().strip() for line in own)
+        prompts[name] = tuple(filter(None, whole))
+        if not 0 < len(prompts[name]) <= _MOST_PROMPTS:
+            of = f" of {name!r:.99}" if name else ""
+            raise SettingsError(
+                f"{where} has {len(prompts[name])} prompts{of}: write 1 to {_MOST_PROMPTS}, a line "
+                "each"
+            )
+    if lines is by_name:
+        return {_plain(name): own for name, own in prompts.items()}
+    return prompts[""]
 
 
-def class_weights(vectors: Vectors, prompts: int) -> Vectors:
+def class_prompts(names: Sequence[str], prompts: Prompts) -> list[list[str]]:
+    """The sentences of each class: its name in each prompt.
+
+    Raises:
+      SettingsError: prompts by name have none for a class.
+    """
+    by_name = prompts if isinstance(prompts, Mapping) else {_plain(name): prompts for name in names}
+    for name in names:
+        if _plain(name) not in by_name:
+            has = ", ".join([*by_name][:5])
+            raise SettingsError(f"--prompts has none for the class {name!r:.99}; it has {has:.400}")
+    return [[of.replace("{}", name) for of in by_name[_plain(name)]] for name in names]
+
+
+def class_weights(vectors: Vectors, counts: Sequence[int]) -> Vectors:
     """float32[d, classes], L2-normalised: the mean over each class's prompts.
 
     Args:
-      vectors: float32[classes * prompts, d], of `class_prompts`.
+      vectors: float32[n, d], of `class_prompts`, class after class. counts: how many each has.
     """
-    means = torch.from_numpy(vectors).view(-1, prompts, vectors.shape[1]).mean(dim=1)
+    parts = torch.split(torch.from_numpy(vectors), [*counts])
+    means = torch.stack([part.mean(dim=0) for part in parts])
     weights: Vectors = (means / means.norm(dim=1, keepdim=True)).T.numpy()
     return weights
 

@@ -1,6 +1,6 @@
 """A dataset's images and texts go through a model once; their vectors are kept in `.npz` files.
 
-1. A dataset's images are read in parts; the next part is decoded while one is embedded.
+1. A dataset's images are read in parts; the next part is prepared while one is embedded.
 2. Equal files, and those that the dataset's `.npz` has from an earlier task, are not embedded.
 3. At the end the `.npz` is written whole: an interrupted evaluation embeds again.
 """
@@ -8,9 +8,8 @@
 import hashlib
 import os
 import sys
-import zipfile
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
@@ -18,15 +17,14 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+import torch
 from tqdm import tqdm
 
 from alignset.train.data.images import parts_by_pixels, readable_image
-from alignset.train.data.inputs import ahead
-from alignset.train.data.whole_files import write_whole
-from alignset.train.errors import SettingsError, TrainingError
+from alignset.train.data.whole_files import read_arrays, write_whole
+from alignset.train.errors import SettingsError
 from alignset.train.evaluate.image_sets import Item
-from alignset.train.model.embed import DualEmbedder
+from alignset.train.model.embed import DualEmbedder, embed_ahead, finite
 
 _TEXTS_AT_ONCE = 256
 Vectors = npt.NDArray[np.floating]
@@ -55,7 +53,7 @@ class Embedding:
     """A model and the folder in which vectors are kept.
 
     Args:
-      batch_size: images of one forward pass.
+      batch_size: images of one forward pass of each device.
     """
 
     embedder: DualEmbedder
@@ -76,25 +74,28 @@ class Embedding:
         row_of = {key.tobytes(): row for row, key in enumerate(keys)}
         vectors, seen, skipped = [kept], list[Item](), 0
 
-        def decode(part: list[Item]) -> tuple[list[Item], list[Image.Image]]:
+        def prepared(item: Item) -> torch.Tensor | None:
+            picture = readable_image(item.data)
+            return None if picture is None else self.embedder.prepare(picture, item.name)
+
+        def read(part: list[Item], pool: Executor) -> tuple[list[Item], list[torch.Tensor]]:
             part = [item._replace(identity=hashlib.sha256(item.data).digest()) for item in part]
-            files = {item.identity: item.data for item in part if item.identity not in row_of}
-            decoded = zip(files, pool.map(readable_image, files.values()), strict=True)
-            pictures = {name: picture for name, picture in decoded if picture is not None}
+            files = {item.identity: item for item in part if item.identity not in row_of}
+            every = zip(files, pool.map(prepared, files.values()), strict=True)
+            pictures = {name: pixels for name, pixels in every if pixels is not None}
             row_of.update(zip(pictures, count(len(row_of)), strict=False))
             return [item._replace(data=b"") for item in part], [*pictures.values()]
 
-        parts = (part for part in parts_by_pixels(items, self.batch_size, lambda item: item.data))
-        with ThreadPoolExecutor(max(2, os.cpu_count() or 1)) as pool, _bar("images") as bar:
-            for part, pictures in ahead(parts, decode):
-                if pictures:
-                    vectors.append(finite(self.embedder.embed_images(pictures)))
+        parts = parts_by_pixels(items, self.batch_size * self.embedder.devices)
+        with _bar("images") as bar:
+            for part, rows in embed_ahead(self.embedder, parts, read):
+                vectors.append(rows)
                 readable = [item for item in part if item.identity in row_of]
                 seen += readable
                 skipped += len(part) - len(readable)
                 bar.update(len(part))
         found = np.concatenate(vectors)
-        if len(vectors) > 1:
+        if len(found) > len(kept):
             keys = np.frombuffer(b"".join(row_of), np.uint8).reshape(-1, 32)
             write_whole(path, lambda file: np.savez(file, keys=keys, vectors=found))
         rows = np.array([row_of[item.identity] for item in seen], np.int64)
@@ -105,8 +106,9 @@ class Embedding:
         row_of = {text: row for row, text in enumerate(dict.fromkeys(texts))}
         distinct = [*row_of]
         path = self._path("texts", "\0".join(distinct))
-        keys, vectors = self._read(path)
-        if len(vectors) < len(distinct):
+        vectors = read_arrays(path).get("vectors", np.zeros(0))
+        shape = len(distinct), self.embedder.width
+        if vectors.dtype != np.float32 or vectors.shape != shape:
             parts = []
             with _bar("texts") as bar:
                 for start in range(0, len(distinct), _TEXTS_AT_ONCE):
@@ -114,7 +116,7 @@ class Embedding:
                     parts.append(finite(self.embedder.embed_texts(part)))
                     bar.update(len(part))
             vectors = np.concatenate(parts)
-            write_whole(path, lambda file: np.savez(file, keys=keys, vectors=vectors))
+            write_whole(path, lambda file: np.savez(file, vectors=vectors))
         return vectors[[row_of[text] for text in texts]]
 
     def _path(self, kind: str, name: str) -> Path:
@@ -131,20 +133,11 @@ class Embedding:
 
     def _read(self, path: Path) -> tuple[npt.NDArray[np.uint8], Vectors]:
         """The SHA-256 of each image, and the vectors; none where there is no such file."""
-        try:
-            with np.load(path) as file:
-                return file["keys"], file["vectors"]
-        except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile):
-            return np.zeros((0, 32), np.uint8), np.zeros((0, self.embedder.width), np.float32)
-
-
-def finite(vectors: Vectors) -> Vectors:
-    """The same. Raises TrainingError where they are not all finite numbers."""
-    if not np.isfinite(vectors).all():
-        raise TrainingError(
-            "the model's embeddings are not all finite numbers: it diverged, take an earlier one"
-        )
-    return vectors
+        width, arrays = self.embedder.width, read_arrays(path)
+        forms = {name: (array.dtype.str, array.shape[1:]) for name, array in arrays.items()}
+        if forms == {"keys": ("|u1", (32,)), "vectors": ("<f4", (width,))}:
+            return arrays["keys"], arrays["vectors"]
+        return np.zeros((0, 32), np.uint8), np.zeros((0, width), np.float32)
 
 
 def _bar(unit: str) -> tqdm:

@@ -23,15 +23,14 @@ from typing import Any, NamedTuple
 
 from alignset.train.data.find_shards import find_shards
 from alignset.train.data.images import class_folders
-from alignset.train.data.samples import caption_lines, read_pairs, shard_samples
+from alignset.train.data.samples import FIELD, TXT, caption_lines, read_pairs
 from alignset.train.data.tables import (
     IMAGE_COLUMNS,
     LANGUAGE_COLUMNS,
     TABLES,
     check_images,
-    check_split,
     image_file,
-    per_language,
+    parse_languages,
     read_table,
 )
 from alignset.train.errors import SettingsError, counted
@@ -103,7 +102,7 @@ def find_captioned(flags: RetrievalSettings) -> ImageSet:
         from.
     """
     data, split, most = flags.data, flags.split, flags.captions_per_image
-    by_language = per_language(data)
+    by_language = parse_languages(data)
     if "" not in by_language:
         sets = {code: find_captioned(replace(flags, data=of)) for code, of in by_language.items()}
         return StreamedImages(partial(_read_languages, sets))
@@ -116,7 +115,9 @@ def find_captioned(flags: RetrievalSettings) -> ImageSet:
         if flags.images:
             raise SettingsError(f"--images goes with a file of captions; {data!r} is none")
         if split not in ("", _USUAL_SPLIT):
-            raise SettingsError(f"shards have no splits: name those of {split!r}, without --split")
+            raise SettingsError(
+                f"shards have no splits: name the shards of {split!r}, without --split"
+            )
         return StreamedImages(partial(_read_shards, find_shards(data), flags))
     elif not path.is_file():
         raise SettingsError(f"there is no file {data}: name a file of captions, or shards")
@@ -161,7 +162,7 @@ def _read_languages(sets: dict[str, ImageSet]) -> Iterator[Item]:
 
 def _read_shards(shards: list[str], flags: RetrievalSettings) -> Iterator[Item]:
     several, field = flags.caption_lines or flags.caption_field, flags.caption_field
-    for pair in read_pairs(shards, field, languages=True):
+    for pair in read_pairs(shards, places=[FIELD + field] if field else TXT, languages=True):
         texts = caption_lines(pair.text) if several else [pair.text]
         texts = texts[: flags.captions_per_image or None]
         yield Item(pair.image, [Caption(text, pair.language) for text in texts], pair.key)
@@ -173,8 +174,10 @@ def _read_rows(
     """(image, caption or label, language) of a table's rows of a split; and which splits there
     are."""
     rows = [*read_table(path, IMAGE_COLUMNS, columns, LANGUAGE_COLUMNS, ("split", ""))]
-    if split != usual_split:
-        check_split(path, split, [of_split for *_, of_split in rows])
+    if split not in ("", usual_split) and not any(of_split for *_, of_split in rows):
+        raise SettingsError(
+            f"{path} has no column split, or it is empty: leave --split={split} out"
+        )
     rows = [row for row in rows if row[0] and row[1]]
     return (
         [(image, said, code) for image, said, code, own in rows if split in ("", own) or not own],
@@ -324,15 +327,11 @@ def find_labelled(data: str, *, images: str = "", split: str = "", language: str
         folders = class_folders(path)
         return FolderImages(path, {file: name for name, own in folders.items() for file in own})
     try:
-        return StreamedImages(partial(_read_classes, find_shards(data)))
+        shards = find_shards(data)
     except SettingsError as error:
         if "://" in data or data.startswith("pipe:"):  # which may be one of shards alone
             raise
         raise SettingsError(f"no images with classes at {data!r}: {_LABELLED}") from error
-
-
-def _read_classes(shards: list[str]) -> Iterator[Item]:
-    for shard in shards:
-        for sample in shard_samples(shard, text_file="cls"):
-            if sample.image is not None and sample.text is not None:
-                yield Item(sample.image, sample.text, sample.key)
+    return StreamedImages(
+        lambda: (Item(p.image, p.text, p.key) for p in read_pairs(shards, places=["cls"]))
+    )

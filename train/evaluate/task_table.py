@@ -7,15 +7,16 @@ Imports nothing that takes time: a wrong flag should not.
 import dataclasses
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from alignset.settings import Checked, between, setting
 from alignset.train.errors import SettingsError
 from alignset.train.runs.flags import local_folder, whole_text
 from alignset.train.settings import COUNT
 
-_NEEDED: Any = dataclasses.MISSING  # the default of a flag that must be given
+required = partial(setting, dataclasses.MISSING)
 _ABOVE = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
 _CACHE = Path(os.environ.get("ALIGNSET_CACHE") or Path(_ABOVE) / "alignset") / "features"
 
@@ -35,10 +36,10 @@ class TaskSettings(Checked):
     right: ClassVar[str]
     numbers: ClassVar[str]
 
-    model: str = setting(
-        _NEEDED,
+    model: str = required(
         "a run's folder; a saved AlignModel, CLIPModel or SiglipModel, or a published one's name; "
-        "open_clip:NAME@WEIGHTS",
+        "open_clip:NAME@WEIGHTS; each further --model is compared with the first",
+        several="append",
         decides=False,
     )
     page: str = setting("", "also writes images, as HTML", decides=False, metavar="FILE")
@@ -58,8 +59,7 @@ class RetrievalSettings(TaskSettings):
     right = "an image's captions, and equal texts"
     numbers = "R@1, R@5, R@10, `mean_recall`, `median_rank`"
 
-    data: str = setting(
-        _NEEDED,
+    data: str = required(
         "shards, named as train's --shards has them; a .json as Karpathy's splits; XM3600's "
         "captions.jsonl; a .csv or .tsv with columns image, caption, and if need be language and "
         "split; or, with --image_list, a caption in each line; LANGUAGE=FILE,... names one for "
@@ -85,12 +85,11 @@ class RetrievalSettings(TaskSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class ZeroShotSettings(TaskSettings):
-    does = "classes told by their names alone"
+    does = "zero-shot classification of images"
     right = "the image's class"
     numbers = "`top1`, `top5`, `mean_per_class`, `confused`"
 
-    data: str = setting(
-        _NEEDED,
+    data: str = required(
         "a folder of images for each class; a .csv or .tsv with columns image, label, and if need "
         "be language and split; or shards with KEY.cls; like --classes and --prompts also as "
         "LANGUAGE=FILE,...",
@@ -105,8 +104,9 @@ class ZeroShotSettings(TaskSettings):
     )
     prompts: str = setting(
         "",
-        "a sentence with {}; a file of such lines; or a dataset's of CLIP, as imagenet (80), "
-        "food101, pets; empty: imagenet for its classes, else 'a photo of a {}.'",
+        "a sentence with {}; a file of such lines; a .json with a list for each class's name; or a "
+        "dataset's of CLIP, as imagenet (80), food101, pets; empty: imagenet for its classes, else "
+        "'a photo of a {}.'",
         parse=whole_text,
     )
 
@@ -117,8 +117,8 @@ class ProbeSettings(TaskSettings):
     right = "the image's class"
     numbers = "as `zero_shot`, and the `strength`"
 
-    data: str = setting(_NEEDED, "images with classes to learn from, as zero_shot has them")
-    test: str = setting(_NEEDED, "images with classes to be told")
+    data: str = required("images with classes to learn from, as zero_shot has them")
+    test: str = required("images with classes to be told")
     classes: str = setting("", "their names, as of zero_shot; shards must have them")
     validation: str = setting(
         "", "images with classes to choose the strength with; empty: a fifth of each class"
@@ -127,15 +127,15 @@ class ProbeSettings(TaskSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentationSettings(TaskSettings):
-    does = "pixels told by the classes' names alone"
+    does = "zero-shot classification of pixels"
     right = "the mask's class"
     numbers = "`mean_iou`, `iou` of each class"
 
-    data: str = setting(_NEEDED, "a folder of images")
-    masks: str = setting(_NEEDED, "a folder with a .png of the same name for each image")
-    classes: str = setting(_NEEDED, "a file with a line for each class")
+    data: str = required("a folder of images")
+    masks: str = required("a folder with a .png of the same name for each image")
+    classes: str = required("a file with a line for each class")
     first_value: int = setting(
-        0, "the mask's value of the first class; those of none do not count (0; ADE20K: 1)"
+        0, "the mask's value of the first class; values of no class do not count (0; ADE20K: 1)"
     )
     prompts: str = setting("", "as of zero_shot; empty: 'a photo of a {}.'", parse=whole_text)
 
@@ -146,8 +146,8 @@ class WordsSettings(TaskSettings):
     right = "people's order of the pairs"
     numbers = "`spearman`, of all and of nine `parts`"
 
-    data: str = setting(
-        _NEEDED, "a .csv or .tsv with columns word1, word2, and SimLex999, score or similarity"
+    data: str = required(
+        "a .csv or .tsv with columns word1, word2, and SimLex999, score or similarity"
     )
     prompt: str = setting("{}", "what is embedded of a word ({})", parse=whole_text)
 
@@ -158,8 +158,8 @@ class CrisscrossedSettings(TaskSettings):
     right = "captions, and pairs judged near"
     numbers = "R@1, R@5, R@10 in four ways; `spearman` of three kinds of pairs"
 
-    data: str = setting(_NEEDED, "the folder with sits_test.csv, sts_test.csv, sis_test.csv")
-    captions: str = setting(_NEEDED, "Karpathy's dataset_coco.json")
+    data: str = required("the folder with sits_test.csv, sts_test.csv, sis_test.csv")
+    captions: str = required("Karpathy's dataset_coco.json")
     images: str = setting("", "the folder of MSCOCO's images")
     split: str = setting("test", "test or val (test)")
 

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,14 @@ import torch
 import torch.nn.functional as F
 from transformers import PreTrainedTokenizerFast
 
+from alignset.train.data.batches import encode_texts
 from alignset.train.data.find_shards import find_shards
 from alignset.train.data.images import readable_image
-from alignset.train.data.inputs import encode_texts
-from alignset.train.data.samples import caption_lines, read_pairs
+from alignset.train.data.samples import FIELD, caption_lines, read_pairs
 from alignset.train.data.whole_files import put_back
 from alignset.train.errors import SettingsError, counted
 from alignset.train.evaluate.classes import (
+    Prompts,
     class_prompts,
     class_weights,
     find_classes,
@@ -43,8 +44,8 @@ from alignset.train.evaluate.tasks.retrieval import WAYS, find_both, make_captio
 from alignset.train.evaluate.tasks.zero_shot import TOP, class_answers
 from alignset.train.model.dual_encoder import DualEncoder, export_model, image_processor
 from alignset.train.runs import processes
-from alignset.train.runs.curve import CURVE, CURVES, draw_curve, read_points
-from alignset.train.runs.device import full_precision
+from alignset.train.runs.model_card import CURVE, CURVES, draw_curve, read_points
+from alignset.train.runs.processes import full_precision
 from alignset.train.runs.progress import Progress
 from alignset.train.settings import Settings
 
@@ -63,7 +64,7 @@ class HeldOutClasses:
     pixels: np.ndarray
     labels: np.ndarray
     names: list[str]
-    prompts: tuple[str, ...]
+    prompts: Prompts
 
 
 @dataclass(frozen=True)
@@ -96,17 +97,18 @@ def read_held_out(settings: Settings) -> HeldOut:
     Raises:
       SettingsError: there is none. TrainingError: a shard can't be read.
     """
-    several = settings.caption_lines or settings.caption_field
+    place = next(iter(settings.caption_places()))
+    several = settings.caption_lines or place.startswith(FIELD)
     split = caption_lines if several else lambda text: [text]
-    pairs = read_pairs(find_shards(settings.validate), settings.caption_field)
+    pairs = read_pairs(find_shards(settings.validate), places=[place])
     items = (Item(pair.image, split(pair.text), pair.key) for pair in pairs)
     crops, read, skipped = _read_crops(items, settings)
     if not crops:
-        field = settings.caption_field
-        caption = f" and a caption in --caption_field={field}" if field else ""
+        flag = settings.caption_flag
+        caption = f" and a caption in {flag}" if flag else ""
         raise SettingsError(
             f"--validate: no pair with a readable image{caption} in {settings.validate!r}: name "
-            f"{'another field, or ' if field else ''}shards that have some, such as OUT/holdout"
+            f"{'another field, or ' if flag else ''}shards that have some, such as OUT/holdout"
         )
     classes = _read_classes(settings) if settings.validate_classes else None
     captions, identities = ([item.about for item in read], [item.identity for item in read])
@@ -198,7 +200,7 @@ class Validation:
             step == settings.steps or step % settings.validate_every == 0
         )
 
-    def after(self, step: int, model: DualEncoder) -> None:
+    def validate(self, step: int, model: DualEncoder) -> None:
         """The model's scores after this step."""
         start = time.perf_counter()
         if self.held_out is not None:
@@ -257,20 +259,18 @@ def validation_scores(
       classes, zero_shot_n, the images, zero_shot_top1 and, from five classes on, zero_shot_top5, as
       `alignset evaluate zero_shot` has them.
     """
-    captions, classes, size = held_out.captions, held_out.classes, settings.micro_batch_size
-    parts = [
-        [text for own in captions[rows] for text in own] for rows in _parts(len(captions), size)
-    ]
+    captions, classes = held_out.captions, held_out.classes
+    everything = [text for own in captions for text in own]
     of_classes: dict[str, float] = {}
     model.eval()
-    # Of a compiled model too: other shapes and another mode would be compiled for minutes.
+    # A compiled model runs uncompiled: other shapes and another mode would compile for minutes.
     with torch.compiler.set_stance("force_eager") if settings.compile else nullcontext():
-        images, texts = _embed(model, held_out.pixels, parts, tokenizer, settings)
+        images, texts = _embed(model, held_out.pixels, everything, tokenizer, settings)
         if classes:
             said, count = class_prompts(classes.names, classes.prompts), len(classes.names)
-            parts = [said[rows] for rows in _parts(len(said), size)]
-            views, prompts = _embed(model, classes.pixels, parts, tokenizer, settings)
-            weights = class_weights(prompts.cpu().numpy(), len(classes.prompts))
+            sentences = [*chain(*said)]
+            views, prompts = _embed(model, classes.pixels, sentences, tokenizer, settings)
+            weights = class_weights(prompts.cpu().numpy(), [*map(len, said)])
             score = partial(logits, weights=weights)
             answers = class_answers(views.cpu().numpy(), classes.labels, score, count)
             of_classes["zero_shot_n"] = float(len(views))
@@ -293,22 +293,20 @@ def validation_scores(
 def _embed(
     model: DualEncoder,
     pixels: np.ndarray,
-    texts: list[list[str]],
+    texts: list[str],
     tokenizer: PreTrainedTokenizerFast,
     settings: Settings,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """float[n, d] of images and float[m, d] of texts, L2-normalised.
-
-    Args:
-      pixels: uint8[n, crop_px, crop_px, 3].
-      texts: m in all, in parts that go through the model at once.
-    """
+    """float[n, d] of images, uint8[n, crop_px, crop_px, 3], and float[m, d] of m texts,
+    L2-normalised; `micro_batch_size` of them go through the model at once."""
     device, of_images, of_texts = model.log_temperature.device, [], []
+    size = settings.micro_batch_size
     with torch.autocast(device.type, torch.bfloat16, enabled=model.bf16):
-        for rows in _parts(len(pixels), settings.micro_batch_size):
+        for rows in _parts(len(pixels), size):
             of_images.append(model.embed_images(torch.from_numpy(pixels[rows]).to(device)))
-        for part in texts:
-            buckets = encode_texts(part, tokenizer, settings).map(lambda tensor: tensor.to(device))
+        for rows in _parts(len(texts), size):
+            part = encode_texts(texts[rows], tokenizer, settings)
+            buckets = part.map(lambda tensor: tensor.to(device))
             of_texts.append(model.embed_texts(buckets))
     images, vectors = (F.normalize(torch.cat(of).float(), dim=-1) for of in (of_images, of_texts))
     return images, vectors

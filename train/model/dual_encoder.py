@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,7 @@ from transformers import (
 from transformers.models.align.modeling_align import round_filters
 from transformers.utils import logging as transformers_logging
 
-from alignset.train.data.inputs import Inputs, TextBuckets, on_device
+from alignset.train.data.batches import Inputs, TextBuckets, move_inputs
 from alignset.train.data.whole_files import save_folder
 from alignset.train.model.tower_layers import (
     checkpoint_activations,
@@ -35,6 +36,9 @@ from alignset.train.towers import IMAGE_TOWERS, TEXT_TOWERS, ImageTower, TextTow
 MEAN = STD = (0.5, 0.5, 0.5)  # pixels in [-1, 1], as TPU EfficientNets are fed
 _BERT_POSITIONS = 512  # more than max_tokens, so that a user's uncut text is not an index error
 
+# SigLIP's, so that a batch's many pairs that are none begin as such (Zhai et al., 2023).
+_FIRST_BIAS = -10.0
+T = TypeVar("T")
 _STEM_CHANNELS = 32  # HF's stem has as many, whatever the config says
 
 
@@ -54,6 +58,8 @@ class DualEncoder(nn.Module):
         self.align = align
         self.log_temperature = nn.Parameter(align.temperature.detach().log())
         self.min_temperature = settings.min_temperature
+        bias = torch.tensor(getattr(align.config, "logit_bias", _FIRST_BIAS))
+        self.bias = nn.Parameter(bias) if settings.loss == "sigmoid" else None
         self.bf16, self.freeze = settings.precision == "bf16", settings.freeze
         # Neither takes part in the forward pass below, and DDP waits for every gradient it expects.
         align.temperature.requires_grad_(False)
@@ -69,7 +75,7 @@ class DualEncoder(nn.Module):
         use_stochastic_depth(align.vision_model, settings.drop_path)
         use_sums(align.vision_model)
         if settings.checkpoint_activations:
-            checkpoint_activations(align)
+            checkpoint_activations(align, compiles=settings.compile)
         if tower := self._frozen():
             tower.requires_grad_(False)
 
@@ -94,18 +100,29 @@ class DualEncoder(nn.Module):
         """After each step: the parameter itself, so that it can leave its floor again."""
         self.log_temperature.clamp_(min=math.log(self.min_temperature))
 
-    def forward(self, inputs: Inputs) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """b pairs -> float[b, d] of images, float[b, d] of texts, both L2-normalised; float[]."""
+    def forward(
+        self, inputs: Inputs, images: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """b pairs -> float[b, d] of images, float[b, d] of texts, both L2-normalised; float[], the
+        temperature, or with a sigmoid's loss float[2], its bias, too.
+
+        Args:
+          images: what a frozen tower gave of them before.
+        """
+        inputs = move_inputs(inputs, self.log_temperature.device)
+        if images is None:
+            images = self._unit_rows(self.embed_images, inputs.pixels)
+        scale, texts = self.temperature, self._unit_rows(self.embed_texts, inputs.texts)
+        return images, texts, scale if self.bias is None else torch.stack([scale, self.bias])
+
+    def _unit_rows(self, embed: Callable[[T], torch.Tensor], own: T) -> torch.Tensor:  # [b, d]
         device = self.log_temperature.device
-        inputs = on_device(inputs, device)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-            images = self.embed_images(inputs.pixels)  # [b, d]
-            texts = self.embed_texts(inputs.texts)  # [b, d]
-        images, texts = (F.normalize(rows.float(), dim=-1) for rows in (images, texts))
-        return images, texts, self.temperature
+            rows = embed(own)
+        return F.normalize(rows.float(), dim=-1)
 
     def embed_images(self, pixels: torch.Tensor) -> torch.Tensor:  # uint8[b, h, w, 3] -> [b, d]
-        return self.align.get_image_features(to_pixels(pixels)).pooler_output
+        return self.align.get_image_features(scale_pixels(pixels)).pooler_output
 
     def embed_texts(self, texts: TextBuckets) -> torch.Tensor:  # -> [b, d]
         # All words of all buckets at once: the gradient of this embedding has a row for each piece
@@ -115,14 +132,17 @@ class DualEncoder(nn.Module):
         parts = words.split([ids.numel() for ids, _ in texts.buckets])
         rows = []
         for part, (_, mask) in zip(parts, texts.buckets, strict=True):
+            # [b_i, 1, 1, t_i], what is added to scores: of a mask of one and zero transformers asks
+            # whether all of it is one, and so waits for the device.
+            added = torch.where(mask[:, None, None] > 0, 0.0, torch.finfo().min)
             features = self.align.get_text_features(
-                inputs_embeds=part.view(*mask.shape, -1), attention_mask=mask
+                inputs_embeds=part.view(*mask.shape, -1), attention_mask=added
             )
             rows.append(features.pooler_output)  # [b_i, d]
         return torch.cat(rows)[texts.place]
 
 
-def to_pixels(pixels: torch.Tensor) -> torch.Tensor:
+def scale_pixels(pixels: torch.Tensor) -> torch.Tensor:
     """uint8[b, h, w, 3] -> float[b, 3, h, w] in [-1, 1], with the channels in front by a view: in
     memory they stay last, as convolutions like them."""
     return pixels.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
@@ -144,10 +164,15 @@ def use_stochastic_depth(vision_model: AlignVisionModel, drop_path: float) -> No
         block.projection.set_submodule("dropout", DropPath(drop_path * i / len(blocks)))
 
 
-def compile_towers(align: AlignModel) -> None:
-    """Each by itself: images have one shape, texts one for each bucket, and one code for all."""
-    align.vision_model.compile()
-    align.text_model.compile(dynamic=True)
+def compile_towers(align: AlignModel, settings: Settings) -> None:
+    """Each by itself: images have one shape, texts one for each bucket, and one code for all. Where
+    activations are checkpointed, their blocks are compiled already."""
+    # The loss sets this once more in the first step (`full_precision`), and dynamo, which looks at
+    # it, would compile all again.
+    torch.set_float32_matmul_precision(torch.get_float32_matmul_precision())
+    if not settings.checkpoint_activations:
+        align.vision_model.compile()
+        align.text_model.compile(dynamic=True)
 
 
 def new_align(settings: Settings, vocabulary_size: int, pad_token: int = 0) -> AlignModel:
@@ -158,7 +183,7 @@ def new_align(settings: Settings, vocabulary_size: int, pad_token: int = 0) -> A
         vision_config=images,
         text_config=text_config(text, settings, vocabulary_size, pad_token),
         projection_dim=round_filters(images, image.channels[-1]),  # the channels that are pooled
-        temperature_init_value=settings.temperature,
+        temperature_init_value=settings.first_temperature,
     )
     align = AlignModel(config)
     draw_first_weights(align.vision_model)
@@ -184,6 +209,8 @@ def export_model(
     # Its bar of one file would break the run's own.
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     savers = model.align.save_pretrained, images.save_pretrained, both.save_pretrained
+    if model.bias is not None:
+        model.align.config.logit_bias = model.bias.item()
     with torch.no_grad():
         model.align.temperature.copy_(model.temperature)
         save_folder(folder, *savers, *extra)

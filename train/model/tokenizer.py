@@ -70,7 +70,7 @@ def learn_tokenizer(
         lowercase=True, strip_accents=accents
     )
     tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
-    words = _without_rare_letters(weighted_words(texts, counts or {}, tokenizer), vocabulary_size)
+    words = _drop_rare_letters(weighted_words(texts, counts or {}, tokenizer), vocabulary_size)
     # The trainer numbers "##a", "##b" ... in the order of a randomly seeded hash table, and breaks
     # ties by number: two runs on equal texts learned different pieces. Named as special tokens they
     # have their numbers before it starts; below, only their numbers are taken over.
@@ -137,7 +137,7 @@ def repeated_words(words: Mapping[str, float]) -> Iterator[str]:
             yield f"{word} " * min(_REPEATED, int(total) - start)
 
 
-def _without_rare_letters(words: dict[str, float], vocabulary_size: int) -> dict[str, float]:
+def _drop_rare_letters(words: dict[str, float], vocabulary_size: int) -> dict[str, float]:
     """The words that are made of frequent letters alone: each letter takes two pieces, and without
     a limit 3,227 rare ones took 6,436 where 5,000 were asked for."""
     letters: dict[str, float] = {}

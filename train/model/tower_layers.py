@@ -36,9 +36,9 @@ def use_sums(vision_model: AlignVisionModel) -> None:
 
 @torch.no_grad()
 def draw_first_weights(vision_model: AlignVisionModel) -> None:
-    """Those of EfficientNet's own code, of the stem and of squeeze-excite too: normal, of variance
-    2 / fan-out, where transformers has a standard deviation of 0.02 for all. A depthwise kernel's
-    fan-out is its area alone.
+    """Draws weights as EfficientNet's own code does, for the stem and squeeze-excite too: normal,
+    of variance 2 / fan-out, where transformers has a standard deviation of 0.02 for all. The
+    fan-out of a depthwise kernel is its area alone.
 
     Source: Tan and Le, 2019, `conv_kernel_initializer` of the code.
     """
@@ -97,12 +97,21 @@ def frozen_statistics(model: nn.Module) -> Iterator[None]:
             norm.track_running_stats = True
 
 
-def checkpoint_activations(align: AlignModel) -> None:
+def checkpoint_activations(align: AlignModel, *, compiles: bool = False) -> None:
     """Has each block of both towers keep its input alone, and compute the rest again in the
-    backward pass. The gradients are the same; BatchNorm gathers its statistics the first time."""
+    backward pass. The gradients are the same; BatchNorm gathers its statistics the first time.
+
+    Args:
+      compiles: whether each block is compiled by itself: dynamo compiles no checkpoint that has
+        contexts of its own, as a tower would be one with.
+    """
     assert align.text_model.encoder is not None  # every AlignModel has one
-    for block in (*tower_blocks(align.vision_model), *align.text_model.encoder.layer):
-        block.forward = partial(_checkpoint, block, block.forward)
+    images, texts = list(tower_blocks(align.vision_model)), list(align.text_model.encoder.layer)
+    if compiles:  # one code of all blocks, for both ways to treat statistics and several shapes
+        torch._dynamo.config.recompile_limit = 8 * (len(images) + len(texts))
+    for block in (*images, *texts):
+        forward = torch.compile(block.forward, dynamic=True) if compiles else block.forward
+        block.forward = partial(_checkpoint, block, forward)
 
 
 def _checkpoint(block: nn.Module, forward: Callable[..., Any], *args: Any, **keywords: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 import msgspec
 import torch
 
-from alignset.train.data.position import Position, resume_position
+from alignset.train.data.order import Position, resume_position
 from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import TrainingError
 from alignset.train.runs import processes
@@ -57,7 +57,7 @@ def restore(
     if len(set(steps)) > 1:
         raise TrainingError(
             f"the processes see different last checkpoints (of the steps {steps}): "
-            "pass all of them the same --run folder"
+            "pass all of them the same --output folder"
         )
     model.load_state_dict(state["model"])
     optimizer.load_state_dict(state["optimizer"])
@@ -94,7 +94,7 @@ def load_last_checkpoint(folder: Path) -> Any | None:
     if paths:
         raise TrainingError(
             f"no checkpoint in {folder} is whole ({', '.join(p.name for p in paths)}): put a whole "
-            "one there, or start anew in a new --run"
+            "one there, or start anew in a new --output"
         )
     return None
 
@@ -119,7 +119,7 @@ class CheckpointWriter:
     def save(self, state: Checkpoint) -> None:
         """Copies `state`, which may change behind this call, and begins to write it."""
         self.check(wait=True)
-        copy = _on_cpu(state)
+        copy = _copy_to_cpu(state)
         self._last = self._pool.submit(save_checkpoint, self._folder, copy, keep=self._keep)
 
     def check(self, *, wait: bool = False) -> None:
@@ -129,12 +129,12 @@ class CheckpointWriter:
             last.result()
 
 
-def _on_cpu(value: Any) -> Any:
+def _copy_to_cpu(value: Any) -> Any:
     """A copy of all tensors in dictionaries and lists of each other."""
     if isinstance(value, torch.Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, dict):
-        return {name: _on_cpu(part) for name, part in value.items()}
+        return {name: _copy_to_cpu(part) for name, part in value.items()}
     if isinstance(value, list):
-        return [_on_cpu(part) for part in value]
+        return [_copy_to_cpu(part) for part in value]
     return value

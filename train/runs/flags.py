@@ -1,17 +1,17 @@
-"""Flags out of a dataclass of settings, and how a command of train/ ends."""
+"""Flags out of a dataclass of settings, how a command of train/ ends, and what to pass in place of
+the flags of open_clip's training and of earlier versions."""
 
 import argparse
 import dataclasses
 import os
-import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from alignset.command_help import First, add_help, boolean
-from alignset.extras import without_package
-from alignset.settings import Checked
+from alignset.called import CalledParser, end
+from alignset.extras import explain_missing_package
+from alignset.settings import Checked, First, add_flag, add_help, boolean
 from alignset.train.errors import SettingsError, SharedError, TrainingError
 from alignset.train.settings import RunSettings, ordered_fields
 
@@ -19,7 +19,7 @@ STOPPED = "stopped; the same command resumes from the last checkpoint"
 S = TypeVar("S", bound=RunSettings)
 
 
-class Parser(argparse.ArgumentParser):
+class Parser(CalledParser):
     """Raises SettingsError where argparse prints its usage and ends the program.
 
     Args:
@@ -34,12 +34,17 @@ class Parser(argparse.ArgumentParser):
             **options,
         )
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        args = self.add_call(args)
+        for word in args or ():  # before the flags that are missing are named
+            flag, name = word.partition("=")[0], word.partition("=")[0][2:].replace("-", "_")
+            here = self._peers.get(name) if flag.startswith("--") else None
+            if here and flag not in self._option_string_actions:
+                raise SettingsError(f"{flag} is not a flag here: pass {here}")
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
-        if message.startswith("unrecognized"):
-            for flag, name in re.findall(r"(--([\w-]+))", message):
-                if here := self._peers.get(name.replace("-", "_")):
-                    raise SettingsError(f"{flag} is not a flag here: pass {here}")
-        raise SettingsError(f"{message} ({self.prog} --help lists all flags)")
+        raise SettingsError(f"{self.misspelt() or message} ({self.prog} --help lists all flags)")
 
 
 def add_settings(
@@ -60,10 +65,7 @@ def add_settings(
         if about.get("group", "") not in ("", getattr(group, "title", "")):
             group = parser.add_argument_group(about["group"])
         type_: Any = setting.type  # not a string, which postponed annotations are
-        options: dict[str, Any] = {"metavar": about.get("metavar"), "help": about["help"]}
-        options["type"] = about.get("parse") or (boolean if type_ is bool else type_)
-        if type_ is bool:
-            options |= {"nargs": "?", "const": True, "metavar": "BOOL"}
+        options: dict[str, Any] = {"help": about["help"]}
         if presets is None:
             is_required = setting.default is dataclasses.MISSING
             options |= {
@@ -78,13 +80,13 @@ def add_settings(
             meaning = f"{about['help']} ({'; '.join(values)})".replace("%", "%%")
             options |= {"metavar": type_.__name__.upper(), "default": argparse.SUPPRESS}
             options["help"] = meaning
-        group.add_argument(f"--{setting.name}", **options)
+        add_flag(group, setting.name, type_, about, {bool: boolean}, **options)
 
 
 def settings_parser(
     name: str, description: str, first: First, presets: Mapping[str, S], **options: Any
 ) -> Parser:
-    """A parser with `--help`, `--run`, `--preset`, and a flag for each field of the presets' class.
+    """A parser with `--help`, `--output`, `--preset`, and a flag for each field of the presets.
 
     Args:
       name: how the command was called.
@@ -92,7 +94,8 @@ def settings_parser(
       presets: the one called tiny is the default.
     """
     parser = Parser(prog=name, description=description, add_help=False, **options)
-    parser.add_argument("--run", required=True, type=local_folder, help="folder of this run")
+    about = {"dest": "run", "metavar": "FOLDER", "help": "of this run"}
+    parser.add_argument("--output", "--run", required=True, type=local_folder, **about)
     add_help(parser, first, {"preset": "tiny", **dataclasses.asdict(presets["tiny"])})
     parser.add_argument(
         "--preset",
@@ -127,7 +130,7 @@ def take_settings(flags: dict[str, Any], presets: Mapping[str, S]) -> S:
 
 
 def exit_status(command: Callable[[], int], *, stop_message: str = STOPPED) -> int:
-    """That of `command`, or 2 for wrong settings and 1 for a run that can't continue, with a line.
+    """The status of `command`; with a line, 2 for wrong settings and 1 for a run that can't resume.
 
     Args:
       stop_message: the line where a signal ends it.
@@ -137,33 +140,43 @@ def exit_status(command: Callable[[], int], *, stop_message: str = STOPPED) -> i
     try:
         return command()
     except SettingsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        return end("error", error, 2)
     except TrainingError as error:
         if os.environ.get("RANK", "0") == "0" or not isinstance(error, SharedError):
-            print(f"error: {error}", file=sys.stderr)
+            return end("error", error, 1)
         return 1
     except ModuleNotFoundError as error:
-        print(f"error: {without_package(error)}", file=sys.stderr)
-        return 2
+        return end("error", explain_missing_package(error), 2)
     except KeyboardInterrupt:
         print(stop_message, file=sys.stderr)
         return 130
     except BrokenPipeError:  # whoever reads it, such as head, has read enough
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            which = os.environ.get("LOCAL_RANK", "0")
+            why = (
+                f"out of memory (process {which} of this machine): pass a smaller "
+                "--micro_batch_size, --batch_size where there is none, or --checkpoint_activations"
+            )
+            return end("error", why, 1)
         # The system's message, such as for a full disk: torch hides it behind its own error, and
         # libraries in Rust give only its number.
         of_system = (e for e in (error, error.__context__) if isinstance(e, OSError) and e.errno)
         refusal = next(of_system, error if "(os error " in str(error) else None)
         if refusal is None or os.environ.get("ALIGNSET_LOG_LEVEL") == "DEBUG":
             raise
-        print(
-            f"error: {refusal}: make room, or let it be read and written (the run's folder, and "
-            "TMPDIR); the same command resumes",
-            file=sys.stderr,
+        why = (
+            f"{refusal}: make room, or let it be read and written (the run's folder, and TMPDIR); "
+            "the same command resumes"
         )
-        return 1
+        return end("error", why, 1)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a GPU, or the machine, has no memory left: torch has no error of its own for that."""
+    words = ("out of memory", "can't allocate memory", "ALLOC_FAILED")  # of CUDA, torch, CUBLAS
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
 
 
 def local_folder(text: str) -> Path:
@@ -183,3 +196,53 @@ def whole_text(text: str) -> str:
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise argparse.ArgumentTypeError(f"must be in UTF-8; got {text[:80]!r}")
     return text
+
+
+# Flags of open_clip 3.3 that have another name or none here.
+OPEN_CLIP = {
+    "train_data": "--shards, which takes the same names",
+    "val_data": "--validate",
+    "train_num_samples": "nothing: the samples of the shards are counted",
+    "val_num_samples": "--validate_pairs",
+    "train_data_upsampling_factors": "weights in --shards, as A::2,B::1",
+    "dataset_type": "nothing: shards are WebDataset's",
+    "dataset_resampled": "nothing: an epoch has each sample once",
+    "csv_img_key": "nothing: shards are trained on, which alignset curate makes",
+    "csv_caption_key": "--caption_field, of KEY.json",
+    "name": "--output, the folder",
+    "logs": "--output, the folder",
+    "model": "--image_tower and --text_tower, or --preset",
+    "pretrained": "--start_from (an AlignModel), or --image_weights and --text_weights",
+    "pretrained_image": "--image_weights",
+    "resume": "nothing: the same command resumes from the last checkpoint in --output",
+    "lr": "--learning_rate",
+    "lr_scheduler": "--schedule",
+    "epochs_cooldown": "--cooldown_steps, with --schedule=constant",
+    "wd": "--weight_decay",
+    "warmup": "--warmup_steps",
+    "opt": "--optimizer",
+    "accum_freq": (
+        "--micro_batch_size: --batch_size counts the pairs of a step over all processes and parts"
+    ),
+    "siglip": "--loss=sigmoid",
+    "lock_image": "--freeze=image",
+    "lock_text": "--freeze=text",
+    "grad_checkpointing": "--checkpoint_activations",
+    "grad_clip_norm": "--max_gradient_norm",
+    "torchcompile": "--compile",
+    "local_loss": "nothing: it always is",
+    "gather_with_grad": "nothing: it always is",
+    "workers": "--decode_threads",
+    "save_frequency": "--checkpoint_every, in steps",
+    "val_frequency": "--validate_every, in steps",
+    "zeroshot_frequency": "--validate_every, in steps",
+    "log_every_n_steps": "--log_every",
+    "imagenet_val": "--validate_classes",
+    "report_to": "--trackers",
+    "wandb_project_name": "--trackers=module:name, a tracker of your own",
+}
+# Flags of earlier versions that changed nothing learned: a run may resume without them.
+EARLIER = dict.fromkeys(
+    ("wandb_project", "wandb_entity", "wandb_name", "wandb_tags"),
+    "--trackers=module:name, a tracker of your own (docs/train.md)",
+)

@@ -18,7 +18,7 @@ from alignset.train.data.find_shards import ShardSet
 from alignset.train.data.shard_streams import PIPE, fingerprint
 from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import SettingsError
-from alignset.train.peer_flags import EARLIER
+from alignset.train.runs.flags import EARLIER
 from alignset.train.settings import RunSettings
 from alignset.transforms.storage.files import remove_leftovers
 
@@ -50,17 +50,18 @@ def open_run(
     if run.exists() and not (
         run.is_dir() and all(file.name.startswith(".config.json.") for file in run.iterdir())
     ):
-        raise SettingsError(f"{run} holds something else than a run: name a new --run")
+        raise SettingsError(f"{run} holds something else than a run: name a new --output")
     try:
         _write_config(run, config)
     except OSError as error:
-        raise SettingsError(f"{run} cannot be made ({error}): name another --run") from error
+        raise SettingsError(f"{run} cannot be made ({error}): name another --output") from error
 
 
 def _config(settings: RunSettings, sets: list[ShardSet], models: Iterable[str]) -> dict[str, Any]:
     """Settings, versions, and name and fingerprint of each shard and each file of weights: their
     folder may change, their bytes may not."""
     files = [path for model in models if model for path in Path(model).glob("*.safetensors")]
+    local = [s for of in sets for s in of.shards if not s.startswith(PIPE) and "://" not in s]
     with ThreadPoolExecutor(_LOOKED_AT) as pool:
         identities = [
             {
@@ -77,6 +78,7 @@ def _config(settings: RunSettings, sets: list[ShardSet], models: Iterable[str]) 
     return {
         "settings": dataclasses.asdict(settings),
         "sets": identities,
+        "folders": sorted({str(Path(shard).absolute().parent) for shard in local}),
         "weights": [[path.name, fingerprint(str(path))] for path in sorted(files)],
         "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
     }
@@ -96,7 +98,7 @@ def _check_same(run: Path, settings: RunSettings, config: dict[str, Any]) -> Non
         same_data = all(before[name] == config[name] for name in ("sets", "weights"))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise SettingsError(
-            f"{path} is not a run's config ({error!r}): name a new --run"
+            f"{path} is not a run's config ({error!r}): name a new --output"
         ) from error
     if (differing or not same_data) and not _has_stepped(run):
         with hold_run(run):  # as of a wrong flag: its folder becomes another's
@@ -107,22 +109,23 @@ def _check_same(run: Path, settings: RunSettings, config: dict[str, Any]) -> Non
         return
     if differing:
         raise SettingsError(
-            f"{run} is a run with other settings ({'; '.join(differing)}): name a new --run"
+            f"{run} is a run with other settings ({'; '.join(differing)}): name a new --output"
         )
     if not same_data:
         raise SettingsError(
             f"{run} is a run on other shards, or with other weights of them, or that started from "
-            "another model: name a new --run"
+            "another model: name a new --output"
         )
     if has_ended(run, settings):
         return  # nothing is trained: it stays what it was made with
     for what, changes in (("settings", new_settings), ("versions", versions)):
         if changes:
             print(f"{run} resumes with other {what}: {'; '.join(changes)}", file=sys.stderr)
-    if new_settings:
-        shutil.rmtree(run / "model", ignore_errors=True)  # it is one of fewer steps
     if new_settings or versions:
-        _write_config(run, config)
+        with hold_run(run):  # or the new config would be another file than the one that is held
+            if new_settings:
+                shutil.rmtree(run / "model", ignore_errors=True)  # it is one of fewer steps
+            _write_config(run, config)
 
 
 def _differences(before: dict[str, object], settings: RunSettings, *, warns: bool) -> list[str]:

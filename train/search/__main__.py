@@ -1,4 +1,4 @@
-"""python -m alignset.train.search index --model=RUN/model --data=OUT/shards --index=INDEX
+"""python -m alignset.train.search index --model=RUN/model --data=OUT/shards --output=INDEX
 python -m alignset.train.search query INDEX --text "a dog" --text snow 0.5 --image cat.jpg -1
 python -m alignset.train.search serve INDEX
 
@@ -59,8 +59,8 @@ def parser(name: str = NAME) -> Parser:
     add = commands.add_parser("index", help="make an index, in place of the one there").add_argument
     add("--model", required=True, help=_MODEL)
     add("--data", required=True, help="shards, as train's --shards, or a folder of images")
-    add("--index", required=True, type=local_folder, metavar="FOLDER")
-    add("--batch_size", type=_positive, default=32, help="images at once (32)")
+    add("--output", "--index", required=True, type=local_folder, dest="index", metavar="FOLDER")
+    add("--batch_size", type=_positive, default=32, help="images at once, on each GPU (32)")
     add("--thumbnail_px", type=_positive, default=256, help="longer side of thumbnails (256)")
     add("--threads", type=_positive, default=os.cpu_count() or 1, help="that decode (all cores)")
     made = Parser(add_help=False)

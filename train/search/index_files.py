@@ -4,7 +4,8 @@
     vectors-HASH.faiss   faiss's index of all rows, named by a hash of the vectors
 
 `rows.parquet` appears whole, when faiss's file is there. A command that was killed leaves the
-former index, and perhaps a file that the next command deletes.
+former index, and perhaps a file that the next command deletes. Images whose files are in the former
+index keep their rows, and others are embedded.
 
 Up to EXACT_ROWS all rows are compared. Beyond, faiss sorts rows into cells (an inverted file), and
 compares a query with the rows of the nearest cells. Both hold vectors in half precision.
@@ -24,11 +25,10 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -41,10 +41,11 @@ import pyarrow.parquet as pq
 from PIL import Image
 from tqdm import tqdm
 
-from alignset.train.data.images import decode_image
+from alignset.called import give
+from alignset.train.data.images import UPLOAD_PX, decode_image, parts_by_pixels
 from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import SettingsError, TrainingError
-from alignset.train.search.decode_upload import MAX_SIDE
+from alignset.train.search.known_rows import WRITING, KnownRows
 from alignset.train.search.pictures import (
     Picture,
     PictureSource,
@@ -54,9 +55,11 @@ from alignset.train.search.pictures import (
 )
 
 if TYPE_CHECKING:
+    import torch
+
     from alignset.train.model.embed import DualEmbedder
 
-FORMAT = 7
+FORMAT = 8
 ROWS = "rows.parquet"
 DOCUMENT = b"index"  # of the metadata
 faiss: Any = typed_faiss  # its stubs lack much of what it has
@@ -67,6 +70,7 @@ CELL_SHARE = 1 / 10  # of the cells are searched for a query
 _QUERIES = 200  # that recall is measured by
 GROUP_ROWS = 256  # a thumbnail is read with all of its group: 1.5 MB in 0.3 ms
 TELL_S = 10.0  # between two reports of progress, where there is no terminal
+_KNOWN = ["width", "height", "phash", "image_sha256", "thumbnail", "vector"]
 # Rows without their vectors, and float16[n, d], some at a time.
 Tables = Iterator[tuple[pa.Table, np.ndarray]]
 
@@ -78,6 +82,7 @@ def row_schema(dimensions: int) -> pa.Schema:
         **dict.fromkeys(("width", "height"), pa.int32()),
         "unsafe_score": pa.float32(),  # null: not scored
         "phash": pa.uint64(),
+        "image_sha256": pa.string(),
         "in_sidecar": pa.bool_(),  # whether the table beside its shard named it
         "thumbnail": pa.binary(),  # WebP
         "vector": pa.list_(pa.float16(), dimensions),  # of unit length
@@ -93,7 +98,7 @@ class IndexDocument:
 
     Attributes:
       model, digest: the name it was given by, and the hash of its weights and preprocessing.
-      dimensions: of its embeddings.
+      dimensions: of its embeddings. thumbnail_px: of the longer side of its thumbnails.
       sources: how many rows there are of each shard, or of a folder of images (with a slash at its
         end), in the order of the rows.
       manifests: SHA-256 of the manifest of each folder of shards or images, as it was read; empty
@@ -108,6 +113,7 @@ class IndexDocument:
     dimensions: int
     sources: dict[str, int]
     manifests: dict[str, str]
+    thumbnail_px: int
     vectors: str = ""
     factory: str = ""
     recall: float = 1.0
@@ -123,45 +129,6 @@ class IndexDocument:
         return "cells" if self.factory.startswith("IVF") else "exact"
 
 
-def open_index(folder: Path) -> tuple[pq.ParquetFile, IndexDocument, Any]:
-    """The rows of the index in a folder, whose columns are read later, its facts, and faiss's
-    index.
-
-    Raises:
-      SettingsError: there is no index, or another version made it.
-      TrainingError: it is damaged.
-    """
-    path = folder / ROWS
-    if not path.exists():
-        raise SettingsError(
-            f"{str(folder)!r} holds no index: make one, as by alignset search index "
-            f"--model=RUN/model --data=OUT/shards --index={folder}"
-        )
-    try:
-        file = pq.ParquetFile(path)
-        fields: dict[str, Any] = json.loads(file.metadata.metadata[DOCUMENT])
-        if fields["format"] != FORMAT:
-            raise SettingsError(f"{path} is of another version of alignset: make the index anew")
-        document = IndexDocument(**fields)
-        if not file.schema_arrow.equals(row_schema(document.dimensions)):
-            raise ValueError("it has other columns")
-        path = folder / os.path.basename(document.vectors)
-        index = faiss.read_index(str(path))
-        shape = document.rows, document.dimensions
-        if {(index.ntotal, index.d), (file.metadata.num_rows, index.d)} != {shape}:
-            raise ValueError(f"it does not hold the {document.rows} rows of the index")
-    except (OSError, RuntimeError, ValueError, TypeError, KeyError) as error:  # as Arrow's are, too
-        raise damaged(path, error) from error
-    return file, document, index
-
-
-def damaged(path: Path, error: Exception) -> TrainingError:
-    reason = str(error).strip().partition("\n")[0].rpartition(": ")[2]  # faiss names its code first
-    return TrainingError(
-        f"{path} cannot be read ({reason:.150}): the index is damaged, make it anew"
-    )
-
-
 def factory_for(rows: int) -> str:
     """faiss's name of the index that so many rows get.
 
@@ -172,6 +139,24 @@ def factory_for(rows: int) -> str:
         return "SQfp16"
     cells = min(1 << round(math.log2(4 * math.sqrt(rows))), max(1, rows // _ROWS_A_CELL))
     return f"IVF{cells},SQfp16"
+
+
+def read_faiss_index(path: Path) -> Any:
+    """The index in a file, which anybody may have written; raises RuntimeError where it is none."""
+    limits = faiss.get_deserialization_vector_byte_limit(), faiss.get_deserialization_loop_limit()
+    try:  # faiss would make room for what a file says
+        _limit_faiss(*[path.stat().st_size] * 2)
+        index = faiss.read_index(str(path))
+    finally:
+        _limit_faiss(*limits)
+    if not isinstance(index, faiss.IndexScalarQuantizer | faiss.IndexIVFScalarQuantizer):
+        raise RuntimeError("it is an index of another kind")
+    return index
+
+
+def _limit_faiss(vector_bytes: int, loops: int) -> None:
+    faiss.set_deserialization_vector_byte_limit(vector_bytes)
+    faiss.set_deserialization_loop_limit(loops)
 
 
 def make_faiss_index(vectors: np.ndarray, factory: str) -> Any:
@@ -275,8 +260,10 @@ def make_index(
       TrainingError: a source cannot be read, an embedding has no length, or another command works
         on the index.
     """
+    from alignset.train.model.embed import embed_ahead, finite  # only now: torch is slow
+
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "wb") as lock, ThreadPoolExecutor(threads) as pool:
+    with open(folder / ".lock", "wb") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -287,44 +274,58 @@ def make_index(
         folders = dict.fromkeys(os.path.dirname(source.path) for source in sources)
         manifests = {path: manifest_hash(path) for path in folders}
         name = os.path.abspath(model.name) if os.path.isdir(model.name) else model.name
-        document = IndexDocument(name, model.digest, model.width, {}, manifests)
-        left_out = Counter[str]()
+        counts = {source.path: 0 for source in sources}
+        document = IndexDocument(name, model.digest, model.width, counts, manifests, thumbnail_px)
+        marks = {"format": FORMAT, "digest": model.digest, "thumbnail_px": thumbnail_px}
+        is_same = lambda m: marks.items() <= json.loads(m[DOCUMENT]).items()  # noqa: E731
+        schema = row_schema(model.width)
+        known = KnownRows(folder / ROWS, pa.schema([schema.field(of) for of in _KNOWN]), is_same)
+        left_out, keys = Counter[str](), set[str]()
+        size = batch_size * model.devices  # of images that are made small at once
+        batches = (
+            (source.path, batch)
+            for source in sources
+            for batch in parts_by_pixels(source.pictures(), size)
+        )
+
+        def read(batch: tuple[str, list[Picture]], pool: Executor) -> tuple[Any, list[Any]]:
+            rows, images = list[dict[str, Any]](), list[Any]()
+            known_rows = map(known.find, batch[1])
+            looks = pool.map(partial(_look, thumbnail_px, model), batch[1], known_rows)
+            for picture, (image, fields) in zip(batch[1], looks, strict=True):
+                is_read = image is not None or "vector" in fields
+                # A key counts once it was decoded: a whole image may follow a damaged one.
+                if not is_read or picture.key in keys:
+                    why = "repeated_key" if is_read else "undecodable"
+                    left_out["no_image" if picture.data is None else why] += 1
+                else:
+                    keys.add(picture.key)
+                    images += [] if image is None else [image]
+                    rows.append(picture._replace(data=None)._asdict() | fields)
+            return (*batch, rows), images
 
         def tables() -> Tables:
-            schema, keys = row_schema(model.width), set[str]()
-            for source in sources:
-                pictures = source.pictures()
-                document.sources.setdefault(source.path, 0)
-                while batch := list(islice(pictures, batch_size)):
-                    rows, images = list[dict[str, object]](), list[Image.Image]()
-                    looks = pool.map(partial(_look, thumbnail_px), batch)
-                    for picture, (image, fields) in zip(batch, looks, strict=True):
-                        # A key counts once it was decoded: a whole image may follow a damaged one.
-                        if image is None or picture.key in keys:
-                            why = "undecodable" if image is None else "repeated_key"
-                            left_out["no_image" if picture.data is None else why] += 1
-                        else:
-                            keys.add(picture.key)
-                            images.append(image)
-                            rows.append(picture._replace(data=None)._asdict() | fields)
-                    if rows:
-                        vectors = np.asarray(model.embed_images(images), np.float32)
-                        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-                        if not (np.isfinite(lengths).all() and (lengths > 0).all()):
-                            raise TrainingError(
-                                f"the model gives an embedding of {source.path} that is not a "
-                                "direction: it diverged, take an earlier one"
-                            )
-                        document.sources[source.path] += len(rows)
-                        table = pa.Table.from_pylist(rows, schema.remove(len(schema) - 1))
-                        yield table, (vectors / lengths).astype(np.float16)
-                    tell(len(batch))
+            known_count = 0
+            ahead = embed_ahead(model, batches, read, threads=threads)
+            for (path, batch, rows), vectors in ahead:
+                if rows:
+                    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+                    with np.errstate(invalid="ignore"):  # a vector of zeros is no direction
+                        computed = iter(finite(vectors / lengths))
+                    document.sources[path] += len(rows)
+                    known_count += len(rows) - len(vectors)
+                    table = pa.Table.from_pylist(rows, schema.remove(len(schema) - 1))
+                    values = [row.get("vector") or next(computed) for row in rows]
+                    yield table, np.array(values, np.float16)
+                tell(len(batch))
             if not keys:
                 reasons = ", ".join(f"{count} {why}" for why, count in left_out.items())
                 raise SettingsError(
                     f"nothing could be taken into the index ({reasons or 'no samples'}): name "
                     "shards or a folder of images that can be opened"
                 )
+            if known_count:
+                say(f"{known_count:,} of {document.rows:,} images were in the index before")
 
         write_index(folder, tables(), document)
     return document, left_out
@@ -340,12 +341,10 @@ def write_index(folder: Path, tables: Tables, document: IndexDocument) -> None:
 
     def write(file: IO[bytes]) -> None:
         held: list[pa.Table] = []
-        # Neither thumbnails nor vectors become smaller, and texts are few beside them.
-        options = {"compression": "none", "use_dictionary": False, "write_statistics": False}
         schema = row_schema(document.dimensions)
         with (
             tempfile.TemporaryFile(dir=folder) as spool,
-            pq.ParquetWriter(file, schema, **options) as writer,
+            pq.ParquetWriter(file, schema, **WRITING) as writer,
         ):
             for table, vectors in tables:
                 spool.write(vectors.tobytes())
@@ -382,11 +381,16 @@ def write_index(folder: Path, tables: Tables, document: IndexDocument) -> None:
             path.unlink()
 
 
-def _look(thumbnail_px: int, picture: Picture) -> tuple[Image.Image | None, dict[str, object]]:
-    """An image as it is embedded, if it can be decoded, and what its row says of it."""
-    fields: dict[str, object] = {"host": ""}  # in lower case, without the port
+def _look(
+    thumbnail_px: int, model: DualEmbedder, picture: Picture, known: dict[str, Any] | None
+) -> tuple[torch.Tensor | None, dict[str, Any]]:
+    """An image as it is embedded, if it can be decoded and is not known, and what its row says."""
+    fields: dict[str, Any] = {"host": ""}  # in lower case, without the port
     with suppress(ValueError):
         fields["host"] = urlsplit(picture.url).hostname or ""
+    if known:
+        return None, fields | known
+    fields["image_sha256"] = picture.image_sha256
     try:
         image = decode_image(picture.data or b"")
         small = image.copy()
@@ -396,10 +400,10 @@ def _look(thumbnail_px: int, picture: Picture) -> tuple[Image.Image | None, dict
         fields |= {"width": image.width, "height": image.height, "thumbnail": thumbnail.getvalue()}
         fields["phash"] = int(str(imagehash.phash(image)), 16)  # the first bit is the highest
         # A batch of whole photographs of 16 million pixels would take 1.6 GB.
-        image.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
+        image.thumbnail((UPLOAD_PX, UPLOAD_PX), Image.Resampling.BILINEAR, reducing_gap=2.0)
     except Exception:  # Pillow raises many kinds; one bad image is not a reason to stop
         return None, fields
-    return image, fields
+    return model.prepare(image, picture.key), fields
 
 
 def say(line: str) -> None:
@@ -427,7 +431,7 @@ def run_index(flags: argparse.Namespace) -> int:
     if unread:
         say(f"left out, since their formats are not read: {unread}; convert them to PNG or JPEG")
         left_out["other_format"] = count
-    told = {"index": str(flags.index), "rows": document.rows, "left_out": left_out}
+    told = {"index": str(flags.index), "rows": document.rows, "left_out": dict(left_out)}
     told |= {"search": document.kind, "recall@10": document.recall, "model": document.model}
-    print(json.dumps(told))
+    give(told, json.dumps(told))
     return 0

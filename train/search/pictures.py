@@ -5,7 +5,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from alignset.train.data.samples import LONGEST_IMAGE, LONGEST_TEXT, shard_sampl
 from alignset.train.data.tables import read_table
 from alignset.train.errors import SettingsError, TrainingError, counted
 
-# Of images that nobody reads here, so that they are not passed over in silence.
+# Formats that nobody reads here, so that their files are not passed over in silence.
 _UNREAD = frozenset({".svg", ".svgz", ".heic", ".heif", ".jxl", ".jp2", ".psd", ".ico"})
 _CAPTIONS = "captions.csv"
 _SIDECAR = pa.schema({"key": pa.string(), "url": pa.string(), "unsafe_score": pa.float64()})
@@ -35,6 +35,11 @@ class Picture(NamedTuple):
     url: str = ""
     unsafe_score: float | None = None
     in_sidecar: bool = False
+
+    @property
+    def image_sha256(self) -> str:
+        """Hex; of the file as it is here."""
+        return hashlib.sha256(self.data or b"").hexdigest()
 
 
 class PictureSource(NamedTuple):
@@ -106,8 +111,7 @@ def _read_shard(shard: str) -> Iterator[Picture]:
     path = Path(os.path.realpath(shard)).with_suffix(".parquet")
     rows: dict[str, tuple[str | None, float | None]] = {}
     if path.exists():
-        with _readable(path):
-            columns = [column.to_pylist() for column in _sidecars(path, *_SIDECAR.names)]
+        columns = [column.to_pylist() for column in _read_sidecar(path, *_SIDECAR.names)]
         rows = {key: (url, score) for key, url, score in zip(*columns, strict=True)}
     for sample in shard_samples(shard):
         name = sample.key.rpartition("/")[2]
@@ -146,25 +150,21 @@ def manifest_hash(folder: str) -> str:
 def sidecar_keys(folder: str) -> pa.Array:
     """The keys of all sidecars in a folder. Raises TrainingError where one cannot be read."""
     paths = [*Path(folder).glob("*.parquet")]
-    keys = [_sidecars(path, "key")["key"] for path in paths]
+    keys = [_read_sidecar(path, "key")["key"] for path in paths]
     return pa.chunked_array([c for column in keys for c in column.chunks], pa.string())
 
 
-def _sidecars(path: Path, *names: str) -> pa.Table:
+def _read_sidecar(path: Path, *names: str) -> pa.Table:
     """Columns of a table that anybody may have written; those that it lacks are null.
 
     Raises:
       TrainingError: it cannot be read.
     """
-    with _readable(path):
-        return ds.dataset([path], schema=_SIDECAR).to_table(columns=[*names])
-
-
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
     try:
-        yield
-    except (OSError, ValueError, pa.ArrowException) as error:  # as of texts that are not UTF-8
+        table = ds.dataset([path], schema=_SIDECAR).to_table(columns=[*names])
+        table.validate(full=True)  # such as texts that are not UTF-8
+        return table
+    except (OSError, ValueError, pa.ArrowException) as error:
         reason = str(error).partition("\n")[0]
         raise TrainingError(
             f"{path} cannot be read ({reason:.150}): put it right, or take it away"

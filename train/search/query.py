@@ -22,15 +22,27 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image, UnidentifiedImageError
 
+from alignset.called import give
 from alignset.train.data.images import decode_image
 from alignset.train.data.samples import LONGEST_IMAGE
-from alignset.train.errors import SettingsError, counted
-from alignset.train.search.index_files import ROWS, Neighbours, damaged, open_index, say
+from alignset.train.errors import SettingsError, TrainingError, counted
+from alignset.train.search.index_files import (
+    DOCUMENT,
+    FORMAT,
+    ROWS,
+    IndexDocument,
+    Neighbours,
+    read_faiss_index,
+    row_schema,
+    say,
+)
+from alignset.train.search.known_rows import RowFile
 from alignset.train.search.pictures import manifest_hash, manifest_of, sidecar_keys
 from alignset.transforms.fetching.fetch_settings import FetchSettings
 
@@ -56,8 +68,8 @@ _MAX_BITS, _MIN_COSINE = 6, 0.95
 _MIN_COMPARED = 100  # of which the duplicates of few results are folded
 EmbedTexts = Callable[[list[str]], np.ndarray]
 # A row that was found: the columns that are shown; `score`, its cosine with the query;
-# `unsafe`, whether its unsafe score is above UNSAFE_SCORE; and `folded`, how many rows beside
-# itself it stands for, among those that were compared.
+# `unsafe`, whether its unsafe score is above UNSAFE_SCORE, None where it has none; and `folded`,
+# how many rows beside itself it stands for, among the compared ones.
 Result = dict[str, Any]
 
 
@@ -169,21 +181,45 @@ class OpenedIndex:
         """Opens an index.
 
         Raises:
-          SettingsError: there is no index. TrainingError: it is damaged.
+          SettingsError: there is no index, or another version made it. TrainingError: it is
+            damaged.
         """
         path = folder / ROWS
+        if not path.is_file():
+            raise SettingsError(
+                f"{str(folder)!r} holds no index: make one, as by alignset search index "
+                f"--model=RUN/model --data=OUT/shards --output={folder}"
+            )
         self._marks: dict[str, dict[str, FileMark]] = {"": {str(path): _mark(path)}}  # by folder
-        self._file, self.document, vectors = open_index(folder)
-        self.neighbours = Neighbours(vectors)
         self.folder, self._reading = folder, threading.Lock()
         try:
+            self._file = RowFile(path)
+            fields: dict[str, Any] = json.loads(self._file.metadata[DOCUMENT])
+            if fields["format"] != FORMAT:
+                raise SettingsError(
+                    f"{path} is of another version of alignset: make the index anew"
+                )
+            # The fields get their types from the class.
+            self.document = msgspec.convert(vars(IndexDocument(**fields)), IndexDocument)
+            count, width = self.document.rows, self.document.dimensions
+            if not self._file.schema.equals(row_schema(width)):
+                raise ValueError("it has other columns")
             # In one piece: strings of many pieces are copied together for each search.
-            self.rows = self._file.read(columns=[*_COLUMNS]).combine_chunks()
+            self.rows = self._file.read(*_COLUMNS).combine_chunks()
             self.rows.validate(full=True)
-        except (OSError, pa.ArrowException) as error:
-            raise damaged(path, error) from error
-        groups = map(self._file.metadata.row_group, range(self._file.num_row_groups))
-        self._group_ends = np.cumsum([group.num_rows for group in groups])
+            path = folder / os.path.basename(self.document.vectors)
+            vectors = read_faiss_index(path)
+            counts = {(vectors.ntotal, vectors.d), (len(self.rows), width)}
+            if counts != {(count, width)} or min(self.document.sources.values(), default=-1) < 0:
+                raise ValueError(f"it does not hold the {count} rows of the index")
+            self.neighbours = Neighbours(vectors)
+        except SettingsError:
+            raise
+        except Exception as error:  # Arrow, msgspec and faiss raise many kinds
+            reason = str(error).strip().partition("\n")[0].rpartition(": ")[2]  # faiss: code first
+            raise TrainingError(
+                f"{path} cannot be read ({reason:.150}): the index is damaged, make it anew"
+            ) from error
         self.notes: list[str] = []
         self._present = np.ones(len(self.rows), bool)
         for dataset in self.document.manifests:
@@ -233,7 +269,7 @@ class OpenedIndex:
             words = map(shlex.quote, [self.document.model, dataset, str(self.folder)])
             self.notes.append(
                 f"the index is older than {dataset}{out}: make it again: alignset search index "
-                + "--model={} --data={} --index={}".format(*words)
+                + "--model={} --data={} --output={}".format(*words)
             )
 
     def row_mask(self, query: SearchQuery) -> np.ndarray | None:
@@ -251,10 +287,8 @@ class OpenedIndex:
 
     def thumbnail(self, row: int) -> bytes:
         """The WebP of a row."""
-        group = int(np.searchsorted(self._group_ends, row, "right"))
         with self._reading:
-            column = self._file.read_row_group(group, columns=["thumbnail"])["thumbnail"]
-        picture: bytes = column[row - int(self._group_ends[group])].as_py()  # from its end
+            picture: bytes = self._file.row(row, ("thumbnail",))["thumbnail"]
         return picture
 
 
@@ -339,7 +373,7 @@ def fold_duplicates(index: OpenedIndex, rows: np.ndarray) -> np.ndarray:
     first = np.arange(len(rows))
     distinct, numbers = np.unique(alike, return_inverse=True)
     vectors = index.neighbours.vectors_of(rows[distinct])  # float32[s, d]
-    # Of all at once: of 2,000 equal hashes the pairs' rows take 10 GB.
+    # One product for all, since the pairs' rows of 2,000 equal hashes would take 10 GB.
     cosines = vectors @ vectors.T
     later, earlier = numbers.reshape(alike.shape).T
     near = alike[cosines[later, earlier] >= _MIN_COSINE]
@@ -353,7 +387,8 @@ def _results(
 ) -> list[Result]:
     results: list[Result] = index.rows.select(_SHOWN).take(rows).to_pylist()
     for result, score, copy in zip(results, scores.tolist(), copies.tolist(), strict=True):
-        is_unsafe = (result.pop("unsafe_score") or 0.0) > UNSAFE_SCORE
+        unsafe_score = result.pop("unsafe_score")
+        is_unsafe = None if unsafe_score is None else unsafe_score > UNSAFE_SCORE
         result |= {"score": round(score, 4), "unsafe": is_unsafe, "folded": copy}
     return results
 
@@ -371,15 +406,16 @@ def run_query(flags: argparse.Namespace) -> int:
     vectors = {name: model.embed_images([image])[0] for name, image in images.items()}
     vector = query_vector(query, index, model.embed_texts, vectors)
     results = find_results(vector, query, index, flags.n)
+    rows = [{"rank": rank, **result} for rank, result in enumerate(results, 1)]
     to_terminal = sys.stdout.isatty()
     if flags.format == "json" or (flags.format == "auto" and not to_terminal):
-        for rank, result in enumerate(results, 1):
-            print(json.dumps({"rank": rank, **result}, ensure_ascii=False))
-        return 0
-    columns = shutil.get_terminal_size((100, 24)).columns if to_terminal else 1000
-    print("\n".join(table(results, columns)))
-    if not results:
-        say("nothing fits these filters: leave one out")
+        lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    else:
+        columns = shutil.get_terminal_size((100, 24)).columns if to_terminal else 1000
+        lines = table(results, columns)
+        if not results:
+            say("nothing fits these filters: leave one out")
+    give(rows, *lines)
     return 0
 
 
@@ -390,21 +426,21 @@ def open_model(name: str | None, index: OpenedIndex) -> DualEmbedder:
     Raises:
       SettingsError: it is not there, or it is another.
     """
-    from alignset.train.model.embed import open_embedder
+    from alignset.train.model.embed import BF16, open_embedder
 
     for note in index.notes:
         say(note)
     made_by = index.document
     try:
-        model = open_embedder(name or made_by.model)
+        model = open_embedder(name or made_by.model, fast=False)
     except SettingsError as error:
         hint = "" if name else "; or say where the index's model lies now by --model"
         raise SettingsError(f"{error}{hint}") from error
-    if made_by.digest != model.digest:
+    if made_by.digest.removeprefix(BF16) != model.digest:
         raise SettingsError(
             f"the index in {str(index.folder)!r} was made by the model {made_by.model} "
             f"({made_by.digest[:12]}) and not by {model.name} ({model.digest[:12]}): pass the "
-            "--model that it was made by"
+            "--model that it was made by, or make the index again"
         )
     return model
 
@@ -413,7 +449,9 @@ def _read_image(where: str) -> Image.Image:
     """The image of a file or URL. Raises SettingsError where there is none."""
     try:
         if where.startswith(("http://", "https://")):
-            from alignset.transforms.fetching.fetch import fetch_all  # here: files need no fetcher
+            from alignset.transforms.fetching.fetcher import (
+                fetch_all,  # here: files need no fetcher
+            )
 
             (response,) = fetch_all([where], FETCH)
             if response.body is None:

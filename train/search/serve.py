@@ -29,9 +29,9 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from alignset.train.data.images import RefusedPicture, decode_upload
 from alignset.train.errors import SettingsError, TrainingError, counted
 from alignset.train.model.embed import DualEmbedder
-from alignset.train.search.decode_upload import RefusedPicture, decode_upload
 from alignset.train.search.index_files import say
 from alignset.train.search.query import (
     MAX_RESULTS,

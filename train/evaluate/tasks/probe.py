@@ -18,6 +18,7 @@ from alignset.train.evaluate.task_table import ProbeSettings
 from alignset.train.evaluate.tasks.zero_shot import (
     Labelled,
     class_answers,
+    class_samples,
     class_scores,
     sections,
     select_labelled,
@@ -88,6 +89,7 @@ def evaluate(flags: ProbeSettings, open_embedding: Callable[[], Embedding]) -> T
         result,
         sections(answers, classes, test) if flags.page else [],
         lambda: (item.data for item in sets["test"]),
+        class_samples(answers, count),
     )
 
 

@@ -16,10 +16,11 @@ import numpy.typing as npt
 
 from alignset.train.errors import SettingsError
 from alignset.train.evaluate import bootstrap
-from alignset.train.evaluate.embedding import EmbeddedImages, Embedding, Vectors, finite
+from alignset.train.evaluate.embedding import EmbeddedImages, Embedding, Vectors
 from alignset.train.evaluate.image_sets import ImageSet, find_captioned
-from alignset.train.evaluate.page import Card, Section, TaskResult, percents
+from alignset.train.evaluate.page import Card, Section, TaskResult, intervals, percents
 from alignset.train.evaluate.task_table import RetrievalSettings
+from alignset.train.model.embed import finite
 
 KS = (1, 5, 10)
 WAYS = ("image_to_text", "text_to_image")
@@ -67,12 +68,20 @@ class Found(NamedTuple):
 
 
 def embed_captioned(
-    images: ImageSet, embedding: Embedding, data: str
+    images: ImageSet, embedding: Embedding, data: str, caption: str = ""
 ) -> tuple[EmbeddedImages, Captioned]:
-    """Raises SettingsError where no image with a caption can be decoded."""
+    """The images with their captions, of the field `caption` where a flag names one.
+
+    Raises:
+      SettingsError: no image with a caption can be decoded.
+    """
     embedded = embedding.images((item for item in images if item.about), data)
     if not embedded.items:
-        raise SettingsError(f"no pair with a readable image in {data}: --data must name some")
+        flag = f" and a caption in --caption_field={caption}" if caption else ""
+        raise SettingsError(
+            f"no pair with a readable image{flag} in {data}: "
+            f"{'name another field, or ' if flag else ''}--data must name some"
+        )
     captions = [[caption.text for caption in item.about] for item in embedded.items]
     texts = embedding.texts([text for own in captions for text in own])
     return embedded, make_captioned(embedded.vectors, texts, captions, embedded.identities())
@@ -87,56 +96,69 @@ def evaluate(flags: RetrievalSettings, open_embedding: Callable[[], Embedding]) 
       SettingsError: the dataset can't be read. TrainingError: the model diverged.
     """
     captioned_set = find_captioned(flags)
-    images, everything = embed_captioned(captioned_set, open_embedding(), flags.data)
+    field = flags.caption_field
+    images, everything = embed_captioned(captioned_set, open_embedding(), flags.data, field)
     said = np.array([caption.language for item in images.items for caption in item.about])
     rows, languages = np.unique(everything.image_of), np.unique(said).tolist()
     results, hits, sections = dict[str, dict[str, Any]](), [], list[Section]()
+    samples = dict[str, Any]()
     for language in languages:
         pairs = everything.select(said == language)
         found = find_both(pairs)
         results[language] = scores(pairs, found)
+        own_hits = hits_of_images(pairs, found)
+        samples[language] = recall_samples(own_hits)
         hits.append(np.zeros((len(images.items), 8)))  # of an image without a caption in it
-        hits[-1][np.unique(pairs.image_of)] = hits_of_images(pairs, found)
+        hits[-1][np.unique(pairs.image_of)] = own_hits
         title = f": {language}" if len(languages) > 1 else ""
         sections += _sections(pairs, found, images, title) if flags.page else []
     if len(languages) == 1:
-        result = results[language]
+        result, samples = results[language], samples[language]
         result |= {"language": language} if language else {}
     else:
         mean = np.mean([own["mean_recall"] for own in results.values()])
-        interval = bootstrap.interval(np.concatenate(hits, axis=1)[rows], _mean_recall)
-        intervals = {language: own.pop("intervals") for language, own in results.items()}
+        of_all = bootstrap.Sample(np.concatenate(hits, axis=1)[rows], _mean_recall)
+        mean_interval = percents(bootstrap.interval(*of_all))
+        samples = {"mean_recall": of_all, "languages": samples}
+        of_languages = {language: own.pop("intervals") for language, own in results.items()}
         result = {
             "mean_recall": round(float(mean), 3),
             "languages": results,
-            "intervals": {"mean_recall": percents(interval), "languages": intervals},
+            "intervals": {"mean_recall": mean_interval, "languages": of_languages},
             "n": len(rows),
         }
     return TaskResult(
         result | {"skipped": images.skipped},
         sections,
         lambda: (item.data for item in captioned_set if item.about),
+        samples,
+        [images.items[row].identity for row in rows],
     )
 
 
 def scores(pairs: Captioned, found: Mapping[str, Found]) -> dict[str, Any]:
     """R@1, 5 and 10, their mean, the median rank (1 is first), with intervals over images."""
-    hits, result = hits_of_images(pairs, found), recall_scores(found)
+    samples, result = recall_samples(hits_of_images(pairs, found)), recall_scores(found)
     recalls = [recall for way in WAYS for recall in result[way].values()]
     ranks = {way: np.sort(found[way].ranks) for way in WAYS}
     result["mean_recall"] = round(float(np.mean(recalls)), 3)
     result["median_rank"] = {way: int(own[(len(own) - 1) // 2]) + 1 for way, own in ranks.items()}
-    intervals: dict[str, Any] = {}
-    for w, way in enumerate(WAYS):
-        found_and_all = ((hits[:, 2 * i + w], hits[:, 6 + w]) for i in range(len(KS)))
-        ratios = [percents(bootstrap.ratio_interval(*columns)) for columns in found_and_all]
-        intervals[way] = {f"R@{k}": ratio for k, ratio in zip(KS, ratios, strict=True)}
-    intervals["mean_recall"] = percents(bootstrap.interval(hits, _mean_recall))
-    intervals["median_rank"] = {
+    medians = {
         way: [int(end) + 1 for end in bootstrap.median_interval(own.astype(float))]
         for way, own in ranks.items()
     }
-    return result | {"intervals": intervals}
+    return result | {"intervals": intervals(samples) | {"median_rank": medians}}
+
+
+def recall_samples(hits: bootstrap.Floats) -> dict[str, Any]:
+    """The recalls of float[n, 8], as `hits_of_images` has them, and their mean."""
+    recalls = {
+        way: {
+            f"R@{k}": bootstrap.ratio(hits[:, 2 * i + w], hits[:, 6 + w]) for i, k in enumerate(KS)
+        }
+        for w, way in enumerate(WAYS)
+    }
+    return {**recalls, "mean_recall": bootstrap.Sample(hits, _mean_recall)}
 
 
 def hits_of_images(pairs: Captioned, found: Mapping[str, Found]) -> bootstrap.Floats:
@@ -292,6 +314,9 @@ def recalls(ranks: Ints) -> dict[str, float]:
 
     Args:
       ranks: int64[n]: of each query's best right candidate, 0 is first.
+
+    >>> recalls(np.array([0, 3, 12]))
+    {'R@1': 33.333, 'R@5': 66.667, 'R@10': 66.667}
     """
     return {f"R@{k}": round(100 * float((ranks < k).mean()), 3) for k in KS}
 

@@ -1,4 +1,4 @@
-"""Pixels classified by the classes' names alone, as the paper's table on ADE20K.
+"""Zero-shot classification of pixels, as the paper's table on ADE20K.
 
 An image is squeezed to the model's square. Each place of EfficientNet's last map is L2-normalised
 and scored against the classes' text embeddings; the scores are upsampled bilinearly to the mask's
@@ -8,13 +8,22 @@ size, and each pixel is of the class that scores best there.
 import hashlib
 import io
 from collections.abc import Callable
+from concurrent.futures import Executor
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from alignset.train.data.images import check_decodable, image_files, opened, readable_image
+from alignset.train.data.images import (
+    check_decodable,
+    image_files,
+    opened,
+    parts_by_pixels,
+    readable_image,
+)
 from alignset.train.data.tables import image_file
 from alignset.train.errors import SettingsError
 from alignset.train.evaluate import bootstrap
@@ -25,9 +34,11 @@ from alignset.train.evaluate.classes import (
     find_classes,
     find_prompts,
 )
-from alignset.train.evaluate.embedding import Embedding, finite
+from alignset.train.evaluate.embedding import Embedding
+from alignset.train.evaluate.image_sets import Item
 from alignset.train.evaluate.page import Card, Section, TaskResult, percent, percents
 from alignset.train.evaluate.task_table import SegmentationSettings
+from alignset.train.model.embed import embed_ahead
 from alignset.transforms.images.decode import MAX_MEMORY
 from alignset.transforms.images.file_formats import MAX_PIXELS
 from alignset.transforms.workers.limited_process import Limits, call_limited
@@ -45,21 +56,36 @@ def evaluate(flags: SegmentationSettings, open_embedding: Callable[[], Embedding
     """
     files = find_masked(Path(flags.data), Path(flags.masks))
     classes = find_classes(flags.classes, []).names
-    prompts = find_prompts(flags.prompts or PLAIN)
+    said = class_prompts(classes, find_prompts(flags.prompts or PLAIN))
+    counts = [*map(len, said)]
     embedding = open_embedding()
-    if not (embed_parts := getattr(embedding.embedder, "embed_parts", None)):
+    embedder: Any = embedding.embedder
+    if not hasattr(embedder, "embed_parts"):
         raise SettingsError("--model must be an AlignModel: others have no map of an image")
-    weights = class_weights(embedding.texts(class_prompts(classes, prompts)), len(prompts))
+    weights = class_weights(embedding.texts([*chain(*said)]), counts)
     names, identities, counted = list[str](), list[bytes](), list[Ints]()  # of images that decode
-    for image, mask in files:
-        truth = read_mask(mask).astype(np.int64) - flags.first_value
-        if (picture := readable_image(data := image_file(image))) is None:
-            continue
+
+    def prepared(item: Item) -> torch.Tensor | None:
+        if (picture := readable_image(item.data)) is None:
+            return None
         picture.thumbnail((1 << 11, 1 << 11))  # a large one is squeezed to far less
-        (scores,) = finite(embed_parts([picture]) @ weights)
-        counted.append(overlap(tell_pixels(scores, *truth.shape), truth, len(classes)))
-        names.append(image.name)
-        identities.append(hashlib.sha256(data).digest())
+        pixels: torch.Tensor = embedder.prepare_whole(picture, item.name)
+        return pixels
+
+    def read(part: list[Item], pool: Executor) -> tuple[list[Item], list[torch.Tensor]]:
+        every = zip(part, pool.map(prepared, part), strict=True)
+        decoded = [(item, pixels) for item, pixels in every if pixels is not None]
+        return [item for item, _ in decoded], [pixels for _, pixels in decoded]
+
+    items = (Item(image_file(image), mask, str(image)) for image, mask in files)
+    parts = parts_by_pixels(items, embedding.batch_size * embedder.devices)
+    for part, maps in embed_ahead(embedder, parts, read, embed=embedder.embed_parts):
+        for item, places in zip(part, maps, strict=True):
+            truth = read_mask(item.about).astype(np.int64) - flags.first_value
+            told = tell_pixels(places @ weights, *truth.shape)
+            counted.append(overlap(told, truth, len(classes)))
+            names.append(Path(item.name).name)
+            identities.append(hashlib.sha256(item.data).digest())
     overlaps = np.array(counted, float)  # [n, 2, classes]
     if not overlaps.any():
         raise SettingsError("no pixel of an image is of a class: see --data and --first_value")
@@ -78,7 +104,7 @@ def evaluate(flags: SegmentationSettings, open_embedding: Callable[[], Embedding
             if either
         },
         "intervals": {"mean_iou": percents(interval)},
-        "prompts": len(prompts),
+        "prompts": max(counts),
         "skipped": len(files) - len(overlaps),
     }
     cards = []
@@ -142,7 +168,11 @@ def tell_pixels(scores: npt.NDArray[np.float32], height: int, width: int) -> Int
 
 def overlap(answers: Ints, truth: Ints, classes: int) -> Ints:
     """int64[2, classes] of int64[h, w] each: pixels that are of a class and got it, and pixels that
-    are either. Pixels without a class in the mask are ignored."""
+    are either. Pixels without a class in the mask are ignored.
+
+    >>> overlap(np.array([[0, 1]]), np.array([[0, 0]]), 2).tolist()
+    [[1, 0], [2, 1]]
+    """
     counts = (truth >= 0) & (truth < classes)
     right, answer = truth[counts], answers[counts]
     both = np.bincount(right[right == answer], minlength=classes)

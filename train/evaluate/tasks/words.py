@@ -11,9 +11,10 @@ import numpy as np
 from alignset.train.data.tables import finite_number, read_table
 from alignset.train.errors import SettingsError
 from alignset.train.evaluate.bootstrap import mean_ranks, spearman, spearman_interval
-from alignset.train.evaluate.embedding import Embedding, finite
+from alignset.train.evaluate.embedding import Embedding
 from alignset.train.evaluate.page import Card, Section, TaskResult, percent, percents
 from alignset.train.evaluate.task_table import WordsSettings
+from alignset.train.model.embed import finite
 
 WORDS = ("word1", "word 1", "first"), ("word2", "word 2", "second")
 SCORES = ("simlex999", "score", "similarity", "human (mean)", "mean", "rating")

@@ -1,4 +1,4 @@
-"""Images classified by the classes' names alone, as the paper's table 4.
+"""Zero-shot classification of images, as the paper's table 4.
 
 Accuracies as clip_benchmark computes them, ties too: of classes that tie, torch.topk takes what it
 takes, and the mean over the classes takes the first.
@@ -9,14 +9,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
-from itertools import compress
+from itertools import chain, compress
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from alignset.train.data.tables import per_language
+from alignset.train.data.tables import parse_languages
 from alignset.train.errors import SettingsError
 from alignset.train.evaluate import bootstrap
 from alignset.train.evaluate.classes import (
@@ -35,7 +35,7 @@ from alignset.train.evaluate.image_sets import (
     find_labelled,
     labelled_languages,
 )
-from alignset.train.evaluate.page import Card, Section, TaskResult, percent, percents
+from alignset.train.evaluate.page import Card, Section, TaskResult, intervals, percent
 from alignset.train.evaluate.task_table import ZeroShotSettings
 
 TOP = 5
@@ -76,7 +76,10 @@ def select_labelled(embedded: EmbeddedImages, classes: Classes, data: str) -> La
     labels = np.array([classes.number(item.about) for item in embedded.items], np.int64)
     known = labels >= 0
     if not known.any():
-        raise SettingsError(f"no image with a class in {data} can be decoded: name some that can")
+        raise SettingsError(
+            f"no image with a class in {data}: name images that can be decoded and have one (in "
+            "shards by KEY.cls)"
+        )
     items = [*compress(embedded.items, known.tolist())]
     return EmbeddedImages(embedded.vectors[known], items, embedded.skipped), labels[known]
 
@@ -99,10 +102,11 @@ def evaluate(flags: ZeroShotSettings, open_embedding: Callable[[], Embedding]) -
         requests[language] = own.data, images, classes, prompts
     embedding = open_embedding()
     results, pictures, identities = dict[str, dict[str, Any]](), list[Section](), set[bytes]()
-    sets = list[ImageSet]()  # that were gone through
+    sets, samples = list[ImageSet](), dict[str, Any]()  # that were gone through; by language
     for language, (data, images, classes, prompts) in requests.items():
-        texts = embedding.texts(class_prompts(classes.names, prompts))
-        score = partial(logits, weights=class_weights(texts, len(prompts)))
+        said = class_prompts(classes.names, prompts)
+        counts = [*map(len, said)]
+        score = partial(logits, weights=class_weights(embedding.texts([*chain(*said)]), counts))
         if not sets or sets[-1] is not images:
             # A label that is no class is refused before its image is embedded.
             checked = (item for item in images if classes.number(item.about) >= -1)
@@ -112,9 +116,10 @@ def evaluate(flags: ZeroShotSettings, open_embedding: Callable[[], Embedding]) -
         answers = class_answers(own_images.vectors, labels, score, len(classes.names))
         results[language] = {
             **class_scores(answers, classes.names),
-            "prompts": len(prompts),
+            "prompts": max(counts),
             "skipped": embedded.skipped,
         }
+        samples[language] = class_samples(answers, len(classes.names))
         identities |= {*own_images.identities()}
         title = f": {language}" if language else ""
         pictures += sections(answers, classes, own_images, title) if flags.page else []
@@ -124,14 +129,20 @@ def evaluate(flags: ZeroShotSettings, open_embedding: Callable[[], Embedding]) -
     else:
         shares = ("top1", "mean_per_class")
         means = {name: np.mean([own[name] for own in results.values()]) for name in shares}
-        intervals = {language: own.pop("intervals") for language, own in results.items()}
+        of_languages = {language: own.pop("intervals") for language, own in results.items()}
         result = {
             "n": len(identities),
             **{name: round(float(mean), 3) for name, mean in means.items()},
             "languages": results,
-            "intervals": {"languages": intervals},
+            "intervals": {"languages": of_languages},
         }
-    return TaskResult(result, pictures, lambda: (item.data for each in sets for item in each))
+    return TaskResult(
+        result,
+        pictures,
+        lambda: (item.data for each in sets for item in each),
+        {"languages": samples} if len(results) > 1 else samples[language],
+        sorted(identities) if len(results) > 1 else own_images.identities(),
+    )
 
 
 def flags_by_language(flags: ZeroShotSettings) -> dict[str, ZeroShotSettings]:
@@ -140,7 +151,9 @@ def flags_by_language(flags: ZeroShotSettings) -> dict[str, ZeroShotSettings]:
     Raises:
       SettingsError: a flag that names files for languages has none for one of them.
     """
-    values = {name: per_language(getattr(flags, name)) for name in ("data", "classes", "prompts")}
+    values = {
+        name: parse_languages(getattr(flags, name)) for name in ("data", "classes", "prompts")
+    }
     languages = sorted({code for own in values.values() for code in own} - {""})
     if not languages:
         languages = babel_languages(flags.classes) or labelled_languages(flags.data) or [""]
@@ -159,7 +172,7 @@ def warn_of_names(classes: Classes) -> None:
     if 2 * len(numbers) > len(classes.names):
         print(
             f"{len(numbers)} of {len(classes.names)} classes have a number for a name, as "
-            f"{numbers[0][:40]!r}, and the model is asked by the names alone: pass words with "
+            f"{numbers[0][:40]!r}, and the model reads the names alone: pass words with "
             "--classes=FILE (a line LABEL, a tab, NAME for each class)",
             file=sys.stderr,
         )
@@ -215,24 +228,28 @@ def class_answers(
 def class_scores(answers: ClassAnswers, names: list[str]) -> dict[str, Any]:
     """Scores of these images, in percent and with intervals, and the classes that are most often
     taken for each other."""
+    samples = class_samples(answers, len(names))
     ks = (1, TOP) if len(names) >= TOP else (1,)
-    right = answers.choices == answers.labels
-    shares = [answers.hits(k).astype(float) for k in ks]
-    _, label, counts = np.unique(answers.labels, return_inverse=True, return_counts=True)
-    intervals = {f"top{k}": bootstrap.mean_interval(own) for k, own in zip(ks, shares, strict=True)}
-    intervals["mean_per_class"] = bootstrap.class_mean_interval(answers.labels, right)
     return {
         "n": len(answers.labels),
         "classes": len(names),
-        **{f"top{k}": percent(float(own.mean())) for k, own in zip(ks, shares, strict=True)},
-        "mean_per_class": percent(float((np.bincount(label, weights=right) / counts).mean())),
+        **{name: percent(sample.value()) for name, sample in samples.items()},
         "chance": {f"top{k}": percent(k / len(names)) for k in ks},
-        "intervals": {name: percents(interval) for name, interval in intervals.items()},
+        "intervals": intervals(samples),
         "confused": [
             {"class": names[right], "taken_for": names[answer], "images": images}
             for right, answer, images in confusions(answers, _PAIRS)
         ],
     }
+
+
+def class_samples(answers: ClassAnswers, classes: int) -> dict[str, bootstrap.Sample]:
+    """The accuracies of these images, and their mean over the classes."""
+    ks = (1, TOP) if classes >= TOP else (1,)
+    ones = np.ones(len(answers.labels))
+    shares = {f"top{k}": bootstrap.ratio(answers.hits(k).astype(float), ones) for k in ks}
+    right = answers.choices == answers.labels
+    return {**shares, "mean_per_class": bootstrap.class_mean(answers.labels, right)}
 
 
 def confusions(answers: ClassAnswers, most: int) -> list[tuple[int, int, int]]:

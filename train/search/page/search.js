@@ -97,7 +97,8 @@ function nameOf(term) {
 
 function imageOf(term) {
   if (term.kind !== "key") return term.image;
-  return state.unsafe.get(term.value) === false && `thumbnails/${encodeURIComponent(term.value)}`;
+  if (!state.unsafe.has(term.value) || state.unsafe.get(term.value)) return false;
+  return `thumbnails/${encodeURIComponent(term.value)}`;
 }
 
 function chip(term) {
