@@ -1,4 +1,4 @@
-# The image of Dataflow's workers, and of a flex template. docs/dataflow.md has the commands.
+# The image of Dataflow's workers, and of a flex template. docs/machines.md has the commands.
 # Python and Beam are those of requirements/gcp.txt, which a test compares.
 FROM apache/beam_python3.11_sdk:2.77.0 AS worker
 WORKDIR /alignset

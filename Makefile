@@ -2,22 +2,24 @@
 # make test   the tests
 # make test-numeric   the tests of floating-point results again, with other instruction sets
 # make test-slow   those that need Java, Maven, Chromium, nginx or namespaces, kill or soak
+# make test-cluster   machines of namespaces that are lost, and Slurm: needs root, munge, slurmctld
 # make test-faults   puts faults into the product, one at a time: make test must notice each
 # make test-s3   those of object stores, against versitygw (needs Go; make test has moto's server)
 # make fuzz   hostile files through all that reads others' bytes: make fuzz SECONDS=600 [SEED=1]
-# make suites   public test suites that package registries ship; docs/suites.md
+# make suites   public test suites that package registries ship; tests/suites/README.md
 # make lint   what CI checks beside the tests
+# make benchmarks   measures the rows of README's table and writes them there, in 15 minutes
 # make docs   writes the generated pages of docs/ from the sources
 # make site   the documentation as a site, in site/
 # make search   the page that searches what make demo has trained
-# make flink  a Flink cluster on this machine; make flink-stop ends it
+# make flink  a Flink cluster on this machine, until Control-C
 # make lock   pins all requirements anew
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
-DISK_GIB := 8
+DISK_GIB := 12
 
-.PHONY: demo search test test-slow test-numeric test-faults test-s3 fuzz suites lint docs site flink flink-stop lock kernels clean
+.PHONY: demo search test test-slow test-cluster test-numeric test-faults test-s3 fuzz suites lint benchmarks docs site flink lock kernels clean
 .DELETE_ON_ERROR:
 
 demo: .venv/ready
@@ -28,16 +30,22 @@ search: .venv/ready
 	@$(BIN)/alignset search serve out/demo/index
 
 test: .venv/ready
-	@echo "the tests: about 5 minutes on 2 cores, a dot for each that passes"
+	@echo "the tests: about 9 minutes on 2 cores, a dot for each that passes"
 	@$(BIN)/python -m pytest -m "not slow"
 
-test-slow: .venv/ready .flink/ready
-	@$(BIN)/python -m pytest -m slow
+test-slow: .venv/ready
+	@$(BIN)/alignset cluster install
+	@$(BIN)/python -m pytest -m slow --ignore=tests/cluster
+
+# One after another: a cluster takes 5 GB, and each test about 2 minutes on 2 cores.
+test-cluster: .venv/ready
+	@$(BIN)/alignset cluster install
+	@$(BIN)/python -m pytest -n 0 tests/cluster
 
 test-faults: .venv/ready
 	@$(BIN)/python -m tests.seeded_faults
 
-# What changes bits (docs/reproducibility.md): torch has oneDNN, its own loops and MKL, numpy has
+# What changes bits (docs/operations.md): torch has oneDNN, its own loops and MKL, numpy has
 # OpenBLAS and its own loops, OpenCV has loops. numba keeps the kernels of each CPU apart.
 OLD_CPU = ONEDNN_MAX_CPU_ISA=SSE41 ATEN_CPU_CAPABILITY=default MKL_CBWR=COMPATIBLE \
 	OPENBLAS_CORETYPE=Nehalem NPY_DISABLE_CPU_FEATURES=X86_V3 \
@@ -72,6 +80,9 @@ lint: .venv/ready
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/python -m pytest -n 0 tests/lint/*.py
 
+benchmarks: .venv/ready
+	@$(BIN)/python benchmarks/readme.py
+
 docs: .venv/ready
 	$(BIN)/python docs/write_flags.py
 
@@ -105,24 +116,9 @@ site: .site/ready
 kernels:
 	@$(BIN)/python -m alignset.compile_kernels
 
-flink: .venv/ready .flink/ready
-	@$(BIN)/python -m flink start
-
-flink-stop:
-	@if test -x $(BIN)/python; then $(BIN)/python -m flink stop; fi
-
-# Flink comes as a Python package, of which nothing is installed, and Beam's job server from Maven.
-.flink/ready: flink/pom.xml requirements/flink.txt | .venv/ready
-	@for tool in java mvn; do command -v $$tool >/dev/null || { echo "$$tool is needed, and is not on the PATH (Debian: apt-get install openjdk-17-jre-headless maven)" >&2; exit 1; }; done
-	@rm -rf .flink && mkdir -p .flink/flink
-	@echo "install of Flink, for its tests and make flink, 1 of 2: Flink from the package index: about 10 s"
-	@$(BIN)/python -m pip download --quiet --no-deps --no-binary :all: --require-hashes -r requirements/flink.txt -d .flink/sdist
-	@tar -xzf .flink/sdist/*.tar.gz -C .flink/flink --strip-components=3 --wildcards '*/deps/lib/flink-dist-*' '*/deps/lib/log4j-*'
-	@rm -rf .flink/sdist
-	@echo "install of Flink, 2 of 2: Beam's job server from Maven: about 10 s"
-	@mvn -q -B -Dstyle.color=never -f flink/pom.xml dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=$(CURDIR)/.flink/job-server
-	@$(BIN)/python -m flink install
-	@touch $@
+flink: .venv/ready
+	@$(BIN)/alignset cluster install
+	@$(BIN)/alignset cluster head --host=localhost --slots=4
 
 # One resolution for all extras, so that any two of them install together.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
@@ -134,4 +130,4 @@ lock: .venv/ready
 		$(COMPILE) pyproject.toml --extra $$extra -c .venv/all.txt -o requirements/$$extra.txt || exit 1; done
 
 clean:
-	rm -rf .venv .flink .site site out transforms/__pycache__/kernels-*
+	rm -rf .venv .site site out transforms/__pycache__/kernels-*

@@ -1,1 +1,1 @@
-"""A Flink cluster of separate processes on this machine: `make flink`, `make flink-stop`."""
+"""A Flink cluster of one machine or many: `alignset cluster`."""
