@@ -11,21 +11,16 @@ ROOT = Path(__file__).resolve().parent.parent
 PLACES = {
     "README.md": "index.md",
     **{name: name for name in ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")},
-    **{
-        name: name
-        for name in (
-            "benchmarks/README.md",
-            "benchmarks/notes.md",
-            "benchmarks/overlap/results.md",
-        )
-    },
+    **{name: name for name in ("benchmarks/README.md", "benchmarks/notes.md")},
 }
 # How far up pages stand among the results of a search: tasks first, records of the project last.
 BOOSTS = {
-    **{name: 0.3 for name in ("decisions.md", "CHANGELOG.md", "architecture.md", "glossary.md")},
-    **{name: 0.3 for name in ("benchmarks/README.md", "benchmarks/notes.md", "suites.md")},
-    "benchmarks/overlap/results.md": 0.3,
-    **{name: 3 for name in ("troubleshooting.md", "reasons.md", "cheat_sheet.md")},
+    **{name: 0.3 for name in ("decisions.md", "CHANGELOG.md", "architecture.md")},
+    **{name: 0.3 for name in ("benchmarks/README.md", "benchmarks/notes.md")},
+    **{f"{name}.md": 3 for name in ("faq", "filters", "install", "recipes")},
+    **{f"{name}.md": 3 for name in ("languages", "duplicates", "decontamination", "safety")},
+    **{f"{name}.md": 3 for name in ("rules", "train", "evaluation", "search")},
+    **{f"{name}.md": 3 for name in ("machines", "tutorial")},
     "politeness.md": 2,
 }
 _LINK = re.compile(r"(!?)\[([^\[\]]*)\]\(([^)#\s]+)((?:#[^)\s]*)?)\)")
