@@ -1,4 +1,4 @@
-"""The text rules in DuckDB's SQL, as a command: the other side of text_plane.py.
+"""The text rules in DuckDB's SQL, as a command: the other side of text_stage.py.
 
   python benchmarks/duckdb_rules.py CORPUS.parquet KEPT.parquet VOCABULARY_SIZE
 

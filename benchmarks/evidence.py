@@ -1,4 +1,4 @@
-"""What each rule is worth: the two runs of `alignset ablate` that docs/evidence.md shows.
+"""What each rule is worth: the two runs of `alignset ablate` that docs/evaluation.md shows.
 
   python benchmarks/evidence.py demo --output=FOLDER
   python benchmarks/evidence.py docs --output=FOLDER --packages=FOLDER [--stamps=FOLDER]

@@ -28,12 +28,17 @@ from PIL import Image, ImageOps
 from results import print_results, print_table
 
 from alignset.pipeline.runs.engine import Engine
-from alignset.transforms.arrivals.image_looks import LOOK, look_columns, looks_of, planes_of
-from alignset.transforms.columns.rejects import key_column
-from alignset.transforms.duplicates.contents import CopyRules
+from alignset.pipeline.settings import Settings
+from alignset.transforms.arrivals.image_looks import (
+    LOOK,
+    look_columns,
+    looks_of,
+    make_thumbnail_row,
+)
+from alignset.transforms.columns.records import key_column
 from alignset.transforms.duplicates.find_copies import FindCopies, bucket_count
-from alignset.transforms.duplicates.near_groups import GRAPHIC_TONE, NODE, cell_count, compare
-from alignset.transforms.images.displayed_picture import displayed_picture
+from alignset.transforms.duplicates.find_near import GRAPHIC_TONE, NODE, cell_count, compare
+from alignset.transforms.images.decode import displayed_picture
 from alignset.transforms.images.examine import Image as Looked
 from alignset.transforms.images.examine import examine
 from alignset.transforms.storage.blocks import Blocks
@@ -47,7 +52,7 @@ def nodes_of(bodies: list[bytes]) -> np.ndarray:
     looks = np.zeros(len(bodies), NODE)
     for at, body in enumerate(bodies):
         if isinstance(image := examine(body, keep_grey=True, keep_picture=True), Looked):
-            looks["look"][at] = looks_of(planes_of(image, in_colour=True))[0]
+            looks["look"][at] = looks_of(make_thumbnail_row(image, in_colour=True))[0]
     return looks
 
 
@@ -118,9 +123,8 @@ def measure_records(records: int, hot: int) -> None:
         shards = [*made_shards(out, records, hot)]
         (out / "blocks").mkdir()
         how = Blocks(f"{out}/blocks"), bucket_count(records), cell_count(records)
-        find = FindCopies(
-            str(out), f"{out}/plan", str(out), CopyRules(1000, once=True, near=True), *how
-        )
+        settings = Settings(input="in", output="out", duplicates="near")
+        find = FindCopies(str(out), f"{out}/plan", str(out), settings, *how)
         before, started = time.process_time(), time.monotonic()
         with Engine(PipelineOptions([]), "benchmark").pipeline("near") as pipeline:
             pipeline | beam.Create(shards) | beam.Reshuffle() | find | beam.Map(lambda _: None)

@@ -23,8 +23,8 @@ import onnx
 import onnxruntime
 from onnx import helper, numpy_helper, version_converter
 
+from alignset.transforms.safety.classifier import FloatNetwork, space_to_depth
 from alignset.transforms.safety.model_files import OPEN_NSFW, open_nsfw_path
-from alignset.transforms.safety.networks import FloatNetwork, space_to_depth
 from benchmarks.nsfw_packages import CALIBRATION_PACKAGES, MEASURED_PACKAGES, some_pictures
 
 SCORED, HIGHEST, OTHERS = 100, 8, 7  # images of a package: the first by their SHA-256

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from alignset.transforms.images.displayed_picture import Pixels
+from alignset.transforms.images.decode import Pixels
 from alignset.transforms.images.examine import Image, examine
+from alignset.transforms.safety.classifier import model_pixels
 from alignset.transforms.safety.model_files import OPEN_NSFW
-from alignset.transforms.safety.unsafe_score import model_pixels
 from benchmarks.overlap.packages import HELD_OUT_PACKAGES, TRAINING_PACKAGES, Package
 from benchmarks.overlap.pictures import pictures_of
 

@@ -22,7 +22,7 @@ def open_clip(flags: argparse.Namespace, free: bool) -> list[float]:
     from open_clip_train.train import train_one_epoch
 
     if free:
-        from alignset.train.runs.device import keep_freed_memory
+        from alignset.train.runs.processes import keep_freed_memory
 
         keep_freed_memory()
     torch.manual_seed(0)

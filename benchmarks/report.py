@@ -28,7 +28,7 @@ _TIMES, _OF_SHARD = 3, 10_000
 ROOT = Path(__file__).resolve().parent.parent
 _MEASURED = """
 import json, resource, sys
-from alignset.pipeline.report.__main__ import main
+from alignset.pipeline.commands import report as main
 status = main(sys.argv[1:])
 assert not status
 used = resource.getrusage(resource.RUSAGE_SELF)

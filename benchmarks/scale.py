@@ -37,11 +37,11 @@ class Measured:
     first_reading_us: float = 1.07  # decode .27, measure .45, n-grams .12, blocks .10, rest .13
     counting_us: float = 0.14  # n-grams .06, distinct pairs .05, frequent ones .03
     # Look-ups .25, reasons and rows .18, write .49: .92 in process, and with the two others (2.13)
-    # what text_plane.py has at 12.4 million: 27.1 CPU-s less 1.1 of start are 2.10. Elsewhere the
+    # what text_stage.py has at 12.4 million: 27.1 CPU-s less 1.1 of start are 2.10. Elsewhere the
     # input is read and measured again.
     second_reading_us: float = 1.64
-    cores_used: float = 1.78  # text_plane.py at 12.4 million: 27.1 CPU-s in 15.3 s on 2 cores
-    start_s: float = 1.1  # text_plane.py: a run over 1000 pairs
+    cores_used: float = 1.78  # text_stage.py at 12.4 million: 27.1 CPU-s in 15.3 s on 2 cores
+    start_s: float = 1.1  # text_stage.py: a run over 1000 pairs
     plan_us: float = 1.19  # group_memory.py --buckets=8 --plan: 30.0 CPU-s, without it 20.5
     element_us: float = 193.0  # group_memory.py, 8 million: 64 to 256 buckets, 187 thousand more
     language_us: float = 1.7  # found_languages on text_corpus.py, on a busy machine
@@ -53,14 +53,14 @@ class Measured:
     batch_rows: float = 125_000.0  # 64 batches
     pair_block_bytes: float = 728.0  # an element without rows: BatchCoder().encode of one
     ngram_block_bytes: float = 352.0
-    # what is written, text_plane.py at 2 million, zstd
+    # what is written, text_stage.py at 2 million, zstd
     input_bytes: float = 63.0  # text_corpus.py's Parquet
     kept_row_bytes: float = 41.0  # pairs/
     dropped_row_bytes: float = 54.0  # rejected/
     plan_row_bytes: float = 46.7  # shuffle_sizes.py, 8 million: 211 MB of the plan
     # group_memory.py: 1233 MiB with two groups of 63 MiB at once, 1427 with two of 126
     base_mib: float = 1039.0
-    floor_mib: float = 1001.0  # text_plane.py: the most of 0.5 to 12.4 million pairs
+    floor_mib: float = 1001.0  # text_stage.py: the most of 0.5 to 12.4 million pairs
     memory_per_group: float = 1.54
     vocabulary_mib: float = 1025.0  # HashSet.open of 100 M hashes: 763 mapped, 256 of index
     # web.py --urls=100000 --seed=3 --ours=--max_unsafe_score=1: 103.0 CPU-s for 95,071 images of
@@ -71,7 +71,7 @@ class Measured:
     fetch_peak_mib: float = 631.0  # the same run, 10 shards
 
 
-def text_plane(pairs: int, parts: Measured, flags: argparse.Namespace) -> dict[str, float]:
+def text_stage(pairs: int, parts: Measured, flags: argparse.Namespace) -> dict[str, float]:
     """Costs of the text stage: all hours are CPU hours but `worker hours`."""
     files = [InputFile("pairs.parquet", int(pairs * parts.input_bytes), "parquet")]
     buckets = bucket_count(files)
@@ -127,7 +127,7 @@ def memory(group_mb: float, threads: int, pairs: int, parts: Measured) -> float:
     return max(parts.floor_mib, groups, parts.base_mib + vocabulary)
 
 
-def image_plane(pairs: int, parts: Measured, flags: argparse.Namespace) -> dict[str, float]:
+def image_stage(pairs: int, parts: Measured, flags: argparse.Namespace) -> dict[str, float]:
     """Costs of fetching; a worker is one process of 2 vCPU."""
     fetches = pairs * flags.kept_by_text
     images = fetches * (1 - flags.failed)
@@ -185,8 +185,8 @@ def main() -> None:
     parts = Measured()
     figures: dict[str, object] = {"benchmark": "scale", "measured": asdict(parts)}
     tables = []
-    for name, plane in (("text stage", text_plane), ("image stage", image_plane)):
-        by_size = {size: plane(pairs, parts, flags) for size, pairs in SIZES.items()}
+    for name, cost in (("text stage", text_stage), ("image stage", image_stage)):
+        by_size = {size: cost(pairs, parts, flags) for size, pairs in SIZES.items()}
         names = list(by_size["1 M"])
         tables.append([{name: n} | {size: by_size[size][n] for size in SIZES} for n in names])
         figures[name] = by_size

@@ -25,6 +25,9 @@ def tokenizer(texts: list[str]):
 
 
 def settings(flags: argparse.Namespace, optimizer: str):
+    import torch
+
+    from alignset.train.runs.processes import capability
     from alignset.train.settings import Settings
 
     return Settings(
@@ -37,7 +40,7 @@ def settings(flags: argparse.Namespace, optimizer: str):
         micro_batch_size=flags.batch_size,
         optimizer=optimizer,
         compile=flags.compile,
-    ).on(flags.device)
+    ).resolve(flags.device, capability(torch.device(flags.device)))
 
 
 def pixels(flags: argparse.Namespace) -> np.ndarray:  # uint8[b, px, px, 3]

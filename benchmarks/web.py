@@ -4,6 +4,7 @@
                            [--sides=ours,img2dataset,daft] [--ours=--connections=256]
                            [--samples_per_shard=10000] [--bandwidth=0] [--names_away_s=0]
                            [--distinct] [--robots_share=0] [--policy_ms=500] [--hosts=0]
+                           [--one_certificate]
 
 The web is in a network namespace of its own: thousands of addresses, a name server that takes its
 time, TLS by an authority of its own, answers after a lognormal delay. Linux; needs user namespaces
@@ -95,7 +96,8 @@ def fetch(
     """Runs one side over the list."""
     listed, out = folder / "list.parquet", folder / "out"
     write_urls(listed, urls)
-    os.environ["SSL_CERT_FILE"] = str(web.trusted)
+    own = folder / "authority.pem"  # without this machine's bundle
+    os.environ["SSL_CERT_FILE"] = str(own if flags.one_certificate else web.trusted)
     usage = run_measured(command_of(side, listed, out, flags), folder / "log.txt")
     verdict = judged(urls, OUTCOMES[side](out))
     shutil.rmtree(out)
@@ -183,6 +185,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--urls", type=int, default=12_000)
     parser.add_argument("--web", choices=sorted(WEBS), default="slow")
     parser.add_argument("--tls", action="store_true", help="all URLs are https")
+    one = "trust the web's authority alone, without the bundle of 117"
+    parser.add_argument("--one_certificate", action="store_true", help=one)
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--sides", default="ours,img2dataset", help="in this order, by turns")

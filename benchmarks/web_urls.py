@@ -31,7 +31,7 @@ RIGHT_OF_PATH = {
     "cut": {"cut_off"},
     "drip": {"timeout"},
 }
-# Of a host with a robots.txt this path is forbidden; of others it is a good one.
+# A path that robots.txt forbids, on hosts that have one; on others it is good.
 WITH_ROBOTS, PRIVATE, PRIVATE_SHARE = "robots", "private", 0.03
 
 
@@ -54,7 +54,7 @@ class Web(NamedTuple):
     secure: float
 
 
-# Of the table that the goals were set by: slow hosts, and little that fails.
+# The web of the table by which the goals were set: slow hosts, and few failures.
 SLOW = Web(2400, 0.0, 0.5, 0.8, {}, {"404": 0.05}, 0.0)
 # What a list of some years' age is like.
 OLD = Web(

@@ -71,22 +71,24 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadFileS
 
 
 class _FilesByRun(LoadFileScheduling):
-    """Files that look at the finished runs go to one worker, which alone makes them: 12 s of CPU
-    for each of them."""
+    """Files that look at the same finished runs go to one worker, which alone makes them: 12 s of
+    CPU and more."""
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        return "finished runs" if _looks_at_runs(path) else path
+        return _runs_of(path) or path
 
 
 @lru_cache
-def _looks_at_runs(path: str) -> bool:
-    return ": Golden" in (ROOT / path).read_text()
+def _runs_of(path: str) -> str:
+    """The finished runs that a file of tests looks at, "" for none."""
+    text = (ROOT / path).read_text()
+    return next((runs for runs in (": Golden", ": DescribedSets") if runs in text), "")
 
 
 @lru_cache
 def _turn(path: str) -> tuple[bool, bytes]:
-    first = path.startswith(FIRST) or _looks_at_runs(path)
+    first = path.startswith(FIRST) or bool(_runs_of(path))
     return not first, hashlib.sha256(path.encode()).digest()
 
 
@@ -96,6 +98,12 @@ def pytest_collection_finish() -> None:
     gc.freeze()
     gc.set_threshold(10_000, 20)  # from 700 and 10: half the time of what collects, 20 ms of a run
     gc.enable()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    handler = signal.getsignal(signal.SIGTERM)
+    assert not callable(handler), f"{item.nodeid} left {handler} for SIGTERM"
 
 
 @pytest.fixture(scope="session")
@@ -141,6 +149,27 @@ def plain(web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> Golden:
     flags = (*made.FLAGS, f"--vocabulary_size={made.vocabulary_size(fates)}")
     ended = succeed(folder / "pairs.parquet", folder / "set", *flags)
     return Golden(folder / "pairs.parquet", flags, fates, folder / "set", ended.err)
+
+
+@pytest.fixture(scope="session")
+def described(tmp_path_factory: pytest.TempPathFactory) -> Iterator:
+    """Datasets by every command, each made when it is first asked for; not to be written into."""
+    from tests.support.described_sets import DescribedSets
+
+    with small_web() as server:
+        yield DescribedSets(server, tmp_path_factory.mktemp("described"))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    """Chromium, as Playwright's `Browser`."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        path = "/usr/bin/chromium"
+        launched = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield launched
+        launched.close()
 
 
 @pytest.fixture(params=["local", "object store"])

@@ -217,7 +217,8 @@ def notice(copy: Copy, fault: Fault, control: Control, *, all_tests: bool) -> No
 
 def read_faults(names: Iterable[str] = ()) -> list[Fault]:
     """The faults, or those of some names. Raises ValueError where one does not fit the sources."""
-    faults = [Fault(**row) for row in tomllib.loads(FAULTS.read_text())["fault"]]
+    rows = tomllib.loads(FAULTS.read_text())
+    faults = [Fault(name, **row) for name, row in rows.items()]
     if unknown := set(names) - {fault.name for fault in faults}:
         raise ValueError(f"no such faults: {', '.join(sorted(unknown))}")
     chosen = [fault for fault in faults if not names or fault.name in names]

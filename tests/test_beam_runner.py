@@ -1,6 +1,7 @@
 """The whole command over the golden set: every pair meets its fate, and every file says so."""
 
 import gc
+import hashlib
 import os
 import site
 import subprocess
@@ -13,8 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from alignset import beam_runner
+import alignset
+from alignset import beam_runner, version
 from alignset.pipeline.runs.beam_patches import quick_imports
+from tests.support.agreement import check_dataset
 from tests.support.command import DOCUMENTS, ROOT, digests, fates, manifest, run, run_fork
 from tests.support.golden import TEXTS
 from tests.support.golden_run import Golden
@@ -24,6 +27,12 @@ def test_every_pair_meets_its_fate(golden: Golden):
     met, expected = fates(golden.output), Counter(golden.fates)
     assert met - expected == Counter()
     assert expected - met == Counter()
+
+
+@pytest.mark.parametrize("name", ["golden", "plain"])
+def test_all_that_tells_of_the_golden_sets_agrees(name: str, request: pytest.FixtureRequest):
+    run: Golden = request.getfixturevalue(name)
+    check_dataset(run.output)
 
 
 def test_a_run_leaves_the_contracts_files_and_no_other(golden: Golden):
@@ -40,13 +49,9 @@ def test_the_manifest_describes_the_run(golden: Golden):
     described = manifest(golden.output)
     assert described["rules"]["max_images_per_text"] == 3
     assert described["rules"]["max_words"] == 20
-    assert described["input"] == [
-        {
-            "path": str(golden.pairs),
-            "bytes": golden.pairs.stat().st_size,
-            "format": "parquet",
-        }
-    ]
+    ends = hashlib.sha256(2 * golden.pairs.read_bytes()[: 64 << 10]).hexdigest()  # a small file
+    size = {"bytes": golden.pairs.stat().st_size, "format": "parquet", "ends": ends}
+    assert described["input"] == [{"path": str(golden.pairs), **size}]
     assert described["evaluation_images"] == {"exam": {"images": 1, "unreadable": 1}}
     assert described["versions"].keys() >= {"apache-beam", "pyarrow", "pillow"}
 
@@ -113,6 +118,7 @@ def test_what_is_hidden_at_the_start_can_be_imported_after_it(tmp_path: Path):
     args = [f"--input={tmp_path}/a.parquet", f"--output={tmp_path}/set", "--text_only"]
     said = python(f"""if True:
         import gc, sys
+        import alignset
         from alignset import beam_runner
         from alignset.pipeline.runs.beam_patches import quick_imports
         with quick_imports():
@@ -150,9 +156,9 @@ def test_a_start_that_fails_hides_nothing_after_it():
     "words",
     [
         ("beam_runner.py", "--input=a", "--output=b"),
-        ("-m", "alignset.pipeline.look", "a"),
-        ("-m", "alignset.pipeline.report", "a"),
-        ("-m", "alignset.pipeline.takedown", "a", "--blocklist=b"),
+        ("-m", "alignset", "look", "a"),
+        ("-m", "alignset", "report", "a"),
+        ("-m", "alignset", "takedown", "a", "--blocklist=b"),
     ],
 )
 def test_outside_its_environment_it_says_so_on_one_line(words: tuple[str, ...]):
@@ -175,3 +181,28 @@ def test_site_packages_are_not_put_before_the_standard_library(monkeypatch: pyte
     with pytest.raises(SystemExit):
         beam_runner.main(["--help"])
     assert os.environ["PYTHONPATH"] == f"{ROOT}{os.pathsep}elsewhere"
+
+
+def test_a_dataset_tells_which_version_made_it(golden: Golden) -> None:
+    versions = manifest(golden.output)["versions"]
+    assert next(iter(versions)) == "alignset"
+    assert versions["alignset"] == alignset.__version__
+    assert len(versions["sources"]) == 12
+    assert versions.get("commit", "") == version.commit()
+    card = (golden.output / "README.md").read_text()
+    assert f"\nalignset {alignset.__version__}, " in card
+
+
+def test_the_commit_is_that_of_the_clone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    version.commit.cache_clear()
+    if (ROOT / ".git").exists():
+        words = ["git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"]
+        head = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+        assert version.commit().removesuffix("-dirty") == head
+    monkeypatch.setattr(version, "ROOT", tmp_path)  # as where it is installed
+    version.commit.cache_clear()
+    assert version.commit() == ""
+    (tmp_path / ".git").mkdir()  # which is not a repository
+    version.commit.cache_clear()
+    assert version.commit() == ""
+    version.commit.cache_clear()

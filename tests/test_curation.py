@@ -158,9 +158,7 @@ def test_help_names_each_flag() -> None:
 
 def arguments(run: Golden, output: Path) -> dict[str, Any]:
     """What the command of a run was given, as arguments."""
-    flags = dict(word.removeprefix("--").partition("=")[::2] for word in run.flags)
-    flags = {name: value or True for name, value in flags.items()}
-    return {"input": run.pairs, "output": output, "quiet": True, **flags}
+    return {"input": run.pairs, "output": output, "quiet": True, **run.arguments()}
 
 
 def test_it_makes_what_the_command_makes_and_leaves_the_process_as_it_was(

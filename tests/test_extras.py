@@ -19,7 +19,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 def named(requirements: list[str]) -> set[str]:
-    """The packages of some requirements, with those of our own extras."""
+    """The packages of some requirements, and the packages of our extras among them."""
     names = set()
     for requirement in map(Requirement, requirements):
         if requirement.name == "alignset":
@@ -115,3 +115,13 @@ def test_what_needs_an_extra_ends_at_once_with_the_command_that_installs_it(
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
     assert f"pip install 'alignset[{extra}]' ('.[{extra}]' in a clone)" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "needed", importlib.metadata.requires("open-clip-torch") or [], ids=lambda text: text
+)
+def test_the_packages_are_those_that_open_clip_trains_with(needed: str):
+    """It reads nothing with webdataset > 0.2.86: `KeyError: 'fname'`."""
+    requirement = Requirement(needed)
+    if requirement.marker is None or requirement.marker.evaluate({"extra": "training"}):
+        assert requirement.specifier.contains(importlib.metadata.version(requirement.name))

@@ -67,6 +67,15 @@ def test_a_signal_ends_a_command_with_its_threads(
     assert (process.returncode, err) == (status, said)
 
 
+def test_a_signal_for_which_a_command_has_its_own_handler_is_left_to_it(start: Callable):
+    own = "import signal; signal.signal(signal.SIGTERM, lambda *_: print('asked'))"
+    process = start(f"{own}; print('runs'); sys.stdout.flush(); time.sleep(1); return 7")
+    assert process.stdout.readline() == "runs\n"
+    process.send_signal(signal.SIGTERM)
+    assert process.communicate(timeout=LONG_S) == ("asked\n", "")  # once
+    assert process.returncode == 7
+
+
 def test_a_command_that_does_not_end_is_ended(start: Callable):
     process = start(f"\n    try: {RUN}\n    finally: {SLEEP}")
     assert process.stdout.readline() == "runs\n"

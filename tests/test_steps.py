@@ -3,7 +3,6 @@
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
@@ -12,7 +11,7 @@ import pytest
 from apache_beam.testing.util import assert_that
 
 import alignset
-from alignset.transforms.workers.counts import add_counts
+from alignset.transforms.storage.documents import add_counts
 from tests.support.command import rejected
 from tests.support.golden import evaluation_copy, evaluation_image
 from tests.support.golden_run import Golden
@@ -28,16 +27,11 @@ def batches_of(table: pa.Table, rows: int, seed: int) -> list[pa.RecordBatch]:
     return batches
 
 
-def arguments(run: Golden, names: Callable[[str], bool]) -> dict[str, Any]:
-    """Those flags of a run whose names are wanted, as arguments."""
-    flags = dict(word.removeprefix("--").partition("=")[::2] for word in run.flags)
-    return {name: value or True for name, value in flags.items() if names(name)}
-
-
 def curated(run: Golden, output: Path, seed: int) -> None:
     """A pipeline of the steps over the pairs of a run, in batches whose order the seed decides."""
-    of_texts = arguments(run, lambda name: name.startswith(("max_images", "max_texts", "vocab")))
-    of_images = arguments(run, lambda name: name not in of_texts)
+    given, texts = run.arguments(), ("max_images", "max_texts", "vocab")
+    of_texts = {name: value for name, value in given.items() if name.startswith(texts)}
+    of_images = {name: value for name, value in given.items() if name not in of_texts}
     table = pq.read_table(run.pairs)
 
     def build(pipeline: beam.Pipeline) -> None:

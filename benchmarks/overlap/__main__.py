@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alignset.transforms.decontamination.copy_index import CopyIndex, Nearest
-from alignset.transforms.rules.overlap import COPY_DISTANCE
+from alignset.transforms.rules.thresholds import COPY_DISTANCE
 from benchmarks.overlap import measured_pictures as measured
 from benchmarks.overlap.alterations import ALTERATIONS
 from benchmarks.overlap.measured_pictures import Pictures
@@ -46,7 +46,7 @@ class Different(NamedTuple):
 
     @property
     def distances(self) -> npt.NDArray[np.float64]:
-        """Those of repeats are set to 2."""
+        """float64[n]; the distance of a repeat is 2."""
         distances = np.array([match.distance for match in self.matches])
         return np.where(self.is_repeat, 2.0, distances)
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image as PillowImage
 
 from alignset.transforms.decontamination.copy_thumbnails import stack_thumbnails
-from alignset.transforms.images.displayed_picture import displayed_picture
+from alignset.transforms.images.decode import displayed_picture
 from alignset.transforms.images.examine import Image, examine
 from benchmarks.overlap.alterations import ALTERATIONS, Picture
 from benchmarks.overlap.packages import HELD_OUT_PACKAGES

@@ -10,8 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from alignset.transforms.decontamination.copy_index import CopyIndex, Nearest
-from alignset.transforms.decontamination.copy_index_files import build_copy_index
+from alignset.transforms.decontamination.copy_index import CopyIndex, Nearest, build_copy_index
 from alignset.transforms.images.perceptual_hash import thumbnail_hash
 from benchmarks.overlap.measured_pictures import Pictures
 

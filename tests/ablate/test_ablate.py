@@ -13,10 +13,9 @@ import pytest
 from PIL import Image
 
 from alignset.ablate import pool as pools
-from alignset.ablate.__main__ import ablate, main, open_folder
+from alignset.ablate.__main__ import ablate, cell_of, main, open_folder, write_results
 from alignset.ablate.plan import BASELINES, read_plan
 from alignset.ablate.pool import ALL, RANDOM, Flags, Pool, Variant, copy_shards
-from alignset.ablate.results import cell_of, write_results
 from alignset.pipeline.errors import UsageError
 from alignset.train.data.images import decode_square
 from alignset.train.data.samples import read_pairs
@@ -81,6 +80,8 @@ def test_each_rule_that_is_on_is_left_out_once(shards: Path, tmp_path: Path) -> 
     # The others are always compared with all rules.
     chosen = plan(shards, tmp_path / "out", "--variants=coyo,raw").variants
     assert [variant.name for variant in chosen] == ["raw", "all", "coyo"]
+    made = {of.name: of.flags for of in plan(shards, tmp_path / "out", "--recipe=coyo").variants}
+    assert (made["all"]["max_words"], "without-max_words" in made) == (256, True)
     rule.write_text(RULE.replace("opened=99.0,", ""))
     with pytest.raises(UsageError, match="the rule max_digits has no `opened`"):
         plan(shards, tmp_path / "out", f"--rules={rule}")

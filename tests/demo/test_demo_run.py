@@ -1,7 +1,5 @@
 """The whole command on the demo's web, against the truth of every pair."""
 
-import json
-import socket
 import subprocess
 from pathlib import Path
 
@@ -15,15 +13,10 @@ from alignset.demo.picture import DROPPED, KEPT, WIDTH, draw_picture
 from alignset.demo.serve import serving
 from alignset.demo.web import build
 from tests.support.root import ROOT
+from tests.support.stores import free_port
 
 # The demo itself, which make demo runs too.
 pytestmark = pytest.mark.slow
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -48,17 +41,6 @@ def test_every_pair_meets_its_fate(web_and_run: tuple[Path, Path]):
     comparison = compare(pq.read_table(web / "truth.parquet"), read_run(output))
     assert comparison.differences == []
     assert comparison.agreeing == comparison.total
-
-
-def test_funnel_counts_what_the_truth_counts(web_and_run: tuple[Path, Path]):
-    web, output = web_and_run
-    reasons = pq.read_table(web / "truth.parquet")["reason"].to_pylist()
-    steps = json.loads((output / "funnel.json").read_text())["steps"]
-    dropped = {
-        reason: count for step in steps for reason, count in step["dropped"].items() if count
-    }
-    assert dropped == {reason: reasons.count(reason) for reason in set(reasons) - {None}}
-    assert (steps[0]["seen"], steps[-1]["kept"]) == (len(reasons), reasons.count(None))
 
 
 def test_the_picture_shows_the_funnel_and_pairs(web_and_run: tuple[Path, Path]):

@@ -28,7 +28,9 @@ def test_an_index_is_made_and_three_searches_are_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(story, "run", in_this_process)
-    monkeypatch.setattr("alignset.train.model.embed.open_embedder", lambda name: ColourModel(name))
+    monkeypatch.setattr(
+        "alignset.train.model.embed.open_embedder", lambda name, **_: ColourModel(name)
+    )
     shards = colour_shards(tmp_path / "shards")
     for _ in range(2):  # an index of an earlier run is made anew
         assert story.make_index(Path("colours"), shards, tmp_path / "index") == 24

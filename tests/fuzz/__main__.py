@@ -5,8 +5,8 @@
 A target is a format, whose real files are changed and go through its entrances (`entrances.py`), or
 a module that makes its own cases. numba's bounds checks are on. The kept cases come first. Then
 each target gets the same share of the time, and at least so many cases. Each case is made from the
-seed, the target's name and the case's number. A case that fails is cut down and kept in out/fuzz.
-Ends with 1 if one fails.
+seed, the target's name and the case's number. A case that fails is kept in out/fuzz. Ends with 1 if
+one fails.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -30,14 +30,13 @@ from tests.fuzz.limited import MORE_CPU, MORE_MEMORY, NO_END, Piece, faults_of
 from tests.support.root import ROOT
 
 FILES = ("avif", "webp", "png", "gif", "jpeg", "tiff", "bmp", "tar", "parquet", "csv", "jsonl")
-FILES += ("warc", "wat", "html")
-MADE = ("soup", "archives", "texts", "urls", "counts", "lists")
+FILES += ("warc", "wat", "html", "txt")
+MADE = ("soup", "archives", "texts", "urls", "counts")
 TARGETS = (*FILES, *MADE)
 CASES, FOUND = ROOT / "tests/fuzz/cases", ROOT / "out/fuzz"
 CPU_S_A_MB = 2.0  # beside what an entrance may take
 AT_ONCE, AT_ONCE_MADE = 10, 100  # cases of one child
 MOST_OF_A_KIND = 2  # that are kept
-SMALLER_S, SMALLER_STEPS = 20.0, 60  # for cutting a case down
 
 
 class Case(NamedTuple):
@@ -54,6 +53,10 @@ class Case(NamedTuple):
     @property
     def kind(self) -> str:
         return self.ending.partition(".")[0]
+
+    @property
+    def target(self) -> str:
+        return self.origin.split()[1] if self.ending == "made" else self.kind
 
 
 class Find(NamedTuple):
@@ -101,16 +104,11 @@ def made_case(target: str, seed: int, number: int) -> Case:
     return Case(*mutations.mutated(random, target), origin, number)
 
 
-def finds_of(
-    cases: Sequence[Case],
-    entrances: Iterable[str] = (),
-    counts: Counter | None = None,
-    more_s: float = 0,
-) -> list[Find]:
+def finds_of(cases: Sequence[Case], entrances: Iterable[str] = (), more_s: float = 0) -> list[Find]:
     """What fails of cases at these entrances, or at all of those that are for their numbers.
 
     Args:
-      counts: of what was tried, is added to. more_s: of CPU, beside what each has.
+      more_s: of CPU, beside what each has.
     """
     from tests.fuzz.entrances import ENTRANCES, Entrance
 
@@ -130,36 +128,8 @@ def finds_of(
     pieces = [
         Piece(lambda at=at: enter(*at), cpu_s) for at, cpu_s in zip(tries, limits_s, strict=True)
     ]
-    for case, entrance in tries:
-        if counts is not None:
-            counts[_target(case), entrance.name] += 1
     faults = zip(tries, faults_of(pieces), strict=True)
     return [Find(case, door.name, *fault) for (case, door), fault in faults if fault]
-
-
-def _target(case: Case) -> str:
-    return case.origin.split()[1] if case.ending == "made" else case.kind
-
-
-def smaller(find: Find) -> Find:
-    """The same fault by fewer bytes, as far as that is cheap; itself, if it takes long or does not
-    come again by itself."""
-    begun, steps = time.monotonic(), 0
-    size = len(find.case.body) // 2
-    while size and find.case.ending != "made" and not find.case.ending.endswith((".gz", ".zst")):
-        at = 0
-        while at < len(find.case.body):
-            steps += 1
-            if steps > SMALLER_STEPS or time.monotonic() - begun > SMALLER_S:
-                return find
-            body = find.case.body[:at] + find.case.body[at + size :]
-            again = finds_of([find.case._replace(body=body)], [find.entrance])
-            if again and again[0].kind == find.kind:
-                find = again[0]
-            else:
-                at += size
-        size //= 2
-    return find
 
 
 def kept_file(find: Find, folder: Path) -> Path | None:
@@ -168,34 +138,28 @@ def kept_file(find: Find, folder: Path) -> Path | None:
     Returns:
       Its path; None of a case that met a limit only by chance, since the machine was busy.
     """
-    case, alone = find.case, finds_of([find.case], [find.entrance])
-    of_limit = find.kind in (MORE_CPU, MORE_MEMORY, NO_END)  # each try takes as long again
-    if of_limit and not alone:
+    case, fails_alone = find.case, bool(finds_of([find.case], [find.entrance]))
+    if find.kind in (MORE_CPU, MORE_MEMORY, NO_END) and not fails_alone:
         return None
-    least = find if of_limit or not alone else smaller(alone[0])
-    digest = hashlib.sha256(least.case.body).hexdigest()[:8]
-    name = re.sub(r"\W+", "_", f"{_target(case)} {find.entrance}")
-    path = folder / f"{name}-{digest}.{case.ending}"
+    name = re.sub(r"\W+", "_", f"{case.target} {find.entrance}")
+    path = folder / f"{name}-{hashlib.sha256(case.body).hexdigest()[:8]}.{case.ending}"
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(least.case.body)
-    lines = [f"entrance: {_target(case)}, {find.entrance}", f"fault: {least.kind}"]
-    lines.append(f"origin (seed, target, number): {case.origin}, of {len(case.body)} bytes")
-    lines.append(f"alone: {'fails too' if alone else 'is well, it failed behind others'}")
-    path.with_name(f"{path.name}.txt").write_text("\n".join([*lines, "", least.said, ""]))
+    path.write_bytes(case.body)
+    lines = [f"entrance: {case.target}, {find.entrance}", f"fault: {find.kind}"]
+    lines.append(f"origin (seed, target, number): {case.origin}")
+    lines.append(f"alone: {'fails too' if fails_alone else 'is well, it failed behind others'}")
+    path.with_name(f"{path.name}.txt").write_text("\n".join([*lines, "", find.said, ""]))
     return path
 
 
-def kept_cases(folder: Path) -> Iterator[tuple[Path, Case]]:
-    """The cases of a folder, named ENTRANCE-DIGEST.ENDING, for all entrances of their format."""
-    for path in sorted(folder.glob("*-*.*")):
-        if path.suffix != ".txt":
-            yield path, Case(path.name.partition(".")[2], path.read_bytes(), f"kept {path.name}")
-
-
 def repeat(folder: Path) -> int:
-    """Runs the kept cases of a folder; prints and counts those that fail."""
+    """Runs the kept cases of a folder, named ENTRANCE-DIGEST.ENDING, at all entrances of their
+    formats; prints and counts those that fail."""
     failing = 0
-    for path, case in kept_cases(folder):
+    for path in sorted(folder.glob("*-*.*")):
+        if path.suffix == ".txt" and path.with_suffix("").exists():
+            continue  # what is known of a case
+        case = Case(path.name.partition(".")[2], path.read_bytes(), f"kept {path.name}")
         finds = finds_of([case])
         failing += bool(finds)
         for find in finds:
@@ -213,13 +177,12 @@ def _shown(path: Path) -> str:
 
 
 class Run:
-    """Cases of all targets by turns, the counts of them, and their finds."""
+    """Cases of all targets by turns, and their finds."""
 
     def __init__(self, targets: Sequence[str], seed: int, first: int, found: Path) -> None:
         self.seed, self.first, self.found = seed, first, found
         self.next = dict.fromkeys(targets, first)
         self.spent_s = dict.fromkeys(targets, 0.0)
-        self.counts: Counter[tuple[str, str]] = Counter()
         self.kinds: Counter[tuple[str, str, str]] = Counter()
 
     def go(self, least: int, seconds: float) -> None:
@@ -236,27 +199,21 @@ class Run:
             if seconds == 0:
                 size = min(size, self.first + least - number)
             begun = time.monotonic()
-            cases = [made_case(target, self.seed, number + n) for n in range(size)]
-            finds = finds_of(cases, counts=self.counts)
+            finds = finds_of([made_case(target, self.seed, number + n) for n in range(size)])
             self.next[target] += size
             self.spent_s[target] += time.monotonic() - begun  # without what a find takes
-            self._keep(finds)
-
-    def _keep(self, finds: Sequence[Find]) -> None:
-        for find in finds:
-            kind = _target(find.case), find.entrance, find.kind
-            if self.kinds[kind] >= MOST_OF_A_KIND:
-                self.kinds[kind] += 1
-            elif path := kept_file(find, self.found):
-                self.kinds[kind] += 1
-                print(f"{': '.join(kind)}: {_shown(path)} ({KEEP})", flush=True)
+            for find in finds:
+                kind = target, find.entrance, find.kind
+                path = None if self.kinds[kind] >= MOST_OF_A_KIND else kept_file(find, self.found)
+                if path:
+                    print(f"{': '.join(kind)}: {_shown(path)} ({KEEP})", flush=True)
+                self.kinds[kind] += bool(path or self.kinds[kind] >= MOST_OF_A_KIND)
 
     def report(self) -> None:
         for target, number in self.next.items():
-            entrances = [f"{name} {n}" for (of, name), n in self.counts.items() if of == target]
             finds = sum(n for (of, _, _), n in self.kinds.items() if of == target)
             spent = f"{number - self.first} cases in {self.spent_s[target]:.0f} s"
-            print(f"{target}: {spent}, {finds} fail: {', '.join(entrances)}")
+            print(f"{target}: {spent}, {finds} fail")
         for kind, times in sorted(self.kinds.items()):
             print(f"  {times} times: {': '.join(kind)}")
 

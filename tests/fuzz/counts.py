@@ -9,9 +9,8 @@ from random import Random
 
 import numpy as np
 
-from alignset.transforms.columns.hashing import UInt64s
+from alignset.transforms.columns.hashing import HashSet, UInt64s
 from alignset.transforms.corpus.hash_counts import byte_runs, repeated_rows, runs, sum_by_hash
-from alignset.transforms.corpus.hash_sets import HashSet
 
 TOP = 2**64 - 1
 
@@ -104,6 +103,4 @@ def _members(body: bytes) -> object:
 
 
 TOKENS = [bytes([at]) for at in range(len(_STEPS))]
-GROWTH: dict[str, tuple[Callable[[bytes], object], list[bytes]]] = {
-    "members": (_members, TOKENS),
-}
+GROWTH: dict[str, tuple[Callable[[bytes], object], list[bytes]]] = {"members": (_members, TOKENS)}

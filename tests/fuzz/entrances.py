@@ -3,14 +3,12 @@ what must hold behind each."""
 
 from __future__ import annotations
 
-import importlib
 import io
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
-from types import ModuleType
 from typing import NamedTuple
 from unittest.mock import patch
 
@@ -19,21 +17,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image as PillowImage
 
-import alignset.pipeline.look.__main__ as look_command
-import alignset.pipeline.report.__main__ as report_command
-import alignset.pipeline.takedown.__main__ as takedown_command
 from alignset import beam_runner
-from alignset.pipeline import command_line
+from alignset.pipeline import command_line, commands
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.find_inputs import find_files, find_splits
 from alignset.pipeline.inputs.readers import read_split
-from alignset.pipeline.job import Job
-from alignset.train.data.images import decode_image, decode_square
-from alignset.train.search.decode_upload import MAX_SIDE, RefusedPicture, decode_upload
-from alignset.transforms.images.displayed_picture import displayed_picture, rgb_pixels
+from alignset.pipeline.settings import Job
+from alignset.train.data.images import (
+    UPLOAD_PX,
+    RefusedPicture,
+    decode_image,
+    decode_square,
+    decode_upload,
+)
+from alignset.transforms.blocklists.blocklists import Blocklists
+from alignset.transforms.blocklists.compiled_list import ListError, compile_list
+from alignset.transforms.images.decode import displayed_picture, open_picture, rgb_pixels
 from alignset.transforms.images.examine import Image, Unusable, examine
 from alignset.transforms.images.file_formats import FileLook
-from alignset.transforms.images.open_picture import open_picture
 from alignset.transforms.images.resize import Encoder, plain_form
 from alignset.transforms.images.resize_settings import EncodingError, ResizeSettings
 from alignset.transforms.images.thumbnail import SIDE_PX, thumbnail
@@ -42,11 +43,11 @@ from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from alignset.transforms.pages.page_counts import PageTally
 from alignset.transforms.pages.page_files import PageFiles
 from alignset.transforms.pages.parse_pages import pairs_of, rows_of
+from alignset.transforms.safety.classifier import model_pixels
 from alignset.transforms.safety.model_files import OPEN_NSFW
-from alignset.transforms.safety.unsafe_score import model_pixels
 from alignset.transforms.storage.broken_files import BrokenInputError
 from alignset.transforms.storage.tar_members import tar_members
-from tests.fuzz import shards
+from tests.fuzz import counts, pages, shards, texts, urls
 from tests.support import small_sets
 from tests.support.command import funnel, kept, rejected, run
 from tests.support.hostile_tars import tar_of
@@ -54,7 +55,11 @@ from tests.support.train_shards import colour_files
 
 ALL = ("--language=", "--min_words=1", "--max_words=100000000", "--max_images_per_text=1000000")
 ALL_IMAGES = ("--min_image_side=0", "--max_image_aspect=1000000", "--workers=1")
-COMMANDS = {"look": look_command, "report": report_command, "takedown": takedown_command}
+URLS = [
+    url.encode("utf-8", "replace").decode()
+    for piece in urls.PIECES
+    for url in (f"http://{piece}/b", f"https://a.example/{piece}")
+]
 
 
 class Entrance(NamedTuple):
@@ -133,7 +138,7 @@ def upload(body: bytes, path: Path) -> None:
         picture = decode_upload(body)
     except RefusedPicture:
         return
-    assert max(picture.size) <= MAX_SIDE
+    assert max(picture.size) <= UPLOAD_PX
 
 
 def curate_picture(body: bytes, path: Path) -> None:
@@ -145,13 +150,13 @@ def curate_picture(body: bytes, path: Path) -> None:
 # Commands
 
 
-def end_well(command: ModuleType, *args: str) -> None:
+def end_well(command: Callable[[Sequence[str]], int], *args: str) -> None:
     """A command that ends in 0, in one line, or by a file that is broken."""
     failures: list[Exception] = []
-    place = command if hasattr(command, "print_failure") else command_line
-    with patch.object(place, "print_failure", lambda _, error, *__: failures.append(error) or 1):
+    note = lambda _, error, *__: failures.append(error) or 1  # noqa: E731
+    with patch.object(command_line, "print_failure", note):
         try:
-            status = command.main(args)
+            status = command(args)
         except SystemExit as end:
             status = end.code
     if failures and not isinstance(failures[0], BrokenInputError):
@@ -212,6 +217,25 @@ def read_table(body: bytes, path: Path) -> None:
     assert rows[0] == rows[1]
 
 
+def ask_list(body: bytes, path: Path) -> None:
+    """A blocklist that anybody wrote: refused in a line, or asked."""
+    try:
+        compiled = compile_list(str(path), str(path.parent))
+    except ListError as error:
+        said = str(error)
+        assert str(path) in said
+        assert len(said) < 800, said
+        assert "\n" not in said
+        return
+    lists = Blocklists((compiled,), 3, 31)
+    column = pa.array(URLS, pa.string())
+    details = lists.match_pairs(column, column, np.arange(len(URLS), dtype=np.uint64)).to_pylist()
+    kinds = {f"{compiled.name}:{kind}" for kind in compiled.entries}
+    assert {*details, lists.match_file(bytes(32), b"body")} <= {None, *kinds}
+    for url, detail in zip(URLS, details, strict=True):
+        assert lists.match_url(url) is None or detail is not None
+
+
 def read_pages(body: bytes, path: Path) -> None:
     """Pairs, and pages that are broken; at most one for some bytes of the file."""
     part = PageFiles(path.name.split(".")[1], ((str(path), "http://a.example/b/"),))
@@ -231,7 +255,7 @@ def of_set(name: str, hostile: str, folder: str, *flags: str) -> Callable[[bytes
         (path.parent / "list.txt").write_text("host:host1.example\ntext:caption 2 of shard 0\n")
         places = {"LIST": path.parent / "list.txt", "OUT": path.parent}
         words = [flag.format(**places) for flag in flags]
-        end_well(COMMANDS[name], str(dataset / folder), *words)
+        end_well(getattr(commands, name), str(dataset / folder), *words)
 
     return enter
 
@@ -245,11 +269,15 @@ def measure_evaluation_images(body: bytes, path: Path) -> None:
     shards.check_evaluation(members, path)
 
 
+MADE = {
+    **{"soup": pages.check_soup, "archives": pages.check_archives},
+    **{"texts": texts.check, "urls": urls.check, "counts": counts.check},
+}
+
+
 def check_made(body: bytes, path: Path) -> None:
     """A case that a module of this package makes from these words, and checks itself."""
-    target = body.decode().split()[1]
-    module = {"soup": "html"}.get(target, target)
-    importlib.import_module(f"tests.fuzz.{module}").check(Random(body.decode()))
+    MADE[body.decode().split()[1]](Random(body.decode()))
 
 
 def on_sets(hostile: str, folder: str) -> tuple[Entrance, ...]:
@@ -277,7 +305,8 @@ PICTURES = (
     Entrance("upload", upload),
     Entrance("curate", curate_picture, 40, cpu_s=30.0),
 )
-TABLES = (Entrance("read", read_table), Entrance("curate", curate_texts, 10))
+LIST = Entrance("list", ask_list)
+TABLES = (Entrance("read", read_table), Entrance("curate", curate_texts, 10), LIST)
 PAGES = (Entrance("find pairs", read_pages), Entrance("curate", curate_texts, 20))
 ENTRANCES: dict[str, tuple[Entrance, ...]] = {
     **dict.fromkeys(("avif", "webp", "png", "gif", "jpeg", "tiff", "bmp"), PICTURES),
@@ -297,6 +326,7 @@ ENTRANCES: dict[str, tuple[Entrance, ...]] = {
         *on_sets("rejected/images-00000.parquet", ""),
     ),
     **dict.fromkeys(("csv", "jsonl"), TABLES),
+    "txt": (LIST,),
     **dict.fromkeys(("warc", "wat", "html"), PAGES),
     "made": (Entrance("check", check_made),),
 }

@@ -45,10 +45,7 @@ def cpu_seconds(function: Callable[[bytes], object], body: bytes) -> float:
 
 
 def superlinear(
-    function: Callable[[bytes], object],
-    tokens: Sequence[bytes],
-    count: int = 60,
-    size: int = LARGE,
+    function: Callable[[bytes], object], tokens: Sequence[bytes], count: int = 60, size: int = LARGE
 ) -> list[str]:
     """The patterns for which the time grows faster than their size, each with its times.
 

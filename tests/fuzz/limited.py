@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import json
 import logging
 import os
 import resource
-import select
 import signal
 import sys
 import tempfile
-import time
 import traceback
 from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -60,8 +58,8 @@ def faults_of(pieces: Sequence[Piece]) -> list[Fault | None]:
 
 
 def _faults_of_child(pieces: Sequence[Piece]) -> list[Fault | None]:
-    """Of the first pieces: all, or those up to the one that ends the child."""
-    reading, writing = os.pipe()
+    """Faults of the pieces up to the one that ends the child, or of all."""
+    hearing, telling = Pipe(duplex=False)
     with (
         tempfile.TemporaryFile() as said,
         tempfile.TemporaryDirectory(prefix="alignset-fuzz-", ignore_cleanup_errors=True) as folder,
@@ -71,52 +69,35 @@ def _faults_of_child(pieces: Sequence[Piece]) -> list[Fault | None]:
         if pid == 0:
             try:
                 os.setsid()  # with what it starts
-                os.close(reading)
                 os.environ["TMPDIR"] = tempfile.tempdir = folder  # where all goes with it
-                _work(pieces, writing, said)
+                _work(pieces, telling, said)
             finally:
                 os._exit(1)
-        os.close(writing)
-        try:
-            with os.fdopen(reading, "rb", 0) as told:
-                faults, end = _heard(pid, told)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(pid, signal.SIGKILL)
+        telling.close()
+        faults: list[Fault | None] = []
+        with contextlib.suppress(EOFError):  # it has ended
+            while len(faults) < len(pieces) and hearing.poll(WALL_S):
+                faults.append(hearing.recv())
+            os.killpg(pid, signal.SIGKILL)
+        end = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)  # what it has started
         if len(faults) < len(pieces):
             said.seek(0)
             output = said.read()[-20_000:].decode("utf-8", "replace")
-            kind = MORE_CPU if end == -signal.SIGXCPU else _end_name(end)
+            kind = _end_name(end)
             faults.append(Fault(kind, f"{kind} ({pieces[len(faults)].cpu_s:.0f} s)\n{output}"))
     return faults
 
 
-def _end_name(status: int | None) -> str:
-    if status is None:
-        return NO_END
-    return f"ended by {signal.Signals(-status).name}" if status < 0 else f"ended with {status}"
+def _end_name(status: int) -> str:
+    if status >= 0:
+        return f"ended with {status}"
+    names = {signal.SIGKILL: NO_END, signal.SIGXCPU: MORE_CPU}
+    return names.get(signal.Signals(-status), f"ended by {signal.Signals(-status).name}")
 
 
-def _heard(pid: int, told: IO[bytes]) -> tuple[list[Fault | None], int | None]:
-    """What a child tells of its pieces, and its status, or None of one that waits."""
-    faults: list[Fault | None] = []
-    rest, heard = b"", time.monotonic()
-    while time.monotonic() - heard < WALL_S:
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        while select.select([told], [], [], 0 if ended else 0.2)[0] and (
-            part := told.read(1 << 16)
-        ):
-            heard = time.monotonic()
-            *lines, rest = (rest + part).split(b"\n")
-            faults += [fault and Fault(*fault) for fault in map(json.loads, lines)]
-        if ended:
-            return faults, os.waitstatus_to_exitcode(status)
-    os.killpg(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    return faults, None
-
-
-def _work(pieces: Sequence[Piece], writing: int, said: IO[bytes]) -> None:
+def _work(pieces: Sequence[Piece], telling: Connection, said: IO[bytes]) -> None:
     for stream in (1, 2):
         os.dup2(said.fileno(), stream)
     faulthandler.enable(said)
@@ -126,8 +107,7 @@ def _work(pieces: Sequence[Piece], writing: int, said: IO[bytes]) -> None:
     for piece in pieces:
         said.truncate(0)
         said.seek(0)
-        fault = _fault_of(piece, unexpected)
-        os.write(writing, json.dumps(fault).encode() + b"\n")
+        telling.send(_fault_of(piece, unexpected))
     os._exit(0)
 
 

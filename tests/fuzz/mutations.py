@@ -9,22 +9,29 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from random import Random
 
-from tests.fuzz import archives, html, pictures, wat
+from tests.fuzz import pages, pictures
 from tests.fuzz.real_files import LARGE, large_file, real_files
 
 EXTREMES = (0, 1, 127, 128, 255, *(2**n - of for n in (15, 16, 31, 32, 63, 64) for of in (0, 1)))
 SIZES = (1, 1, 4, 12, 100, 512, 4096)
 TOKENS: dict[str, Sequence[bytes]] = {
     **pictures.TOKENS,
-    **{"warc": archives.JUNK, "html": html.TOKENS, "wat": wat.TOKENS},
+    **{"warc": pages.JUNK, "html": pages.HTML_TOKENS, "wat": pages.WAT_TOKENS},
     "csv": (b'"', b",", b"\n", b"\r", b"\0", b'""', b"\xff", b"\xef\xbb\xbf", b"x" * 5000),
+    "txt": (b":", b"\n", b"\r", b"url:", b"host:", b"prefix:", b"\xff", b"a" * 70_000),
     "jsonl": (b'"|{|}|[|null|1e999|\\ud800|\n|"url":7,|' + b"[" * 2000).split(b"|"),
 }
 # Where text formats have their parts; the numbers that they have are digits.
 PARTS = {
     "warc": rb"(?<=Content-Length: )|WARC/1|\r\n\r\n|[<:]",
     "wat": rb'[{}"\[]|(?<=Content-Length: )',
-    **{"html": rb"[<>=]", "csv": rb'[,"\n]', "jsonl": rb'[{}",]', "gif": rb",|!\xf9|!\xff"},
+    **{
+        "html": rb"[<>=]",
+        "csv": rb'[,"\n]',
+        "txt": rb"[:\n]",
+        "jsonl": rb'[{}",]',
+        "gif": rb",|!\xf9|!\xff",
+    },
 }
 
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from alignset.transforms.blocklists.kinds import DIGEST_BYTES, KINDS
 from tests.fuzz.pictures import TURNED
 from tests.support import small_sets
 from tests.support import stating_files as stating
@@ -144,6 +145,15 @@ def _tables() -> Iterator[tuple[str, bytes]]:
         sink = io.BytesIO()
         pq.write_table(table, sink, **more)
         yield "parquet", sink.getvalue()
+    listed = {kind: ("5a" * DIGEST_BYTES.get(kind, 0) or "a.example/b") for kind in KINDS}
+    listed |= {"host": "a.example", "domain": "*.b.example", "text": "two words"}
+    sink = io.BytesIO()
+    pq.write_table(pa.table({kind: [value] * 3 for kind, value in listed.items()}), sink)
+    yield "parquet", sink.getvalue()
+    lines = [*map(":".join, listed.items()), "", "# no entry", "url: http://é.example/a b?c#d"]
+    for ending, body in (("txt", "\n".join(lines)), ("csv", "host,x,url\na.example,1,http://b/\n")):
+        yield ending, body.encode()
+        yield f"{ending}.gz", gzip.compress(body.encode(), mtime=0)
     pairs = [*zip(urls, TEXTS * 10, strict=True)]
     text = io.StringIO()
     csv.writer(text).writerows([("url", "caption"), *pairs])

@@ -14,8 +14,8 @@ from typing import Any
 
 from alignset.pipeline.inputs.readers import read_split
 from alignset.pipeline.inputs.splits import Split
+from alignset.train.data.batches import encode_texts
 from alignset.train.data.images import decode_square
-from alignset.train.data.inputs import encode_texts
 from alignset.train.data.samples import LONGEST_TEXT, shard_files, shard_samples
 from alignset.train.data.shard_streams import ShardStream
 from alignset.train.errors import TrainingError

@@ -36,4 +36,4 @@ def said(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.mark.parametrize("target", TARGETS)
 def test_hostile_bytes(said: list[str], target: str) -> None:
     (line,) = (line for line in said if line.startswith(f"{target}: {CASES} cases in "))
-    assert ", 0 fail: " in line
+    assert line.endswith(", 0 fail")

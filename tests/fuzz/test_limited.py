@@ -41,7 +41,7 @@ def test_each_piece_has_its_own_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "spin" in faults[0].said  # where it was
 
 
-def test_a_case_that_fails_is_cut_down_kept_and_repeated(
+def test_a_case_that_fails_is_kept_and_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(body: bytes, path: Path) -> None:
@@ -55,9 +55,9 @@ def test_a_case_that_fails_is_cut_down_kept_and_repeated(
     flags = ["csv", "--seed=1", f"--found={tmp_path}"]
     assert fuzz.main([*flags, "--cases=9"]) == 1
     said = capsys.readouterr().out
-    assert re.search(r"csv: 9 cases in \d+ s, [1-9] fail: refuse 9\n", said)
-    (path,) = (path for path in tmp_path.glob("csv_refuse-*.csv"))
-    assert path.read_bytes() == b"url"
+    assert re.search(r"csv: 9 cases in \d+ s, [1-9] fail\n", said)
+    path, *_ = sorted(tmp_path.glob("csv_refuse-*.csv"))
+    assert b"url" in path.read_bytes()
     assert "there is one" in path.with_name(f"{path.name}.txt").read_text()
     assert fuzz.main([*flags, "--cases=0"]) == 1
     assert f"{path} fails at refuse: ValueError" in capsys.readouterr().out

@@ -9,15 +9,11 @@ from collections.abc import Callable
 from functools import lru_cache
 from random import Random
 
-import numpy as np
 import pyarrow as pa
 
 from alignset.demo import text_rules
-from alignset.transforms.corpus.hash_sets import HashSet
-from alignset.transforms.corpus.judge_batch import has_rare_token
-from alignset.transforms.corpus.remembered import recalled, remembered
 from alignset.transforms.pairs.language_votes import found_languages
-from alignset.transforms.pairs.measure_pairs import Pairs, measure
+from alignset.transforms.pairs.measure_pairs import Pairs, measure, recalled, remembered
 from alignset.transforms.pairs.texts import measure_texts
 from alignset.transforms.rules.language_codes import NUMBERED
 from tests.support.labelled_texts import ENGLISH_TEXTS
@@ -137,14 +133,6 @@ def _check_languages(random: Random, texts: list[str]) -> None:
         assert of_rows.get(row) == (list(mistaken) if mistaken else None)
 
 
-def _check_rare(random: Random, pairs: Pairs) -> None:
-    vocabulary = sorted({int(ngram) for ngram in pairs.ngrams.hashes if random.random() < 0.9})
-    alive = np.array([random.random() < 0.9 for _ in pairs.text], np.bool_)
-    is_rare = has_rare_token(pairs, alive, HashSet(np.array(vocabulary, np.uint64)))
-    rare = [not set(ngrams) <= set(vocabulary) for ngrams in ngrams_by_row(pairs)]
-    assert is_rare.tolist() == [outside and alive[row] for row, outside in enumerate(rare)]
-
-
 def check(random: Random) -> None:
     urls = [URL, URL, "b.jpg", b"\xff"]
     rows = [(random.choice(urls), value_of(random)) for _ in range(random.choice([0, 1, 2, 7]))]
@@ -163,8 +151,6 @@ def check(random: Random) -> None:
     again = measure_texts(kept.text, pairs.usable(), kept.word_count)
     assert ngrams_by_row(again) == ngrams_by_row(pairs)
     _check_languages(random, pairs.text.to_pylist())
-    if len(pairs.ngrams.hashes):
-        _check_rare(random, pairs)
 
 
 OTHER_TOKENS = [

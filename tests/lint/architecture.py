@@ -3,6 +3,7 @@
 import ast
 import inspect
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +31,11 @@ def test_each_package_says_what_belongs_in_it_and_nothing_else(package: str) -> 
         (only,) = parsed(path).body
         assert isinstance(only, ast.Expr), path
         assert isinstance(only.value, ast.Constant), path
+
+
+@pytest.mark.parametrize("name", ["demo", "pipeline", "train", "transforms", "beam_runner.py"])
+def test_the_package_has_links_and_no_copies(name: str) -> None:
+    assert (ROOT / "alignset" / name).readlink() == Path("..", name)
 
 
 def test_no_module_is_named_after_nothing() -> None:

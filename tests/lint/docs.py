@@ -1,5 +1,7 @@
-"""Pages that are written from the sources are current."""
+"""Generated pages are current, and captions have the numbers of their pictures."""
 
+import json
+import re
 import subprocess
 import sys
 
@@ -22,3 +24,20 @@ def test_no_line_of_prose_is_longer_than_one_of_code():
             if len(line) > 100 and not is_code and not line.startswith("|"):
                 long.append(f"{page.name}:{number}")
     assert long == []
+
+
+def test_captions_have_the_numbers_that_their_pictures_show():
+    """docs/make_pictures.py has written what it saw."""
+    seen = json.loads((ROOT / "docs" / "pictures.json").read_text())
+    named = {}
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        text = page.read_text(encoding="utf-8")
+        for caption, target in re.findall(r"!\[([^\]]*)\]\(([^)\s]+\.webp)\)", text):
+            picture = (page.parent / target).relative_to(ROOT / "docs").as_posix()
+            numbers = [int(n.replace(",", "")) for n in re.findall(r"\b\d[\d,]*", caption)]
+            named[picture] = seen.get(picture, []) == sorted(numbers)
+            assert (page.parent / target).stat().st_size < 600_000
+    assert named == dict.fromkeys(named, True)
+    assert named.keys() == {
+        p.relative_to(ROOT / "docs").as_posix() for p in (ROOT / "docs").rglob("*.webp")
+    }

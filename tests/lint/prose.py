@@ -1,10 +1,12 @@
-"""The prose of pages, docstrings and help texts: plain word order, and the field's own words.
+"""The prose of pages, docstrings, help texts, messages and templates: plain word order, and the
+field's own words.
 
 CONTRIBUTING.md has the style. A construction that a machine can find is here; the rest is for
 readers.
 """
 
 import ast
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,11 +37,20 @@ BANNED = {
 # Files in which a word is the thing's own name.
 ALLOWED = {
     '"picture" for "image"': (
-        "docs/pages.md",  # the element `picture`
+        "docs/inputs.md",  # the element `picture`
         "transforms/pages/",
-    ),
+        "benchmarks/overlap/packages.py",  # of a package
+        "benchmarks/search.py",  # of the query
+    )
 }
 CODE = re.compile(r"`[^`]*`|\]\([^)]*\)|<!--.*?-->|<[^>]*>|\bhttps?://\S+|\b[\w/]+\.md\b")
+# Of Jinja and HTML.
+TEMPLATE = {
+    r"<(script|style).*?</\1>|\{#.*?#\}": "",
+    r"\{\{.*?\}\}": "x",
+    r"\{%.*?%\}": " ",
+    r"</(p|li|h\d|td|th|dt|dd|div|figcaption|button|label|summary|title)>": "\n\n",
+}
 PAGES = [
     path
     for path in tracked("*.md")
@@ -48,7 +59,8 @@ PAGES = [
 ]
 SOURCES = [
     path
-    for path in tracked("*.py")
+    for kind in ("py", "js", "j2", "html")
+    for path in tracked(f"*.{kind}")
     if path.parts[0] in ("alignset", "pipeline", "transforms", "train", "flink", "benchmarks")
 ]
 
@@ -63,16 +75,36 @@ def paragraphs(text: str) -> Iterator[str]:
 
 
 def prose_of(path: Path) -> Iterator[str]:
-    """The prose of a page, or the docstrings and help texts of a module."""
-    if path.suffix == ".md":
-        yield from paragraphs((ROOT / path).read_text(encoding="utf-8"))
-        return
-    for node in ast.walk(parsed(path)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            yield from paragraphs(ast.get_docstring(node) or "")
-        elif isinstance(node, ast.keyword) and node.arg == "help":
-            words = [part.value for part in ast.walk(node.value) if isinstance(part, ast.Constant)]
-            yield from paragraphs(" ".join(map(str, words)))
+    """The prose of a page or a template, or the docstrings and other strings of a module."""
+    text = (ROOT / path).read_text(encoding="utf-8")
+    if path.suffix == ".py":
+        yield from _strings_of(parsed(path))
+    elif path.suffix == ".js":
+        for string in re.findall(r"[\"`]([^\"`\n]*)[\"`]", text):
+            yield from _sentences(re.sub(r"\$\{[^}]*\}", "x", string))
+    elif path.suffix == ".md":
+        yield from paragraphs(text)
+    else:
+        for pattern, instead in TEMPLATE.items():
+            text = re.sub(pattern, instead, text, flags=re.DOTALL)
+        yield from paragraphs(text)
+
+
+def _strings_of(module: ast.Module) -> Iterator[str]:
+    parts: set[ast.AST] = set()
+    for node in ast.walk(module):  # an f-string before its parts
+        if isinstance(node, ast.JoinedStr):
+            parts.update(ast.walk(node))
+            yield from _sentences(
+                "".join(str(v.value) if isinstance(v, ast.Constant) else "x" for v in node.values)
+            )
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in parts:
+            yield from _sentences(inspect.cleandoc(node.value))
+
+
+def _sentences(text: str) -> Iterator[str]:
+    """The paragraphs of a string that may be shown; two words are a name."""
+    return paragraphs(text) if len(text.split()) > 2 else iter(())
 
 
 def faults(prose: str, name: str = "") -> list[str]:

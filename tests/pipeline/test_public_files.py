@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from alignset.pipeline import public_files
+from alignset.pipeline.commands import publish as main
+from alignset.pipeline.commands import takedown
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.earlier_sets import TAKEN_DOWN_KEYS
 from alignset.pipeline.public_files import publish
-from alignset.pipeline.publish import main
-from alignset.pipeline.takedown.__main__ import main as takedown
 from tests.support.command import succeed
 from tests.support.golden_run import Golden
 
@@ -65,7 +65,8 @@ def test_the_list_is_what_is_copied(
     assert [*there][-1] == "manifest.json"
     assert main([str(out), f"--output={tmp_path}/public/"]) == 0
     said = capsys.readouterr().err
-    assert r"them: _generated, a\x1b[31m.txt, datasheet.md, notes.txt, pairs, rejected, r" in said
+    left = r"_generated, a\x1b[31m.txt, datasheet.md, evidence, images, notes.txt, pairs, rejected"
+    assert f"them: {left}" in said
     published = files_in(tmp_path / "public")
     assert {name: len(body) for name, body in published.items()} == there
     assert all(published[name] == before[name] for name in names)

@@ -1,5 +1,5 @@
 """Runs whose input is bad or broken: every row is kept or rejected once, each broken file costs
-itself alone and is named, and what cannot be done is one line. docs/bad_input.md has the table."""
+itself alone and is named, and what cannot be done is one line. docs/inputs.md has the table."""
 
 import gzip
 import json
@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from alignset.pipeline.commands import look
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.find_inputs import find_files, find_splits
-from alignset.pipeline.job import Job
-from alignset.pipeline.look.__main__ import main as look
+from alignset.pipeline.settings import Job
 from alignset.transforms.storage.broken_files import BrokenFile
 from tests.pipeline.inputs.test_readers import BAD_JSONL, CSV, CSV_ROWS, REFUSED, compressed
 from tests.support.command import fates, funnel, manifest, rejected, run, succeed
@@ -34,7 +34,7 @@ def url(shard: int, sample: int) -> str:
 
 
 def shard(number: int, image: bytes = JPEG) -> bytes:
-    """A tar of SAMPLES samples, of which each has three members."""
+    """A tar of SAMPLES samples with three members each."""
     files: dict[str, bytes] = {}
     for n in range(SAMPLES):
         key, text = f"{number:05d}{n:04d}", f"picture number {n} of shard {number}"
@@ -185,7 +185,7 @@ def test_unfinished_shards_are_known_by_their_stats(tmp_path: Path):
     fault = "its writer has not ended: there is no 00002_stats.json beside it"
     for source in (f"{tmp_path}", f"{tmp_path}/*.tar"):
         assert broken_of(source) == [
-            *(None, None, BrokenFile(f"{tmp_path}/00002.tar", "unfinished", fault), None, None),
+            *(None, None, BrokenFile(f"{tmp_path}/00002.tar", "unfinished", fault), None, None)
         ]
     with pytest.raises(UsageError, match=r"00002_stats\.json"):
         broken_of(f"{tmp_path}/00002.tar")

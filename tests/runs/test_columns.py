@@ -15,13 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from alignset.pipeline.commands import look, report, takedown
 from alignset.pipeline.datasets.facts import find_facts
-from alignset.pipeline.deduplicate.__main__ import main as deduplicate
-from alignset.pipeline.look.__main__ import main as look
-from alignset.pipeline.report.__main__ import main as report
 from alignset.pipeline.report.sliders import sliders
-from alignset.pipeline.takedown.__main__ import main as takedown
-from tests.support.command import manifest, rejected, run, samples, succeed
+from tests.support.agreement import rows
+from tests.support.command import grow, manifest, rejected, run, samples, succeed
 from tests.support.hostile_tars import tar_of
 from tests.support.picture_files import encoded, photograph
 from tests.support.small_web import SmallWeb
@@ -31,7 +29,11 @@ FLAGS = (
     *("--allow_private_addresses", "--max_unsafe_score=1", "--min_image_side=1", "--retries=0"),
     *TEXTS,
 )
-# As DataComp's, of which original_width, original_height and sha256 have names of ours.
+COLUMNS = (
+    *("--columns=all", "--min_column=clip_b32_similarity_score=0.2"),
+    "--verify_hash=sha256=sha256",
+)
+# As DataComp has them; original_width, original_height and sha256 are our names too.
 TYPES = {
     "uid": pa.string(),
     "url": pa.string(),
@@ -55,7 +57,6 @@ ROWS = 24
 # By row.
 NO_IMAGE, NO_IMAGE_TOO, OTHER_FILE, BAD_HASH, NO_HASH, LOW, NO_SCORE, NAN = range(8)
 TWICE = (10, 11)  # one URL and text in two rows
-SAME_FILE = (12, 13)  # one file at two URLs
 
 
 def uid(row: int) -> str:
@@ -64,7 +65,7 @@ def uid(row: int) -> str:
 
 def make_row(web: SmallWeb, row: int) -> dict[str, Any]:
     name = f"/columns/{14 if row == 15 else 10 if row == 11 else row}"
-    body = encoded(photograph(12 if row == 13 else row), "JPEG")
+    body = encoded(photograph(row), "JPEG")
     if row not in (NO_IMAGE, NO_IMAGE_TOO):
         web.files.setdefault(name, body)
     digest = hashlib.sha256(web.files.get(name, body)).hexdigest()
@@ -110,14 +111,8 @@ def made(web: SmallWeb, tmp_path_factory: pytest.TempPathFactory) -> Carrying:
         pq.write_table(table, folder / f"in/{part}.parquet")
     rows = [row | ({"license": None} if n % 4 == 3 else {}) for n, row in enumerate(rows)]
     found = Carrying(folder, web, rows)
-    flags = ("--min_column=clip_b32_similarity_score=0.2", "--verify_hash=sha256=sha256")
-    succeed(folder / "in", folder / "set", *FLAGS, "--columns=all", *flags)
+    succeed(folder / "in", folder / "set", *FLAGS, *COLUMNS)
     return found
-
-
-def rows_of(output: Path, *folders: str) -> list[dict[str, Any]]:
-    files = [path for folder in folders for path in sorted(output.glob(f"{folder}/*.parquet"))]
-    return [row for path in files for row in pq.read_table(path).to_pylist()]
 
 
 def given(made: Carrying, row: int, names: Any = CARRIED) -> dict[str, Any]:
@@ -131,7 +126,7 @@ def same(one: Any, other: Any) -> bool:
 
 def test_types_and_values_survive_into_every_file(made: Carrying) -> None:
     by_uid = {row["uid"]: row for row in made.rows}
-    kept, dropped = rows_of(made.at("set"), "shards"), rows_of(made.at("set"), "rejected")
+    kept, dropped = rows(made.at("set"), "shards"), rows(made.at("set"), "rejected")
     assert len(kept) + len(dropped) == ROWS
     for row in (*kept, *dropped):
         expected = by_uid[row["uid"]]
@@ -161,7 +156,7 @@ def test_each_row_ends_as_it_should(made: Carrying) -> None:
         ("low_clip_b32_similarity_score", None): 1,
         ("duplicate_pair", None): 1,
     }
-    kept = {row["uid"] for row in rows_of(made.at("set"), "shards")}
+    kept = {row["uid"] for row in rows(made.at("set"), "shards")}
     assert {uid(row) for row in (NO_HASH, NO_SCORE, NAN, 14, 16)} <= kept
     assert not {uid(row) for row in (OTHER_FILE, BAD_HASH, LOW, 15)} & kept
     assert len({uid(row) for row in TWICE} & kept) == 1  # by a hash of all that the rows carry
@@ -169,7 +164,7 @@ def test_each_row_ends_as_it_should(made: Carrying) -> None:
 
 
 def test_uids_are_what_datacomps_resharder_takes(made: Carrying) -> None:
-    kept = [row["uid"] for row in rows_of(made.at("set"), "shards")]
+    kept = [row["uid"] for row in rows(made.at("set"), "shards")]
     halves = sorted(divmod(int(one, 16), 2**64) for one in kept)
     found = np.load(made.at("set") / "uids.npy", mmap_mode="r")
     assert found.dtype == np.dtype("u8,u8")
@@ -221,17 +216,14 @@ def test_a_finished_set_is_filtered_again_without_a_request(made: Carrying, tmp_
     flags = ("--min_column=clip_b32_similarity_score=0.390625", "--require_column=license")
     succeed(made.at("set"), again, *FLAGS, *flags)
     assert made.web.requests == []
-    before = {row["uid"]: row for row in rows_of(made.at("set"), "shards")}
-    kept, dropped = rows_of(again, "shards"), rows_of(again, "rejected")
-    assert {row["reason"] for row in dropped} == {
-        "low_clip_b32_similarity_score",
-        "no_license",
-    }
+    before = {row["uid"]: row for row in rows(made.at("set"), "shards", "rejected")}
+    kept, dropped = rows(again, "shards"), rows(again, "rejected")
+    news = {row["reason"] for row in dropped if "reason" not in before[row["uid"]]}
+    assert news >= {"low_clip_b32_similarity_score", "no_license"}
+    assert news <= {"low_clip_b32_similarity_score", "no_license", "duplicate_pair"}
     for row in (*kept, *dropped):
         expected = before[row["uid"]]
-        # NaN is null in KEY.json, out of which they came.
-        names = [name for name in CARRIED if str(expected[name]) != "nan"]
-        assert all(row[name] == expected[name] for name in (*names, "input_sha256"))
+        assert all(same(row[name], expected[name]) for name in CARRIED)
     scores = [row["clip_b32_similarity_score"] for row in kept]
     assert min(score for score in scores if score is not None) == 0.390625
     assert all(row["license"] for row in kept)
@@ -239,47 +231,27 @@ def test_a_finished_set_is_filtered_again_without_a_request(made: Carrying, tmp_
     kinds = [{n: pq.read_schema(path).field(n).type for n in CARRIED} for path in files]
     assert all(of == CARRIED for of in kinds)
     # What it dropped is read with its columns too.
-    # What was stored is not compared.
-    looser = ("--min_column=clip_b32_similarity_score=0.3", "--also_rejected=all")
-    looser = (*looser, "--verify_hash=sha256=input_sha256")
+    looser = ("--min_column=clip_b32_similarity_score=0.3", "--verify_hash=sha256=input_sha256")
     succeed(again, tmp_path / "looser", *FLAGS, *looser)
-    assert len(rows_of(tmp_path / "looser", "shards")) > len(kept)
-    assert "license" in rows_of(tmp_path / "looser", "shards")[0]
+    assert len(rows(tmp_path / "looser", "shards")) > len(kept)
+    assert "license" in rows(tmp_path / "looser", "shards")[0]
 
 
-def test_retry_takedown_and_deduplicate_keep_the_columns(made: Carrying, tmp_path: Path) -> None:
-    flags = (*FLAGS, "--columns=uid,face_bboxes,seen,license", "--verify_hash=sha256=sha256")
+def test_what_is_fetched_again_is_compared_too(made: Carrying, tmp_path: Path) -> None:
     out, web = tmp_path / "set", made.web
-    succeed(made.at("in"), out, *flags)
     web.files[f"/columns/{NO_IMAGE}"] = encoded(photograph(NO_IMAGE), "JPEG")
     web.files[f"/columns/{NO_IMAGE_TOO}"] = encoded(photograph(99), "JPEG")
     with contextlib.ExitStack() as stack:
         for row in (NO_IMAGE, NO_IMAGE_TOO):
             stack.callback(web.files.pop, f"/columns/{row}")
-        succeed(made.at("in"), out, *flags, "--retry_failed=all")
-    by_uid = {row["uid"]: row for row in rows_of(out, "shards", "rejected")}
+        again = ("--allow_private_addresses", "--retries=0", "--retry_failed=all")
+        assert grow(made.at("set"), out, *again).status == 0
+    by_uid = {row["uid"]: row for row in rows(out, "shards", "rejected")}
     assert len(by_uid) == ROWS
     assert "reason" not in by_uid[uid(NO_IMAGE)]
-    assert by_uid[uid(NO_IMAGE_TOO)]["reason"] == "hash_mismatch"  # a retry compares too
-    kept = len(np.load(out / "uids.npy"))
-
-    blocklist = tmp_path / "list.txt"
-    blocklist.write_text(f"url:{made.rows[20]['url']}\n")
-    assert takedown([str(out), f"--blocklist={blocklist}"]) == 0
-    assert len(np.load(out / "uids.npy")) == kept - 1
-    assert deduplicate([str(out)]) == 0
-    assert len(np.load(out / "uids.npy")) == len(rows_of(out, "shards")) == kept - 2
-    found = {row["uid"]: row for row in rows_of(out, "shards", "rejected")}
-    names = ("uid", "face_bboxes", "seen", "license")
-    assert {key: {name: row[name] for name in names} for key, row in found.items()} == {
-        row["uid"]: {name: row[name] for name in names} for row in made.rows
-    }
-    assert found[uid(20)]["reason"] == "taken_down"
-    said = [json.loads(files["json"]) for files in samples(out).values()]
-    assert {row["uid"]: row["license"] for row in said} == {
-        key: row["license"] for key, row in found.items() if "reason" not in row
-    }
-    assert {found[uid(row)].get("reason") for row in SAME_FILE} == {None, "duplicate_image"}
+    assert by_uid[uid(NO_IMAGE_TOO)]["reason"] == "hash_mismatch"
+    for row in (NO_IMAGE, NO_IMAGE_TOO):
+        assert all(same(by_uid[uid(row)][name], made.rows[row][name]) for name in CARRIED)
 
 
 def test_text_formats_and_shards_of_others(made: Carrying, tmp_path: Path) -> None:
@@ -293,7 +265,7 @@ def test_text_formats_and_shards_of_others(made: Carrying, tmp_path: Path) -> No
         out = tmp_path / kind
         flags = ("--text_only", f"--columns={','.join(names)}")
         succeed(tmp_path / f"pairs.{kind}", out, *TEXTS, *flags)
-        found = {row["uid"]: row for row in rows_of(out, "pairs") if row["uid"]}
+        found = {row["uid"]: row for row in rows(out, "pairs") if row["uid"]}
         assert len(found) == len(scored)
         for row in scored:
             row = row | ({"license": row["license"] or ""} if kind == "csv" else {})
@@ -306,8 +278,8 @@ def test_text_formats_and_shards_of_others(made: Carrying, tmp_path: Path) -> No
     for path in made.at("set").glob("shards/*.tar"):
         (tmp_path / "others" / path.name).write_bytes(path.read_bytes())
     succeed(tmp_path / "others", tmp_path / "again", *TEXTS, "--text_only", "--columns=all")
-    found = {row["uid"]: row for row in rows_of(tmp_path / "again", "pairs")}
-    for row in rows_of(made.at("set"), "shards"):
+    found = {row["uid"]: row for row in rows(tmp_path / "again", "pairs")}
+    for row in rows(made.at("set"), "shards"):
         assert found[row["uid"]]["face_bboxes"] == row["face_bboxes"]
         assert found[row["uid"]]["shot"]["days"] == [str(day) for day in row["shot"]["days"]]
 
@@ -327,6 +299,8 @@ def test_text_formats_and_shards_of_others(made: Carrying, tmp_path: Path) -> No
         (["--min_column=a=b"], "min_column takes NAME=NUMBER; got a=b"),
         (["--min_column=a=2", "--max_column=a=1"], "min_column=a must be <= max_column=a"),
         (["--min_column=" + ",".join(f"a{n}=1" for n in range(33))], "take 32; got 33"),
+        (["--keep_column=license"], "such as --keep_column=nsfw=UNLIKELY|UNSURE, of a NAME"),
+        (["--keep_column=seen=2024"], "takes a column of text; 'seen' is timestamp[us]"),
         (["--verify_hash=crc=sha256"], "verify_hash takes md5=COLUMN, sha256=COLUMN"),
         (["--verify_hash=md5=is_old"], "takes a column of hex text; 'is_old' is bool"),
         (["--save_additional_columns=['a']"], "here pass --columns=NAME,..., or --columns=all"),
@@ -341,6 +315,39 @@ def test_one_line_says_what_is_wrong(
     assert not (tmp_path / "set").exists()
 
 
+@pytest.mark.parametrize(
+    ("wanted", "kept"),
+    [
+        ("UNLIKELY", {0, 4}),
+        ("UNSURE|UNLIKELY", {0, 1, 4}),
+        ("UNLIKELY|", {0, 3, 4, 5}),
+        ("", {3, 5}),
+        ("a=b", {6}),
+        ("UNSURE,nsfw=NSFW", None),
+    ],
+)
+def test_wanted_values_of_a_column_of_text_are_kept(
+    tmp_path: Path, wanted: str, kept: set[int] | None
+) -> None:
+    values = ["UNLIKELY", "UNSURE", "NSFW", None, "UNLIKELY", " ", "a=b"]
+    urls = [f"http://h/{n}" for n in range(7)]
+    texts = [f"some words here {n}" for n in range(7)]
+    table = pa.table({"url": urls, "text": texts, "nsfw": values})
+    pq.write_table(table, tmp_path / "in.parquet")
+    flags = (*TEXTS, "--text_only", f"--keep_column=nsfw={wanted}")
+    if kept is None:
+        ended = run(tmp_path / "in.parquet", tmp_path / "set", *flags)
+        assert "keep_column names nsfw twice" in ended.err
+        return
+    succeed(tmp_path / "in.parquet", tmp_path / "set", *flags)
+    assert {int(row["url"][-1]) for row in rows(tmp_path / "set", "pairs")} == kept
+    dropped = rows(tmp_path / "set", "rejected")
+    assert {row["reason"] for row in dropped} == {"other_nsfw"}
+    assert len(dropped) == 7 - len(kept)
+    assert manifest(tmp_path / "set")["rules"]["keep_column=nsfw"] == wanted
+    assert "--keep_column=" in (tmp_path / "set" / "README.md").read_text()
+
+
 def test_numbers_of_a_table_are_text_where_they_are_codes(tmp_path: Path) -> None:
     """Also of a packed table, beside which the column of another is text."""
     head = "url,text,code,n\n"
@@ -349,7 +356,7 @@ def test_numbers_of_a_table_are_text_where_they_are_codes(tmp_path: Path) -> Non
         file.write(f"{head}http://h/b,some words here,12,0\n")
     both, out = f"{tmp_path}/a.csv,{tmp_path}/b.csv.gz", tmp_path / "set"
     succeed(both, out, *TEXTS, "--text_only", "--columns=code,n")
-    assert {(row["code"], row["n"]) for row in rows_of(out, "pairs")} == {("007", 7), ("12", 0)}
+    assert {(row["code"], row["n"]) for row in rows(out, "pairs")} == {("007", 7), ("12", 0)}
 
 
 def test_types_that_do_not_fit_are_refused_and_odd_uids_give_no_file(tmp_path: Path) -> None:
@@ -362,25 +369,6 @@ def test_types_that_do_not_fit_are_refused_and_odd_uids_give_no_file(tmp_path: P
     assert "column 'uid' is int64 in" in ended.err
     succeed(tmp_path / "b.parquet", tmp_path / "set", *TEXTS, "--text_only", "--columns=uid")
     assert not (tmp_path / "set/uids.npy").exists()
-
-
-def test_the_order_of_files_does_not_choose_among_equal_pairs(tmp_path: Path):
-    """Rows that are equal but for a carried column: the same one stays under other names."""
-    urls, texts = zip(
-        *((f"http://a.example/{n}", f"a dog number {n}") for n in range(30)), strict=True
-    )
-    tables = [pa.table({"url": urls, "caption": texts, "score": [k + 0.5] * 30}) for k in range(2)]
-    rows = []
-    for names in (("a", "b"), ("b", "a")):
-        folder = tmp_path / names[0]
-        folder.mkdir()
-        for name, table in zip(names, tables, strict=True):
-            pq.write_table(table, folder / f"{name}.parquet")
-        out = tmp_path / f"{names[0]}-out"
-        succeed(folder, out, "--text_only", "--columns=score", *TEXTS)
-        rows.append(pq.read_table(out / "pairs").sort_by("key").to_pylist())
-    assert rows[0] == rows[1]
-    assert len({row["score"] for row in rows[0]}) == 2
 
 
 def binary_view(*values: bytes) -> pa.Array:
@@ -398,7 +386,7 @@ UNWRITABLE = {
 
 
 def details(output: Path) -> list[str]:
-    """Of the rejected rows, whose times Python need not hold."""
+    """The details of rejected rows; Python need not hold all times of these."""
     files = output.glob("rejected/*.parquet")
     return [row for path in files for row in pq.read_table(path)["detail"].to_pylist()]
 
@@ -430,7 +418,7 @@ def test_values_that_cannot_be_written_cost_their_row_alone(made: Carrying, tmp_
         assert look([str(out), f"--output={tmp_path}/look.html"]) == 0
         assert takedown([str(out), f"--blocklist={blocklist}"]) == 0
         again = tmp_path / f"{name}2"
-        succeed(out, again, *flags)
+        succeed(out, again, *flags, f"--blocklist={blocklist}")
         for folder in (out, again):
             files = [*folder.glob("pairs/*.parquet"), *folder.glob("shards/*.parquet")]
             (rows,) = [rows for path in files if len(rows := pq.read_table(path))]

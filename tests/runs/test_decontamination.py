@@ -13,15 +13,15 @@ import pytest
 import skimage.data
 from PIL import Image as PillowImage
 
+from alignset.pipeline.commands import look, takedown
 from alignset.pipeline.datasets.facts import find_facts
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.look.__main__ import main as look
 from alignset.pipeline.options import parse
 from alignset.pipeline.report.page import all_lists, read_pictures
-from alignset.pipeline.takedown.__main__ import main as takedown
+from tests.support.agreement import rows
 from tests.support.command import funnel, kept, manifest, run, succeed
+from tests.support.hostile_tars import write_tar
 from tests.support.picture_files import encoded
-from tests.support.tar_files import tar_of
 
 ALL = ("--language=", "--min_words=1", "--max_unsafe_score=1")
 EXAM = ("astronaut", "chelsea", "coffee", "camera")
@@ -58,12 +58,12 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
             f"{key:09}.json": json.dumps(about).encode(),
             f"{key:09}.txt": about["caption"].encode(),
         }
-    tar_of(folder / "00000.tar", members)
+    write_tar(folder / "00000.tar", members)
     exams = {name: encoded(picture(name), "PNG") for name in EXAM}
     (folder / "exam").mkdir()
     (folder / "exam" / "astronaut.png").write_bytes(exams["astronaut"])
     (folder / "exam" / "broken.png").write_bytes(exams["astronaut"][:900])
-    tar_of(folder / "exam.tar", {"animals/chelsea.png": exams["chelsea"]})
+    write_tar(folder / "exam.tar", {"animals/chelsea.png": exams["chelsea"]})
     images = [{"bytes": exams[name], "path": f"{name}.png"} for name in ("coffee", "camera")]
     pq.write_table(pa.table({"image": images}), folder / "exam.parquet")
     return folder
@@ -79,15 +79,9 @@ def shards(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (out / "shards").iterdir()}
 
 
-def dropped(out: Path) -> list[dict]:
-    return [
-        row for path in out.glob("rejected/*.parquet") for row in pq.read_table(path).to_pylist()
-    ]
-
-
 def overlaps(out: Path) -> dict[str, dict]:
-    rows = [row for row in dropped(out) if row["reason"] == "evaluation_overlap"]
-    return {Path(row["url"]).stem: row for row in rows}
+    found = [row for row in rows(out, "rejected") if row["reason"] == "evaluation_overlap"]
+    return {Path(row["url"]).stem: row for row in found}
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +171,7 @@ def test_all_columns_stay_where_nothing_but_copies_is_dropped(tmp_path: Path) ->
         members |= {f"{key}.png": encoded(picture("moon").resize((40 + n, 40)), "PNG")}
         members |= {f"{key}.json": json.dumps(about).encode(), f"{key}.txt": f"moon {n}".encode()}
         rows.append(about)
-    tar = tar_of(tmp_path / "00000.tar", members)
+    tar = write_tar(tmp_path / "00000.tar", members)
     out = tmp_path / "set"
     (tmp_path / "exam").mkdir()
     (tmp_path / "exam" / "1.png").write_bytes(encoded(picture("rocket"), "PNG"))
@@ -205,10 +199,10 @@ def test_nothing_but_copies_is_dropped(source: Path, tmp_path: Path) -> None:
     tiny = encoded(picture("moon").resize((64, 9)), "PNG")
     about = json.dumps({"url": "http://a.example/tiny.png", "caption": "Ein zu kurzer"}).encode()
     members = {"1.png": tiny, "1.json": about, "1.txt": b"Ein"}
-    tar = tar_of(tmp_path / "00001.tar", members)
+    tar = write_tar(tmp_path / "00001.tar", members)
     out = tmp_path / "set"
     ended = succeed(f"{source}/00000.tar,{tar}", out, "--decontaminate_only", exam(source))
-    assert {row["reason"] for row in dropped(out)} == {"evaluation_overlap"}
+    assert {row["reason"] for row in rows(out, "rejected")} == {"evaluation_overlap"}
     assert {Path(fate.url).stem for fate in kept(out)} == {*OTHERS, "tiny"}
     assert f"--eval_index={out}.eval_index uses the index" in ended.err
     report = (out / "report.html").read_text()
@@ -219,20 +213,20 @@ def test_nothing_but_copies_is_dropped(source: Path, tmp_path: Path) -> None:
     assert "A smaller least side" not in report
     stricter = tmp_path / "stricter"
     succeed(out, stricter, "--decontaminate_only", exam(source), "--min_image_side=10")
-    assert {row["reason"] for row in dropped(stricter)} == {"too_small"}
+    assert {row["reason"] for row in rows(stricter, "rejected")} == {"too_small"}
     assert 'data-rule="min_image_side"' in (stricter / "report.html").read_text()
 
 
 def test_scores_are_added_and_nothing_is_dropped(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "scored"
     ended = succeed(source / "00000.tar", out, "--score_only", exam(source))
-    rows = {
+    scored = {
         Path(row["url"]).stem: row
         for row in pq.read_table(out / "shards/00000.parquet").to_pylist()
     }
-    assert rows.keys() == {*EXAM, *OTHERS}
-    assert dropped(out) == []
-    for name, row in rows.items():
+    assert scored.keys() == {*EXAM, *OTHERS}
+    assert rows(out, "rejected") == []
+    for name, row in scored.items():
         assert 0 <= row["unsafe_score"] <= 1
         assert len(row["phash"]) == 16
         assert (row["evaluation_distance"] < 0.25) == (name in EXAM)
@@ -246,21 +240,14 @@ def test_scores_are_added_and_nothing_is_dropped(source: Path, tmp_path: Path) -
     assert "filters of ALIGN" not in (out / "croissant.json").read_text()
     both = run(source / "00000.tar", out, "--score_only", "--decontaminate_only", exam(source))
     assert "pass one of them" in both.err
-
-
-def test_the_sliders_command_applies_thresholds_to_scored_pairs(
-    source: Path, tmp_path: Path
-) -> None:
-    """--score_only opens each rule, but those whose flags the page adds."""
-    out = tmp_path / "scored"
-    succeed(source / "00000.tar", out, "--score_only", "--unsafe_model=", exam(source))
+    # The page's command applies thresholds: --score_only opens each rule but those that it adds.
     page = (out / "report.html").read_text()
-    assert re.findall(r'data-rule="(\w+)"', page) == ["min_evaluation_distance"]
+    assert {*re.findall(r'data-rule="(\w+)"', page)} >= {"min_evaluation_distance"}
     data = json.loads(page.partition('id="data">')[2].partition("</script>")[0])
     assert data["command"][:3] == ["alignset curate", "--input=OUT", "--output=NEW"]
     words = [word.replace("OUT", str(out)) for word in data["command"][3:]]
     flags = [word for word in words if not word.startswith("--eval_images=")]
-    assert {"--score_only", "--unsafe_model="} < {*flags}
+    assert "--score_only" in flags
     new = tmp_path / "new"
     succeed(out, new, *flags, exam(source), "--min_evaluation_distance=0.25")
     assert overlaps(new).keys() == {*EXAM}
@@ -277,7 +264,7 @@ def test_listed_images_are_blocked_shown_and_taken_down(source: Path, tmp_path: 
     out, whole, hosts = tmp_path / "blocked", tmp_path / "whole", tmp_path / "hosts.txt"
     succeed(source / "00000.tar", out, *ALL, blocklist)
     expected = dict.fromkeys(EXAM[:3], "listed:image") | {"rocket": "listed:sha256"}
-    found = {Path(row["url"]).stem: row for row in dropped(out)}
+    found = {Path(row["url"]).stem: row for row in rows(out, "rejected")}
     assert {name: row["detail"] for name, row in found.items()} == expected
     assert {row["step"] for row in found.values()} == {"blocked_images"}
     assert manifest(out)["blocklists"][0]["entries"] == {"image": 4, "sha256": 4}
@@ -299,14 +286,7 @@ def test_listed_images_are_blocked_shown_and_taken_down(source: Path, tmp_path: 
         assert takedown([str(whole), f"--blocklist=image:{wrong}"]) == 2
 
 
-@pytest.mark.parametrize(
-    ("flags", "says"),
-    [
-        (("--overlap_measure=phash",), "here pass nothing: copies of evaluation images are found"),
-        (("--overlap_model=a.onnx",), "here pass nothing: copies of evaluation images are found"),
-        (("--min_evaluation_distance=-1",), "min_evaluation_distance must be from 0 to 2"),
-    ],
-)
-def test_what_cannot_be_done_is_refused(flags: tuple[str, ...], says: str) -> None:
-    with pytest.raises(UsageError, match=says):
-        parse(["--input=a.tar", "--output=set", "--eval_images=a=b", *flags])
+def test_flags_of_another_measure_are_refused() -> None:
+    for flag in ("--overlap_measure=phash", "--overlap_model=a.onnx"):
+        with pytest.raises(UsageError, match="here pass nothing: copies of evaluation images are"):
+            parse(["--input=a.tar", "--output=set", "--eval_images=a=b", flag])

@@ -110,11 +110,7 @@ def test_paused_starts_that_wake_after_the_end_change_nothing(
 
 @pytest.mark.parametrize("place", ["local", "in a store"])
 def test_of_two_starts_one_is_refused(
-    request: pytest.FixtureRequest,
-    web: SmallWeb,
-    pairs: DisturbedPairs,
-    tmp_path: Path,
-    place: str,
+    request: pytest.FixtureRequest, web: SmallWeb, pairs: DisturbedPairs, tmp_path: Path, place: str
 ):
     out, more, log = str(tmp_path / "set"), (), tmp_path / "log"
     if place == "in a store":

@@ -14,8 +14,8 @@ from alignset.demo import text_rules
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.find_inputs import find_vocabulary
 from tests.support.command import digests, fates, funnel, kept, manifest, run, succeed
+from tests.support.made_batches import count_ngrams, ngram_hash, vocabulary_bytes
 from tests.support.memory_files import FILES
-from tests.support.ngram_hashes import count_ngrams, file_of, ngram_hash
 
 SIZE = 90
 FLAGS = ("--text_only", "--language=")
@@ -84,7 +84,7 @@ def kept_pairs(output: Path) -> set[tuple[str, str]]:
 
 def test_a_run_leaves_its_vocabulary(old: Old):
     body = old.file.read_bytes()
-    assert body == file_of(old.known)
+    assert body == vocabulary_bytes(old.known)
     assert kept_pairs(old.output) == expected(old.crawl.rows, old.known)
     said = manifest(old.output)["vocabulary"]
     file = said.pop("file")
@@ -100,7 +100,7 @@ def test_a_run_leaves_its_vocabulary(old: Old):
 def test_where_nothing_is_cut_it_has_all(old: Old, tmp_path: Path):
     ended = succeed(old.crawl.source, tmp_path / "set", *FLAGS)
     counts = count_ngrams(text for _, text in old.crawl.rows)
-    assert (tmp_path / "set" / "vocabulary.u64").read_bytes() == file_of(counts)
+    assert (tmp_path / "set" / "vocabulary.u64").read_bytes() == vocabulary_bytes(counts)
     assert funnel(tmp_path / "set")["vocabulary"]["cut_off_count"] == 0
     assert ended.out.splitlines()[-1].startswith(f"vocabulary: {len(counts):,} of {len(counts):,}")
 

@@ -34,7 +34,7 @@ def test_the_frozen_rows_are_those_made_by_hand() -> None:
     assert fates == meant
 
 
-def test_each_reason_of_the_text_plane_is_among_them() -> None:
+def test_each_reason_of_the_text_stage_is_among_them() -> None:
     reasons = {reason for its in PRODUCT.text_steps.values() for reason in its}
     # The rows are pairs, without a page, a file that breaks or a list.
     others = {REMOVED_BEFORE, BLOCKED, BROKEN_INPUT, BROKEN_PAGE, OPTED_OUT}

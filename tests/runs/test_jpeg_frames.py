@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import kept, rejected, run_fork
+from tests.support.hostile_tars import write_tar
 from tests.support.jpeg_frames import all_files, fates_by, hidden, patched
 from tests.support.picture_files import encoded, photograph
-from tests.support.tar_files import tar_of
 
 Fates = dict[str, dict[str, str]]
 TRAINING = ("decode_image", "draft", "decode_square")
@@ -93,9 +93,9 @@ def test_a_run_over_shards_that_hold_them(tmp_path: Path, more: tuple[str, ...])
     for n, body in enumerate([*bad.values(), *good]):
         about = {"url": f"http://a.example/{n}.jpg", "caption": f"a picture of number {n}"}
         members |= {f"{n:06}.jpg": body, f"{n:06}.json": json.dumps(about).encode()}
-    tar_of(tmp_path / "0.tar", members)
+    write_tar(tmp_path / "0.tar", members)
     exam = [*bad.values(), encoded(photograph(99, 300, 260), "PNG")]
-    tar_of(tmp_path / "exam.tar", {f"{n}.jpg": body for n, body in enumerate(exam)})
+    write_tar(tmp_path / "exam.tar", {f"{n}.jpg": body for n, body in enumerate(exam)})
     ended = run_fork(
         *(f"--input={tmp_path}/0.tar", f"--output={tmp_path}/set", "--input_format=webdataset"),
         *("--language=", "--min_words=1", f"--eval_images=exam={tmp_path}/exam.tar", *more),

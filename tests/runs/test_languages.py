@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from alignset.pipeline.look.__main__ import main as look
+from alignset.pipeline.commands import look
 from tests.support.agreement import rows
 from tests.support.command import run, samples, succeed
 from tests.support.picture_files import encoded, photograph
 from tests.support.small_web import SmallWeb
 
-# Of each language two texts; the image of the last text of all is not there.
+# Two texts of each language; the last text's image is missing.
 TEXTS = {
     "de": ["ein rotes Auto steht vor dem alten Haus", "zwei weiße Hunde laufen am Strand entlang"],
     "en": ["a red car in front of the old house", "two white dogs running along the beach"],
@@ -87,19 +87,6 @@ def test_report_card_and_look_tell_of_languages(
     assert look([str(found.output), "--language=und", "--reason=dropped", output]) == 0
 
 
-def test_a_retried_pair_keeps_its_language(found: Multilingual, tmp_path: Path) -> None:
-    flags = (*FLAGS, "--language=all")
-    succeed(found.source, tmp_path / "set", *flags)
-    missing = f"/languages/{sum(map(len, TEXTS.values())) - 1}"
-    found.web.files[missing] = encoded(photograph(99), "JPEG")
-    try:
-        succeed(found.source, tmp_path / "set", *flags, "--retry_failed=http_404")
-    finally:
-        del found.web.files[missing]
-    languages = Counter(row["language"] for row in rows(tmp_path / "set", "shards"))
-    assert languages == {code: 2 for code in TEXTS}
-
-
 def test_a_list_keeps_its_languages_alone(found: Multilingual, tmp_path: Path) -> None:
     ended = run(found.source, tmp_path / "set", "--text_only", "--language=ja,und,id")
     assert ended.status == 0
@@ -109,39 +96,6 @@ def test_a_list_keeps_its_languages_alone(found: Multilingual, tmp_path: Path) -
     dropped = rows(tmp_path / "set", "rejected")
     assert {row["reason"] for row in dropped} == {"wrong_language"}
     assert all(row["detail"] == row["language"] for row in dropped)
-
-
-def test_each_language_is_reduced_to_the_size_of_one(tmp_path: Path) -> None:
-    """By the hashes of keys: the same pairs whatever else is in the input."""
-    english = [f"a photo of a red dog in the garden number {n}" for n in range(20)]
-    german = [f"ein Foto mit einem roten Hund im Garten Nummer {n}" for n in range(100)]
-    texts = [
-        *english,
-        *german,
-        "庭にある古い木のテーブル",
-        *["the garden"] * 60,
-    ]  # too short to count
-    urls = [f"http://a.example/{number}" for number in range(len(texts))]
-    table = {"url": urls * 2, "caption": texts * 2}  # nor does a repeated pair
-    pq.write_table(pa.table(table), tmp_path / "pairs.parquet")
-    flags = ("--text_only", "--language=all", "--like=en", "--max_images_per_text=99")
-    for name, more in (("one", ()), ("cut", ("--batch_rows=50",))):
-        succeed(tmp_path / "pairs.parquet", tmp_path / name, *flags, *more)
-    kept = rows(tmp_path / "one", "pairs")
-    counts = Counter(row["language"] for row in kept)
-    assert (counts["en"], counts["ja"]) == (20, 1)
-    assert 8 <= counts["de"] <= 35  # 20, by chance of their hashes
-    dropped = rows(tmp_path / "one", "rejected")
-    beyond = [row["key"] for row in dropped if row["reason"] == "beyond_language_size"]
-    assert len(beyond) == 100 - counts["de"]
-    of_german = [row["key"] for row in kept if row["language"] == "de"]
-    ranks = {key: int(key, 16) * 0x9E3779B97F4A7C15 % 2**64 for key in (*of_german, *beyond)}
-    assert max(ranks[key] for key in of_german) < min(ranks[key] for key in beyond)
-    assert {row["key"] for row in rows(tmp_path / "cut", "pairs")} == {row["key"] for row in kept}
-    steps = json.loads((tmp_path / "one" / "funnel.json").read_text())["steps"]
-    assert steps[-1]["step"] == "language_sizes"
-    assert steps[-1]["dropped"] == {"beyond_language_size": len(beyond)}
-    assert "beyond_language_size" in (tmp_path / "one" / "report.html").read_text()
 
 
 def test_a_language_may_have_its_own_limits_of_words(found: Multilingual, tmp_path: Path) -> None:

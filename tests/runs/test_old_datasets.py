@@ -12,7 +12,6 @@ from alignset.train.data.samples import shard_samples
 from tests.support.agreement import check_dataset, rows, stored, words_of
 from tests.support.command import digests, funnel, manifest
 from tests.support.described_sets import main
-from tests.support.picture_files import encoded, photograph
 from tests.support.root import ROOT
 from tests.support.serving import serving
 from tests.support.small_web import SmallWeb
@@ -24,7 +23,6 @@ FLAGS = (
     *("--allow_private_addresses", "--max_unsafe_score=1", "--min_image_side=30", "--retries=0"),
     *("--samples_per_shard=8", "--vocabulary_size=60", "--min_words=2", "--timeout_s=5"),
 )
-RETRY = (*FLAGS, "--holdout=0.2", "--duplicates=exact", "--thumbnails=2", "--retry_failed=all")
 
 
 @pytest.fixture
@@ -67,9 +65,13 @@ def test_it_is_read_as_it_is(at: Path) -> None:
     for flags in ([], ["--reason=duplicate_of_training"]):
         assert main("look", str(out), *flags, f"--output={at}/look.html") == 0
         assert "data:image/jpeg" in (at / "look.html").read_text()
+    for name in ("set", "texts"):
+        assert main("verify", f"{at}/{name}") == main("card", f"{at}/{name}", "--summary=eu") == 0
     after = digests(at)
     changed = {name for name in after if after[name] != before.get(name)}
-    assert changed == {"set/report.html", "texts/report.html", "look.html", "both.html"}
+    assert changed - {name for name in changed if "summary-eu" in name} == {
+        *("set/report.html", "texts/report.html", "look.html", "both.html")
+    }
     keys = [sample.key for tar in out.glob("*/*.tar") for sample in shard_samples(str(tar))]
     assert sorted(keys) == sorted(stored(out))
 
@@ -102,23 +104,18 @@ def test_a_pair_that_moved_is_taken_down_by_its_own_url(
     check_dataset(at / "texts")
 
 
+def test_it_does_not_grow(at: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main("grow", "set", "--input=pairs.parquet", "--output=new") == 2
+    assert "is of an earlier version, without images/" in capsys.readouterr().err
+    assert not (at / "new").exists()
+
+
 def test_it_is_deduplicated(at: Path) -> None:
     out, before = at / "set", digests(at / "set")
     assert main("deduplicate", str(out)) == 0
     assert digests(out) == before  # the run did that
     assert main("deduplicate", str(out), "--near") == 0
     assert funnel(out)["pairs"] == 17
-    check_dataset(out)
-
-
-def test_what_failed_is_fetched_again(at: Path, web: SmallWeb) -> None:
-    web.files |= {f"/{n}": encoded(photograph(300 + n, 56, 42), "JPEG") for n in LOST}
-    out, before = at / "set", stored(at / "set")
-    assert main("curate", "--input=pairs.parquet", "--output=set", *RETRY) == 0
-    assert sorted(web.requests) == [f"/{n}" for n in LOST]
-    after = stored(out)
-    assert before.items() <= after.items()
-    assert {*after.values()} - {*before.values()} == {f"{web.url}/{n}" for n in LOST}
     check_dataset(out)
 
 
@@ -133,7 +130,6 @@ def test_a_change_that_0_2_began_is_ended_by_0_2(
     for command in (
         ("takedown", "set", "--blocklist=list.txt"),
         ("deduplicate", "set"),
-        ("curate", "--input=pairs.parquet", "--output=set", *RETRY),
         ("curate", "--input=set", "--output=new", "--text_only"),
     ):
         assert main(*command) == 2, command

@@ -9,7 +9,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from alignset.pipeline.documents import describe
-from tests.support.command import funnel, keep_too_little, kept, manifest, rejected, run, succeed
+from tests.support.command import (
+    funnel,
+    grow,
+    keep_too_little,
+    kept,
+    manifest,
+    rejected,
+    run,
+    succeed,
+)
 from tests.support.golden import FLAGS, TEXTS
 from tests.support.picture_files import encoded, photograph
 from tests.support.small_web import SmallWeb, small_web
@@ -58,20 +67,21 @@ def test_nothing_fetched_and_then_all(web: SmallWeb, source: Path, tmp_path: Pat
     refused = run(source, out, *RULES, SMALL, PRIVATE)
     assert refused.status == 2
     assert "allow_private_addresses False there, True here" in refused.err
-    assert "to fetch again what failed there, add --retry_failed" in refused.err
+    assert "to fetch again what failed there, pass it to alignset grow" in refused.err
+    refused = run(source, out, *RULES, SMALL, "--retry_failed")
+    assert refused.status == 2
+    assert f"alignset grow {out} --retry_failed --output=NEW" in refused.err
+    new = tmp_path / "new"
     with monkeypatch.context() as patched:  # killed when shards have their new numbers
         patched.setattr(describe, "dataset_card", None)
-        assert run(source, out, *RULES, SMALL, PRIVATE, "--retry_failed").status == 1
+        assert grow(out, new, PRIVATE, "--retry_failed").status == 1
     already = len(web.requests)
-    succeed(source, out, *RULES, SMALL, PRIVATE, "--retry_failed")
+    assert grow(out, new, PRIVATE, "--retry_failed").status == 0
     assert web.requests[already:] == []
-    assert len(kept(out)) == funnel(out)["pairs"] == COUNT
-    assert without_a_gap(out)
-    [retried] = manifest(out)["retries"]
-    assert retried["shards"] == [0, len(tars(out)) - 1]
-    assert retried["details"] == ["forbidden_address"]
-    for fetching in ([], [PRIVATE]):
-        assert "is finished: nothing to do" in succeed(source, out, *RULES, SMALL, *fetching).err
+    assert len(kept(new)) == funnel(new)["pairs"] == COUNT
+    assert without_a_gap(new)
+    grown = manifest(new)["grown"]
+    assert (grown["joined"], grown["left"], grown["fetched"]) == (COUNT, {}, COUNT)
 
 
 @pytest.mark.slow
@@ -85,21 +95,30 @@ def test_only_what_is_worth_it_is_tried_again(web: SmallWeb, source: Path, tmp_p
         captions = pa.array([*table["caption"].to_pylist(), TEXTS[COUNT]])
         pq.write_table(pa.table({"url": urls, "caption": captions}), source)
         ended = succeed(source, out, *FLAGS)
-        assert "with --retry_failed tries 1 failed fetches again" in ended.err
+        assert run(source, out, *FLAGS, "--max_failed_share=0.05").status == 0
+        ended_badly = run(source, out, *FLAGS, "--max_failed_share=0.04")
+        assert ended_badly.status == 1
+        assert "2 of 41 fetches failed, more than --max_failed_share=0.04" in ended_badly.err
+        said = f"alignset grow {out} --retry_failed --output=NEW tries 1 failed fetches again"
+        assert said in ended.err
     finally:
         web.files["/o/3"] = gone
     before = len(web.requests)
-    succeed(source, out, *FLAGS, "--retry_failed")
+    first, second = tmp_path / "first", tmp_path / "second"
+    ended = grow(out, first, PRIVATE, "--retries=0", "--retry_failed")
+    assert f"done: {first}: 0 pairs joined, 0 left; 0 images fetched, 40 known" in ended.err
     assert web.requests[before:] == []  # a 404 is not tried again
-    assert [retry["shards"] for retry in manifest(out)["retries"]] == [None]  # nothing was added
-    assert funnel(out)["fetch"]["details"] == {"http_404": 1, "refused": 1}
-    assert {host["failed"] for host in funnel(out)["fetch"]["hosts"]} == {1}
-    assert len(funnel(out)["fetch"]["hosts"]) == 2
-    succeed(source, out, *FLAGS, "--retry_failed=timeout,http_404")
+    assert funnel(first)["fetch"]["details"] == {"http_404": 1, "refused": 1}
+    assert {host["failed"] for host in funnel(first)["fetch"]["hosts"]} == {1}
+    assert len(funnel(first)["fetch"]["hosts"]) == 2
+    again = "--retry_failed=timeout,http_404"
+    assert grow(first, second, PRIVATE, "--retries=0", again).status == 0
     assert web.requests[before:] == ["/o/3"]
-    assert [(fate.reason, fate.detail) for fate in rejected(out)] == [("fetch_failed", "refused")]
-    assert funnel(out)["fetch"]["details"] == {"refused": 1}
-    assert [retry["details"] for retry in manifest(out)["retries"]] == [["refused"], ["http_404"]]
+    assert [(fate.reason, fate.detail) for fate in rejected(second)] == [
+        ("fetch_failed", "refused")
+    ]
+    assert funnel(second)["fetch"]["details"] == {"refused": 1}
+    assert manifest(second)["grown"]["known"] == COUNT
 
     wrong = run(source, out, *FLAGS, "--retry_failed=dsn")
     assert wrong.status == 2

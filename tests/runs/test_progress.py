@@ -11,17 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import digests, funnel, run_fork
+from tests.support.command import digests, funnel, run_fork, stop
 from tests.support.golden_run import Golden
 from tests.support.small_web import PATIENT, SmallWeb
-from tests.support.stopped_command import stop
 from tests.support.terminal import Terminal
 
 # Worker processes import for 12 s of CPU, which take minutes beside busy neighbours.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 STOPPED = "beam_runner.py: stopped; the same command resumes from the last finished shard"
 PROCESSES = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
-# Of the speeds and what follows them nothing is known here: the machine may be slow.
+# Speeds and times may have any value, since the machine may be slow.
 PARTS = (
     *("starting", r"[\d:]+ left", r"\d+\.\d s", r"[\d.]+ pairs/s"),
     *(r"[\d.]+% kept", r"[\d.]+% failed \([^)]*\)"),
@@ -60,7 +59,7 @@ def images_lines(said: str) -> list[str]:
 
 
 def numbers(line: str) -> list[int]:
-    """Of a line of progress: shards, of all, pairs, of all."""
+    """The numbers of a line of progress: shards, all shards, pairs, all pairs."""
     read = LINE.fullmatch(line)
     assert read, line
     return [int(number) for number in read.groups()]

@@ -9,16 +9,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from alignset.pipeline.commands import report, takedown
 from alignset.pipeline.datasets.set_files import read_set
-from alignset.pipeline.report.__main__ import main as report
 from alignset.pipeline.runs.work_folder import Change
-from alignset.pipeline.takedown.__main__ import main as takedown
 from alignset.transforms.storage.documents import write_document
 from tests.support.agreement import check_dataset, rows
 from tests.support.command import funnel, run, succeed
-from tests.support.golden import FLAGS
-from tests.support.picture_files import encoded, photograph
-from tests.support.small_web import small_web
 
 TEXT_ONLY = ("--text_only", "--language=", "--min_words=2")
 NAMES = ("dog", "cat", "house", "bridge", "garden", "river")
@@ -71,15 +67,21 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_next_crawl_does_not_bring_it_back(first: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     crawl = pairs(tmp_path / "crawl.parquet", ("dog", "cat", "moon", "short"))
-    succeed(f"{first},{crawl}", out, *TEXT_ONLY, "--min_words=1")
+    flags = (*TEXT_ONLY, "--min_words=1")
+    ended = run(f"{first},{crawl}", out, *flags)
+    assert ended.status == 2
+    assert "would come back: pass the same files as --blocklist" in ended.err
+    (tmp_path / "new.txt").write_text("url:http://nowhere.example/\n")
+    flags += (f"--blocklist={tmp_path}/new.txt", "--lists_changed")
+    succeed(f"{first},{crawl}", out, *flags)
     assert kept(out) == {url(name) for name in (*NAMES[1:], "moon")}
     assert removed(out) == [(None, None, "blocklist", None)] * 2
     keys = np.fromfile(first / "taken_down.u64", "<u8")
     assert len(keys) == 2
     assert np.array_equal(np.fromfile(out / "taken_down.u64", "<u8"), keys)
-    # And from there it is carried on, also where dropped pairs are read again.
+    # And from there it is carried on.
     third = tmp_path / "third"
-    succeed(f"{out},{crawl}", third, *TEXT_ONLY, "--min_words=1", "--also_rejected=all")
+    succeed(f"{out},{crawl}", third, *flags)
     assert kept(third) == kept(out)
     assert np.array_equal(np.fromfile(third / "taken_down.u64", "<u8"), keys)
     for folder in (first, out, third):
@@ -110,19 +112,29 @@ def test_a_dataset_of_another_version_keeps_its_list(first: Path, tmp_path: Path
     assert kept(tmp_path / "out") == {url("cat"), url("moon")}
 
 
-def test_what_is_to_be_forgotten_leaves_the_history_too(tmp_path: Path) -> None:
+def test_what_is_to_be_forgotten_is_in_no_file(tmp_path: Path) -> None:
     source = pairs(tmp_path / "a.parquet", (*NAMES, "short"))
     first, out = tmp_path / "a", tmp_path / "b"
     succeed(source, first, *TEXT_ONLY)
     before = {path: path.read_bytes() for path in first.rglob("*") if path.is_file()}
     assert files_with(first, "short-photo") != []
+    # Where it is not forgotten, its row counts once more, and is dropped without contents.
+    (tmp_path / "river.txt").write_text(f"url:{url('river')}\n")
+    known, again = shutil.copytree(first, tmp_path / "known"), tmp_path / "again"
+    lists = f"--blocklist={tmp_path}/river.txt"
+    assert takedown([str(known), lists]) == 0
+    assert files_with(known, "river-photo") != []
+    succeed(known, again, *TEXT_ONLY, lists)
+    assert (removed(again), funnel(again)["steps"][0]["seen"]) == (
+        [(None, None, "blocklist", None)],
+        7,
+    )
+    assert files_with(again, "river-photo", "a river of") == []
     (tmp_path / "list.txt").write_text(f"url:{url('short')}\nurl:{url('dog')}\n")
     forget = (f"--blocklist={tmp_path}/list.txt", "--forget_blocked")
-    succeed(first, out, *TEXT_ONLY, "--also_rejected=too_few_words", "--min_words=1", *forget)
+    succeed(first, out, *TEXT_ONLY, "--min_words=1", *forget)
     assert kept(out) == {url(name) for name in NAMES[1:]}
     assert files_with(out, "dog-photo", "short-photo") == []
-    (row,) = pq.read_table(out / "history" / "00" / "rejected" / "text-00000.parquet").to_pylist()
-    assert (row["reason"], row["url"], row["caption"]) == ("too_few_words", None, None)
     # The first dataset is another one, whose files stay.
     assert {path: path.read_bytes() for path in first.rglob("*") if path.is_file()} == before
 
@@ -141,7 +153,7 @@ def test_what_its_person_said_of_a_dataset_is_said_of_the_next_one(tmp_path: Pat
     for said in ('pretty_name: "Cats"', 'license: "cc-by-4.0"', "me@dogs.example"):
         assert said in card
     assert "Dogs" not in card.partition("history")[0]
-    # Of several datasets what all of them say.
+    # The card says what all of several datasets say.
     other = tmp_path / "other"
     succeed(
         pairs(tmp_path / "d.parquet", ("sun",)), other, *TEXT_ONLY, "--license=cc0-1.0", about[2]
@@ -149,27 +161,6 @@ def test_what_its_person_said_of_a_dataset_is_said_of_the_next_one(tmp_path: Pat
     both = tmp_path / "both"
     assert "has the contact of" in run(f"{first},{other}", both, *TEXT_ONLY).err
     assert "license: unknown" in (both / "README.md").read_text()
-
-
-def test_a_retry_forgets_what_is_on_a_longer_list(tmp_path: Path) -> None:
-    source = pairs(tmp_path / "a.parquet", (*NAMES, "short"))
-    first, out = tmp_path / "a", tmp_path / "b"
-    succeed(source, first, *TEXT_ONLY)
-    (tmp_path / "list.txt").write_text("url:http://nowhere.example/\n")
-    with small_web() as web:
-        web.files["/1"] = encoded(photograph(1), "JPEG")
-        urls, texts = [f"{web.url}/1", f"{web.url}/gone"], ["a photo", "another photo"]
-        pq.write_table(pa.table({"url": urls, "caption": texts}), tmp_path / "images.parquet")
-        flags = (*FLAGS, "--language=", "--min_words=2", "--forget_blocked")
-        flags += (f"--blocklist={tmp_path}/list.txt",)
-        # Of the first dataset the rejects alone are read: the hosts of its pairs do not exist.
-        names = f"{first}/rejected/text-00000.parquet,{tmp_path}/images.parquet"
-        succeed(names, out, *flags)
-        assert files_with(out / "history", "short-photo") != []
-        with (tmp_path / "list.txt").open("a") as file:
-            file.write(f"url:{url('short')}\n")
-        succeed(names, out, *flags, "--retry_failed=all")
-    assert files_with(out / "history", "short-photo") == []
 
 
 def test_a_takedown_that_was_stopped_keeps_its_dataset_from_being_read(
@@ -204,7 +195,7 @@ def test_a_pair_that_was_taken_down_can_be_forgotten_later(tmp_path: Path, capsy
     assert files_with(out, *words) == []
     assert funnel(out)["steps"] == before["steps"]
     assert takedown([*flags, "--forget_blocked"]) == 0
-    assert "nothing was changed" in capsys.readouterr().out
+    assert "no shard was changed" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["pairs/00000.parquet", "pairs", "shards/00000.tar", "rejected"])

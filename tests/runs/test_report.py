@@ -8,8 +8,8 @@ import duckdb
 import numpy as np
 import pytest
 
+from alignset.pipeline.commands import report as main
 from alignset.pipeline.datasets.facts import find_facts
-from alignset.pipeline.report.__main__ import main
 from alignset.pipeline.report.histograms import charts_of
 from tests.support.command import funnel, manifest
 from tests.support.golden_run import Golden
@@ -91,7 +91,7 @@ def test_other_thresholds_keep_what_duckdb_counts(golden: Golden, capsys):
         for limit in images.limits if side else ():
             axis, own = images.axes[limit.measure.axis], facts.rules[limit.name]
             edge = limit.edge(thresholds.get(axis.name, own))
-            passed = passed & axis.passes(images.bins[axis.name], edge, beyond=limit.beyond)
+            passed = passed & axis.passes(images.bins[axis.name], edge, beyond=limit.keeps_above)
         assert not side or passed.sum() == kept + back
 
 

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import digests, run, run_fork
+from tests.support.command import digests, run, run_fork, stop
 from tests.support.forks import start
 from tests.support.golden_run import Golden
 from tests.support.small_web import PATIENT, SmallWeb
-from tests.support.stopped_command import stop
 
 LONG_S = 120  # for what takes some seconds and, where it does not end, takes for ever
 SAID = "beam_runner.py: stopped; "  # what follows depends on where the signal found the command

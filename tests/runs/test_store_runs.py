@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from alignset.pipeline import progress
-from alignset.pipeline.takedown.__main__ import main as take_down
+from alignset.pipeline.commands import takedown as take_down
 from tests.support.command import digests, manifest, run, succeed
 from tests.support.golden_run import Golden
 from tests.support.small_web import SmallWeb

@@ -5,61 +5,52 @@ import io
 import json
 import shutil
 import time
+from collections import defaultdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import imagehash
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image as PillowImage
 
-from alignset.pipeline.takedown.__main__ import main
+from alignset.pipeline.commands import takedown as main
 from alignset.transforms.shards import rewrite_shards
 from alignset.transforms.shards.shard_files import TarWriter
 from tests.support.agreement import check_counts, check_dataset, check_described, rows, stored
-from tests.support.command import digests, fates, funnel, kept, manifest, run, samples, succeed
+from tests.support.command import digests, funnel, grow, manifest, run, samples, succeed
+from tests.support.described_sets import LISTS, LOST, DescribedSets, photo
 from tests.support.golden import FLAGS, TEXTS
-from tests.support.picture_files import encoded, photograph
-from tests.support.small_web import SmallWeb, small_web
+from tests.support.small_web import SmallWeb
 
-COUNT, LOST = 100, 95  # pairs, and from where on their images are not there
-SHARDS = "--samples_per_shard=5"
-HELD = (*FLAGS, SHARDS, "--holdout=0.1", "--holdout_copies=keep")
+# Images with one text and without a copy, by the numbers in their URLs.
+ALONE = (13, 19, 20, 21, 22, 23)
 
 
 class Finished(NamedTuple):
-    """A finished dataset of some twenty shards, and the web that it is of."""
+    """A finished dataset, and the web that it is of."""
 
-    web: SmallWeb
-    source: Path
-    out: Path
+    described: DescribedSets
 
-    def url(self, number: int) -> str:
-        return f"{self.web.url}/t/{number}"
+    @property
+    def web(self) -> SmallWeb:
+        return self.described.web
+
+    @property
+    def out(self) -> Path:
+        return self.described.find("all")
+
+    def url(self, path: object) -> str:
+        return f"{self.web.url}/{path}"
 
     def copy(self, folder: Path) -> Path:
         return Path(shutil.copytree(self.out, folder / f"set-{len(list(folder.iterdir()))}"))
 
 
-def photo(number: int) -> bytes:
-    return encoded(photograph(300 + number), "JPEG")
-
-
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory):
-    folder = tmp_path_factory.mktemp("takedown")
-    with small_web() as web:
-        web.files |= {f"/t/{n}": photo(n) for n in range(LOST)}
-        web.files["/t/3"] = web.files["/t/2"]  # copies
-        urls = [f"{web.url}/t/{n}" for n in range(COUNT)]
-        pairs = [*zip(urls, TEXTS[:COUNT], strict=True)]
-        pairs += [(urls[7], TEXTS[110]), (urls[7], "the dog"), (urls[8], "too few"), pairs[9]]
-        columns = {"url": [url for url, _ in pairs], "caption": [text for _, text in pairs]}
-        pq.write_table(pa.table(columns), folder / "pairs.parquet")
-        succeed(folder / "pairs.parquet", folder / "set", *HELD)
-        yield Finished(web, folder / "pairs.parquet", folder / "set")
+def finished(described: DescribedSets) -> Finished:
+    return Finished(described)
 
 
 def taken(out: Path, folder: Path, *entries: str, flags: tuple[str, ...] = ()) -> int:
@@ -75,23 +66,21 @@ def gone(out: Path) -> dict[tuple[str, str], str]:
     }
 
 
-def in_company(out: Path) -> int:
-    """An image with one text whose shard holds others too: of another the shard would go, and the
-    last get its number. Which are so follows from the URLs, and these from the server's port."""
-    files = sorted(out.glob("shards/*.parquet"))
-    of_shards = [
-        [int(url.rpartition("/")[2]) for url in pq.read_table(file)["url"].to_pylist()]
-        for file in files
-    ]
-    return next(n for numbers in of_shards if len(numbers) > 1 for n in numbers if n > 9)
+def in_company(out: Path) -> dict[str, Any]:
+    """A pair of `ALONE` whose shard holds others too: of another the shard would go, and the last
+    get its number. Which are so follows from the URLs, and these from the server's port."""
+    shards = [pq.read_table(file).to_pylist() for file in sorted(out.glob("shards/*.parquet"))]
+    ends = tuple(f"/{n}" for n in ALONE)
+    pairs = [row for of in shards if len(of) > 1 for row in of if row["url"].endswith(ends)]
+    return next(row for row in pairs if row["url"].count("/") == 3)
 
 
 def test_one_match_rewrites_one_shard(
     finished: Finished, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     out = finished.copy(tmp_path)
-    number = in_company(out)
-    url = finished.url(number)
+    pair = in_company(out)
+    url = pair["url"]
     card = out / "README.md"
     card.write_text(card.read_text().replace("license: unknown", "license: cc0-1.0"))
     for sheet in (out / "datasheet.md", out / "_generated/datasheet.md"):
@@ -106,14 +95,14 @@ def test_one_match_rewrites_one_shard(
     after = digests(out)
     changed = {name for name in before if after.get(name) != before[name]}
     stems = {Path(name).name.partition(".")[0].removesuffix("_stats") for name in changed}
-    documents = {"README", "manifest", "funnel", "croissant", "datasheet", "report"}
+    documents = {"README", "manifest", "funnel", "croissant", "datasheet", "report", "uids"}
     assert len({stem.rpartition("-")[2] for stem in stems - documents}) == 1
     assert after.keys() - before.keys() == {"taken_down.u64"}
     assert {"datasheet.md", "_generated/datasheet.md"} <= before.keys() - after.keys()
     rewritten = [path for path, at in times.items() if path.stat().st_mtime_ns != at]
     assert len(rewritten) == 1
     assert url not in stored(out).values()
-    assert gone(out) == {(url, TEXTS[number]): "take.txt:url"}
+    assert gone(out) == {(url, pair["caption"]): "take.txt:url"}
     check_dataset(out)
     (entry,) = manifest(out)["takedowns"]
     now = time.time()
@@ -134,7 +123,7 @@ def test_one_match_rewrites_one_shard(
     old, new = samples(finished.out), samples(out)
     assert new == {key: files for key, files in old.items() if key != row["key"]}
     copies = funnel(out)["copies"]
-    assert taken(out, tmp_path, f"url:{finished.url(2)}") == 0
+    assert taken(out, tmp_path, f"url:{finished.url(11)}") == 0  # of which there is a copy
     assert funnel(out)["copies"] == {
         "images": copies["images"] - 2,
         "contents": copies["contents"] - 1,
@@ -146,23 +135,27 @@ def test_one_match_rewrites_one_shard(
 
 def test_each_kind_of_entry(finished: Finished, tmp_path: Path) -> None:
     out = finished.copy(tmp_path)
-    (key,) = [key for key, url in stored(out).items() if url == finished.url(10)]
-    phash = imagehash.phash(PillowImage.open(io.BytesIO(photo(14))))
+    captions: dict[str, list[str]] = defaultdict(list)
+    for row in rows(out, "shards", "holdout"):
+        captions[row["url"]].append(row["caption"])
+    (key,) = [key for key, url in stored(out).items() if url == finished.url(13)]
+    phash = imagehash.phash(PillowImage.open(io.BytesIO(photo(22))))
     entries = {
-        10: f"key:{key}",
-        11: f"sha256:{hashlib.sha256(photo(11)).hexdigest()}",
-        12: f"md5:{hashlib.md5(photo(12)).hexdigest()}",
-        13: f"sha1:{hashlib.sha1(photo(13)).hexdigest()}",
-        14: f"phash:{phash}",
-        15: f"text:{TEXTS[15]}",
-        16: f"prefix:{finished.url(16)}",
+        13: f"key:{key}",
+        19: f"sha256:{hashlib.sha256(photo(19)).hexdigest()}",
+        20: f"md5:{hashlib.md5(photo(20)).hexdigest()}",
+        21: f"sha1:{hashlib.sha1(photo(21)).hexdigest()}",
+        22: f"phash:{phash}",
+        23: f"text:{TEXTS[23]}",
+        "near/0": f"prefix:{finished.url('near/0')}",
     }
-    assert taken(out, tmp_path, *entries.values(), f"text:{TEXTS[110]}") == 0
+    (other,) = {*captions[finished.url(3)]} - {TEXTS[3]}
+    assert taken(out, tmp_path, *entries.values(), f"text:{other}") == 0
     assert gone(out) == {
-        (finished.url(n), TEXTS[n]): f"take.txt:{entry.partition(':')[0]}"
+        (finished.url(n), captions[finished.url(n)][0]): f"take.txt:{entry.partition(':')[0]}"
         for n, entry in entries.items()
-    } | {(finished.url(7), TEXTS[110]): "take.txt:text"}
-    assert finished.url(7) in stored(out).values()  # with its other text
+    } | {(finished.url(3), other): "take.txt:text"}
+    assert finished.url(3) in stored(out).values()  # with its other text
     check_dataset(out)
 
 
@@ -181,7 +174,8 @@ def test_a_host_takes_all_and_nothing_of_it_comes_back(
     assert taken(out, tmp_path, "host:127.0.0.1") == 2
     assert "more than half: --dry_run counts them by entry, and --yes" in capsys.readouterr().err
     assert digests(out) == before
-    assert taken(out, tmp_path, "host:127.0.0.1", flags=("--forget_blocked", "--yes")) == 0
+    both = ("host:127.0.0.1", "host:localhost")
+    assert taken(out, tmp_path, *both, flags=("--forget_blocked", "--yes")) == 0
     assert stored(out) == {}
     assert {row["reason"] for row in rows(out, "rejected")} == {"taken_down"}
     assert all(row["url"] is row["caption"] is None for row in rows(out, "rejected"))
@@ -189,9 +183,11 @@ def test_a_host_takes_all_and_nothing_of_it_comes_back(
     check_counts(out, whole=True)
     check_described(out)
     already = len(finished.web.requests)
-    run(finished.source, out, *HELD, "--retry_failed=all")
-    ended = run(out, tmp_path / "again", *FLAGS, "--also_rejected=all", "--holdout=0.1")
+    described = finished.described
+    lists = f"{LISTS.format(at=described.at)},take.txt={tmp_path}/take.txt"
+    ended = run(out, tmp_path / "again", *FLAGS, lists, "--holdout=0.2")
     assert ended.status != 0
+    assert grow(out, tmp_path / "more", lists, "--retry_failed=all").status != 0
     assert finished.web.requests[already:] == []
 
 
@@ -199,46 +195,29 @@ def test_a_host_takes_all_and_nothing_of_it_comes_back(
 def test_other_pairs_of_an_image_that_is_taken_down_go_too(
     finished: Finished, tmp_path: Path
 ) -> None:
-    """Those that other rules had dropped: a looser rule, or another fetch, would bring it back."""
-    out = finished.copy(tmp_path)
-    urls = [finished.url(n) for n in (7, 8, 9, 95)]
+    """Pairs that other rules had dropped go too: a looser rule would bring the image back."""
+    out, described = finished.copy(tmp_path), finished.described
+    urls = {finished.url(n) for n in (7, 8, 9, LOST[0])}
     entries = [f"sha256:{hashlib.sha256(photo(n)).hexdigest()}" for n in (7, 8, 9)]
-    assert taken(out, tmp_path, *entries, f"url:{urls[3]}") == 0
-    assert {url for url, _ in gone(out)} == set(urls)
-    assert len([row for row in rows(out, "rejected") if row["reason"] == "taken_down"]) == 7 + 1
+    failed = funnel(out)["fetch"]["failed"]
+    assert taken(out, tmp_path, *entries, f"url:{finished.url(LOST[0])}") == 0
+    assert {url for url, _ in gone(out)} == urls
+    of_urls = [row["reason"] for row in rows(out, "rejected") if row["url"] in urls]
+    assert {*of_urls} == {"taken_down"}
     (entry,) = manifest(out)["takedowns"]
-    assert (entry["pairs"], entry["dropped"]) == (4, 4)
-    assert funnel(out)["fetch"]["failed"] == COUNT - LOST - 1
-    assert funnel(out)["fetch"]["hosts"][0]["failed"] == COUNT - LOST - 1
+    assert entry["pairs"] + entry["dropped"] == len(of_urls) > entry["pairs"] + 3
+    assert funnel(out)["fetch"]["failed"] == failed - 1
     check_dataset(out)
     again = tmp_path / "again"
-    succeed(out, again, *HELD, "--min_words=2", "--also_rejected=all")
-    assert not {fate.url for fate in kept(again)} & set(urls)
-    web = finished.web
-    web.files |= {f"/t/{n}": photo(n) for n in range(LOST, COUNT)}
-    try:
-        succeed(finished.source, out, *HELD, "--retry_failed=all")
-    finally:
-        for n in range(LOST, COUNT):
-            del web.files[f"/t/{n}"]
-    assert {url for url, _ in gone(out)} == set(urls)
-    assert len(stored(out)) == manifest(out)["pairs"] == COUNT + 1 - 4 - 1
-    assert len(manifest(out)["takedowns"]) == 1
-
-
-def test_a_set_of_texts_alone(finished: Finished, tmp_path: Path) -> None:
-    out = tmp_path / "set"
-    flags = [flag for flag in FLAGS if "_images_per" in flag or "_texts_per" in flag]
-    succeed(finished.source, out, "--text_only", *flags)
-    count = len(fates(out))
-    entries = (f"url:{finished.url(7)}", "text:garden")
-    assert taken(out, tmp_path, *entries, flags=("--forget_blocked",)) == 0
-    left = kept(out)
-    assert left
-    assert not any(f.url == finished.url(7) or "garden" in f.caption for f in left)
-    check_dataset(out)
-    assert len(left) + len(rows(out, "rejected")) == count
-    assert not any(row["url"] == finished.url(7) for row in rows(out, "rejected"))
+    lists = f"{LISTS.format(at=described.at)},take.txt={tmp_path}/take.txt"
+    succeed(out, again, *FLAGS, "--holdout=0.2", "--min_words=2", lists)
+    assert not {*stored(again).values()} & urls
+    described.set_web("all again")
+    grown, of_fetching = tmp_path / "grown", described.words("all again", out)[3:8]
+    exam = f"--eval_images=exam={described.at}/exam"
+    assert grow(out, grown, *of_fetching, lists, exam, "--retry_failed=all").status == 0
+    assert not {*stored(grown).values()} & urls
+    assert {f"{finished.web.url}/{n}" for n in LOST[1:]} <= {*stored(grown).values()}
 
 
 def test_a_shard_that_is_not_written_as_it_should_be_is_not_published(
@@ -248,13 +227,13 @@ def test_a_shard_that_is_not_written_as_it_should_be_is_not_published(
     capsys: pytest.CaptureFixture,
 ) -> None:
     class Damaged(TarWriter):
-        """Of other bytes than a disk then has."""
+        """The digest is not the one of the bytes on the disk."""
 
         def finish(self) -> str:
             return super().finish()[::-1]
 
     class Late(TarWriter):
-        """Of a worker that is paused until the command has ended."""
+        """The worker is paused until the command has ended."""
 
         def finish(self) -> str:
             shutil.rmtree(out / "_temporary" / "leaving")
@@ -266,7 +245,7 @@ def test_a_shard_that_is_not_written_as_it_should_be_is_not_published(
     why = {Late: "for a command that has ended meanwhile", Damaged: "was not written as it should"}
     for writer, said in why.items():
         out = finished.copy(tmp_path)
-        before, entry = data_of(out), f"url:{finished.url(in_company(out))}"
+        before, entry = data_of(out), f"url:{in_company(out)['url']}"
         with monkeypatch.context() as patched:
             patched.setattr(rewrite_shards, "TarWriter", writer)
             assert taken(out, tmp_path, entry) == 1
@@ -296,7 +275,9 @@ def test_what_cannot_be_done_is_one_line(
     (tmp_path / "good.txt").write_text("host:a.example\n")
     good = f"--blocklist={tmp_path}/good.txt"
     assert main([str(out), good]) == 0
-    assert capsys.readouterr().out == "nothing in the dataset is on the list; nothing was changed\n"
+    assert (
+        capsys.readouterr().out == "no pair of the dataset is on the list; no shard was changed\n"
+    )
     for args, said in (
         ([str(out), f"--blocklist={tmp_path}/bad.txt"], "does not begin with any of host:"),
         ([str(out), "--blocklist="], "--blocklist is empty"),
@@ -314,17 +295,19 @@ def test_what_cannot_be_done_is_one_line(
 
 
 def test_a_dataset_of_the_version_before_is_changed(finished: Finished, tmp_path: Path) -> None:
-    """It has files of an earlier report, `responses/` has another name, and no page tells of
-    edits."""
+    """It has files of an earlier report, `answers/` and no ledgers, and no page tells of edits."""
     out = finished.copy(tmp_path)
     shutil.rmtree(out / "_generated")
-    (out / "responses").rename(out / "answers")
-    for path in out.glob("answers/*"):
-        path.rename(path.with_name(path.name.replace("_responses", "_answers")))
+    shutil.rmtree(out / "images")
+    (out / "answers").mkdir()
+    for path in out.glob("shards/*.parquet"):
+        table = pq.read_table(path, columns=["key", "url"])
+        pq.write_table(table, out / f"answers/{path.stem}_answers.parquet")
     shown = {row["url"] for row in examples_of(out / "README.md")}
     assert taken(out, tmp_path, *(f"url:{url}" for url in shown)) == 0
     assert not shown & {*stored(out).values()}
-    assert not (out / "answers").exists()
+    answered = {row["key"] for row in rows(out, "answers")}
+    assert answered == {row["key"] for row in rows(out, "shards")}
     check_dataset(out)
     assert examples_of(out / "README.md")
     assert not examples_of(out / "README.md.before")

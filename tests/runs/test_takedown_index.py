@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from alignset.pipeline.takedown.__main__ import main as takedown
+from alignset.pipeline.commands import takedown
 from alignset.train.search.__main__ import main as search
 from alignset.train.search.index_files import ROWS
 from alignset.train.search.query import OpenedIndex
@@ -50,7 +50,7 @@ def test_a_takedown_reaches_an_index_and_its_server(
         capsys.readouterr()
         assert takedown([str(out), f"--blocklist={tmp_path}/take.txt"]) == 0
         note = capsys.readouterr().out.splitlines()[-1]
-        assert f"search index --model=MODEL --data={out}/shards --index=INDEX" in note
+        assert f"search index --model=MODEL --data={out}/shards --output=INDEX" in note
         found = answer(question)[1]
         assert sorted(of["key"] for of in found["results"]) == kept
         told = answer(f"{site}/api/index")[1]
@@ -71,7 +71,7 @@ def test_a_takedown_reaches_an_index_and_its_server(
     assert sorted(json.loads(line)["key"] for line in printed.out.splitlines()) == kept
     assert caption not in printed.out
     assert printed.err.splitlines() == [
-        f"{older}alignset search index --model=colours --data={out}/shards --index={index}"
+        f"{older}alignset search index --model=colours --data={out}/shards --output={index}"
     ]
     assert search(["query", str(index), "--key", key]) == 2
     # Made again, the index has neither its key nor its caption in any file.

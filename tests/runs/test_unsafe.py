@@ -19,6 +19,7 @@ from alignset.pipeline.report.histograms import charts_of
 from alignset.transforms.safety.model_files import OPEN_NSFW, usual_model
 from tests.support.command import funnel, kept, manifest, rejected, run, succeed
 from tests.support.golden import FLAGS, TEXTS
+from tests.support.golden_run import Golden
 from tests.support.onnx_files import mean_colour, write_model
 from tests.support.picture_files import encoded, photograph
 from tests.support.small_web import SmallWeb
@@ -109,21 +110,8 @@ def test_the_report_counts_scores_as_the_files_do(red: tuple[Path, Path, float])
     assert f"--max_unsafe_score={threshold:g}" in [text for _, text in chart.marks]
 
 
-def test_what_is_fetched_again_is_scored(web: SmallWeb, tmp_path: Path) -> None:
-    own = bodies()[:6]
-    source, model = put(web, tmp_path, own, "later"), write_model(tmp_path)
-    lost = web.files.pop("/later/2")
-    flags = (*SCORING, f"--unsafe_model={model}", "--max_unsafe_score=0.99")
-    succeed(source, tmp_path / "set", *flags)
-    web.files["/later/2"] = lost
-    ended = succeed(source, tmp_path / "set", *flags, "--retry_failed=all")
-    assert f"images get NSFW scores; {OFF}" in ended.err
-    expected = {TEXTS[n]: pytest.approx(share_of_red(n), abs=0.01) for n in range(6)}
-    assert scores(tmp_path / "set", "shards") == expected
-
-
 def test_the_usual_model_without_a_flag(web: SmallWeb, tmp_path: Path) -> None:
-    """Of these blobs of colour one looks unsafe to it, at 0.8, the others at 0.02 and less."""
+    """One of these blobs of colour scores 0.8, the others 0.02 and less."""
     own = [encoded(photograph(n), "PNG") for n in (199, 0, 1, 2)]
     source = put(web, tmp_path, own, "usual")
     succeed(source, tmp_path / "set", *SCORING)
@@ -150,20 +138,13 @@ def test_the_usual_model_without_a_flag(web: SmallWeb, tmp_path: Path) -> None:
     assert "integer_model" in other.err.replace(" ", "_")
 
 
-@pytest.mark.parametrize("flag", ["--max_unsafe_score=1", "--unsafe_model="])
-def test_scoring_is_turned_off(
-    flag: str, web: SmallWeb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object) -> None:
-        raise AssertionError("a model was opened")
-
-    monkeypatch.setattr("alignset.transforms.safety.classifier.Classifier.__init__", fail)
-    source = put(web, tmp_path, bodies()[:2], "off")
-    ended = succeed(source, tmp_path / "set", *SCORING, flag)
-    assert "NSFW" not in ended.err
-    assert set(scores(tmp_path / "set", "shards").values()) == {None}
-    assert "unsafe_model" not in manifest(tmp_path / "set")
-    assert "are not filtered" in (tmp_path / "set" / "README.md").read_text()
+def test_scoring_is_turned_off(plain: Golden) -> None:
+    assert find_unsafe_model(parse(["--input=a", "--output=b", "--unsafe_model="])) is None
+    assert "--max_unsafe_score=1" in plain.flags
+    assert "NSFW" not in plain.said
+    assert set(scores(plain.output, "shards").values()) == {None}
+    assert "unsafe_model" not in manifest(plain.output)
+    assert "are not filtered" in (plain.output / "README.md").read_text()
 
 
 def test_models_that_cannot_be_used_end_the_command_before_a_fetch(tmp_path: Path) -> None:

@@ -16,10 +16,7 @@ from collections import Counter
 from tests.suites.case import Case
 from tests.suites.expected import EXPECTED
 
-SUITES = (
-    *("html", "encodings", "srcset", "urls", "robots", "tars", "images"),
-    "opt_outs",
-)
+SUITES = (*("html", "encodings", "srcset", "urls", "robots", "tars", "images"), "opt_outs")
 _LONGEST = 300  # characters of what is printed
 
 

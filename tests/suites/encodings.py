@@ -6,7 +6,7 @@ import codecs
 import re
 from collections.abc import Iterator
 
-from alignset.transforms.pages.page_encoding import encoding_of
+from alignset.transforms.pages.html_elements import encoding_of
 from tests.suites.case import Case
 from tests.suites.packages import unpacked
 

@@ -41,12 +41,7 @@ EXPECTED = (
     Expected("html", r"<template>.*<col", 20, "images among the columns of a template count"),
     Expected("html", r"<svg>.*<(title|script|plaintext)>", 17, "libxml2 reads them as in HTML"),
     Expected("html", r"<svg><!\[CDATA\[", 16, "libxml2 has no CDATA in HTML"),
-    Expected(
-        "html",
-        "<(svg|math)>",
-        25,
-        "only a tree tells of each `image` whether it is HTML",
-    ),
+    Expected("html", "<(svg|math)>", 25, "only a tree tells of each `image` whether it is HTML"),
     Expected("encodings", r"<!-- (2|4|8)\d\d\d char", 6, "only the first kilobyte is looked at"),
     Expected("encodings", r"document\.write|multi-script", 2, "no script of a page is run"),
     Expected("srcset", r"data:,a -?0x ", 2, "parse-srcset drops a density of 0, and we keep it"),

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from alignset.transforms.fetching.fetch_target import request_url
+from alignset.transforms.columns.web_urls import request_url
 from alignset.transforms.fetching.robots import read_robots
 from tests.suites.case import Case
 from tests.suites.packages import imported, unpacked

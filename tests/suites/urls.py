@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from alignset.transforms.fetching.fetch_target import request_url
+from alignset.transforms.columns.web_urls import request_url
 from alignset.transforms.pages.page_images import Base
 from alignset.transforms.pairs.urls import url_identity
 from tests.suites.case import Case

@@ -11,10 +11,12 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import webdataset
 
 from alignset.pipeline.documents.describe import describe
+from alignset.transforms.pairs.urls import url_hashes
 from tests.support.command import funnel, manifest
 
 DESCRIBED = (
@@ -60,7 +62,7 @@ def check_described(out: Path) -> None:
 
 
 def check_files(out: Path) -> None:
-    """Shards are numbered without a gap; tars, sidecars, stats, responses and the manifest have the
+    """Shards are numbered without a gap; tars, sidecars, stats, ledgers and the manifest have the
     same pairs."""
     said = manifest(out)
     for folder in ("shards", "holdout"):
@@ -78,14 +80,24 @@ def check_files(out: Path) -> None:
             keys = [sample["__key__"] for sample in samples(path)]
             assert keys == pq.read_table(path.with_suffix(".parquet"))["key"].to_pylist()
             assert len(keys) == entry["pairs"]
-    of_images = sorted(row["key"] for row in rows(out, "shards", "holdout"))
-    fetched = sorted(row["key"] for row in rows(out, "responses"))
-    assert len({*fetched}) == len(fetched)
-    assert {*fetched} <= {*of_images}  # equal but for images that came with the input
+    if (out / "images").exists():
+        check_ledgers(out)
     if (out / "uids.npy").exists():
         uids = {int(row["uid"], 16) for row in rows(out, "shards") if row["uid"]}
         halves = np.load(out / "uids.npy")
         assert [int(high) << 64 | int(low) for high, low in halves] == sorted(uids)
+
+
+def check_ledgers(out: Path) -> None:
+    """Each kept image has one row with the key of a pair that is kept with its bytes."""
+    kept, ledgers = rows(out, "shards", "holdout"), rows(out, "images")
+    pairs = {row["key"]: row for row in kept}
+    keys = [row["key"] for row in ledgers if row["key"]]
+    assert len({*keys}) == len(keys)
+    assert all(row["reason"] is None for row in ledgers if row["key"])
+    assert all(pairs[row["key"]]["sha256"] == row["sha256"] for row in ledgers if row["key"])
+    images = url_hashes(pa.array([row["url"] for row in kept], pa.string()))[0].tolist()
+    assert {*images} == {row["image"] for row in ledgers if row["key"]}
 
 
 def samples(tar: Path) -> list[dict]:

@@ -7,13 +7,20 @@ import socketserver
 import struct
 import threading
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from tests.support.serving import serving
 
 BODY = bytes(range(256)) * 64
+_CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+# What is all that comes of a path.
+WRITTEN = {
+    "cutchunks": _CHUNKED + b"5\r\nabcde\r\n",
+    "badchunks": _CHUNKED + b"zz\r\nabcde\r\n",
+    "garbage": b"220 mail.example ESMTP\r\n" * 50,
+    "nothing": b"",
+}
 
 
 class BadWeb(socketserver.ThreadingTCPServer):
@@ -82,8 +89,13 @@ class _Connection(socketserver.StreamRequestHandler):
         parts = urlsplit(self.path)
         name, _, argument = parts.path.strip("/").partition("/")
         query = {key: values[0] for key, values in parse_qs(parts.query).items()}
-        answer: Callable[..., bool] = getattr(self, f"_{name}", self._missing)
-        return answer(unquote(argument), query)
+        return self._answer_as(name, unquote(argument), query)
+
+    def _answer_as(self, name: str, argument: str, query: dict[str, str]) -> bool:
+        if name in WRITTEN:
+            self.wfile.write(WRITTEN[name])
+            return False
+        return bool(getattr(self, f"_{name}", self._missing)(argument, query))
 
     def send(
         self, status: str, body: bytes = b"", *headers: str, length: int | None = None
@@ -130,7 +142,7 @@ class _Connection(socketserver.StreamRequestHandler):
         """Works at the third request of this very path; before, as the query says."""
         if self.server.requests_of(self.path) > 2:
             return self.send("200 OK", BODY)
-        return bool(getattr(self, f"_{query['first']}")(query.get("with", ""), query))
+        return self._answer_as(query["first"], query.get("with", ""), query)
 
     def _reset(self, argument: str, query: dict[str, str]) -> bool:
         """A TCP reset after as many bytes of a good answer as the argument says."""
@@ -144,21 +156,6 @@ class _Connection(socketserver.StreamRequestHandler):
 
     def _cut(self, argument: str, query: dict[str, str]) -> bool:
         return self.send("200 OK", BODY, length=len(BODY) + 1)
-
-    def _cutchunks(self, argument: str, query: dict[str, str]) -> bool:
-        self.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n")
-        return False
-
-    def _badchunks(self, argument: str, query: dict[str, str]) -> bool:
-        self.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabcde\r\n")
-        return False
-
-    def _nothing(self, argument: str, query: dict[str, str]) -> bool:
-        return False
-
-    def _garbage(self, argument: str, query: dict[str, str]) -> bool:
-        self.wfile.write(b"220 mail.example ESMTP\r\n" * 50)
-        return False
 
     def _hang(self, argument: str, query: dict[str, str]) -> bool:
         time.sleep(float(argument))

@@ -8,8 +8,9 @@ import re
 import subprocess
 import sys
 import tarfile
+import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,10 +37,14 @@ def run(source: object, output: object, *flags: str) -> Ended:
 
 
 def run_args(*args: str) -> Ended:
+    return _ended(lambda: beam_runner.main(args))
+
+
+def _ended(command: Callable[[], int]) -> Ended:
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            status = beam_runner.main(args)
+            status = command()
         except SystemExit as error:  # --help
             status = int(error.code or 0)
     return Ended(status, out.getvalue(), err.getvalue())
@@ -50,6 +55,17 @@ def run_fork(*args: str) -> Ended:
     forked = start("alignset.beam_runner:main", *args)
     out, err = forked.communicate()
     return Ended(forked.wait(), out, err)
+
+
+def stop(args: tuple[str, ...], folder: Path, when: Callable[[], bool], signum: int) -> int:
+    """Starts the command, and signals it once `when` is true; returns its exit status."""
+    with (folder / "said").open("w") as said:
+        child = start("alignset.beam_runner:main", *args, stderr=said.fileno())
+    while child.poll() is None and not when():
+        time.sleep(0.005)
+    assert child.poll() is None, "it ended before it could be stopped"
+    child.send_signal(signum)
+    return child.wait()
 
 
 def run_process(*args: str) -> Ended:
@@ -63,6 +79,12 @@ def succeed(source: object, output: object, *flags: str) -> Ended:
     ended = run(source, output, *flags)
     assert ended.status == 0, ended.err
     return ended
+
+
+def grow(out: object, new: object, *flags: str) -> Ended:
+    """`alignset grow` within this process."""
+    args = (str(out), f"--output={new}", *flags)
+    return _ended(lambda: beam_runner.grow(args))
 
 
 def keep_too_little(source: object, output: object, *flags: str) -> str:
@@ -145,9 +167,10 @@ def _without_days(path: Path) -> bytes:
 
 def digests(output: Path, but: Iterable[str] = ()) -> dict[str, str]:
     """SHA-256 of every file under a folder, hidden ones too; without the days of a fetch, or what
-    is compared at midnight would differ, and without the answers, which have the time of each."""
+    is compared at midnight would differ, and without ledgers and evidence, with the time of each
+    answer."""
     files = [path for path in sorted(output.rglob("*")) if path.is_file()]
-    files = [path for path in files if path.parent.name != "responses"]
+    files = [path for path in files if path.parent.name not in ("images", "evidence")]
     named = {str(path.relative_to(output)): path for path in files}
     return {
         name: hashlib.sha256(_without_days(path)).hexdigest()

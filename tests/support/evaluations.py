@@ -6,9 +6,11 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 from unittest import mock
 
 import numpy as np
+import torch
 from PIL import Image
 
 from alignset.train.evaluate.__main__ import main
@@ -19,10 +21,22 @@ class WordEmbedder:
     """Eight numbers, one for each of COLOURS: how near an image's mean is to it, and whether a text
     has its word. A text or an image that has none is the last one's opposite."""
 
-    name, kind, digest, width = "words", "test", "d" * 64, len(COLOURS)
+    name, kind, digest, width, devices = "words", "test", "d" * 64, len(COLOURS), 1
+    torch_threads: ClassVar = set[
+        int
+    ]()  # that those which prepare images may start, in all instances
 
     def __init__(self) -> None:
         self.images_seen = self.texts_seen = 0
+
+    def prepare(self, image: Image.Image, name: str) -> Image.Image:
+        self.torch_threads.add(torch.get_num_threads())
+        return image
+
+    prepare_whole = prepare
+
+    def embed_prepared(self, images: Sequence[Image.Image]) -> np.ndarray:
+        return self.embed_images(images)
 
     def embed_images(self, images: Sequence[Image.Image]) -> np.ndarray:
         self.images_seen += len(images)
@@ -48,6 +62,15 @@ class WordEmbedder:
         return np.exp(-away / 20)
 
 
+class ConfusedEmbedder(WordEmbedder):
+    """Its red images are green, and its green ones red."""
+
+    name, digest = "confused", "e" * 64
+
+    def embed_images(self, images: Sequence[Image.Image]) -> np.ndarray:
+        return super().embed_images(images)[:, [1, 0, *range(2, self.width)]]
+
+
 def unit(rows: np.ndarray) -> np.ndarray:
     rows = np.asarray(rows, np.float32)
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
@@ -71,7 +94,10 @@ def refused(capsys, task: str, *flags: object) -> str:
 
 
 def run(task: str, *flags: object) -> int:
-    with mock.patch("alignset.train.model.embed.open_embedder", return_value=WordEmbedder()):
+    def open_embedder(name: str) -> WordEmbedder:
+        return ConfusedEmbedder() if "confused" in name else WordEmbedder()
+
+    with mock.patch("alignset.train.model.embed.open_embedder", open_embedder):
         return main([task, "--model=words", *map(str, flags)])
 
 

@@ -10,7 +10,7 @@ import sys
 from execnet import gateway_io
 from execnet.gateway_base import ExecModel, Popen2IO
 
-from tests.support.forks import SHARED, server_of, start
+from tests.support.forks import SHARED, connect, start
 from tests.support.root import tracked
 
 # What the tests import beside the product, and what the product imports late.
@@ -58,5 +58,5 @@ def fork_workers() -> None:
     os.environ[SHARED] = f"alignset-{os.getpid()}"
     paths = (path.with_suffix("").parts for path in tracked("*.py") if path.parts[0] in PRODUCT)
     product = (".".join(("alignset", *parts)).removesuffix(".__init__") for parts in paths)
-    server_of((*TESTS, *product))
+    connect((*TESTS, *product)).close()
     gateway_io.Popen2IOMaster = _Worker

@@ -1,8 +1,8 @@
 """Commands in forks of a process that has imported all of theirs, which saves 3 to 6 s of CPU each.
 
 The process is one of its own, `python -m tests.support.forks`, so that a command sees nothing of
-the test's: it has its own arguments, environment, folder and output. It is started by the first
-command that needs it, serves all workers of a run of pytest, and ends with the last of them.
+the test's: it has its own arguments, environment, folder and output. It is started for the first
+command, and ends with the process that started it.
 """
 
 from __future__ import annotations
@@ -21,18 +21,16 @@ import subprocess
 import sys
 import termios
 import threading
-import time
 import traceback
 from collections.abc import Mapping
-from functools import lru_cache
-from typing import IO, NamedTuple, NoReturn
+from concurrent.futures import ThreadPoolExecutor
+from typing import IO, NoReturn
 
 from alignset.signals import run_main
 from tests.support.root import ROOT
 
 CURATION = (
-    "alignset.beam_runner",
-    "alignset.pipeline.run",
+    *("alignset.beam_runner", "alignset.pipeline.run"),
     "alignset.transforms.shards.build_shard",
 )
 TRAINING = (
@@ -42,20 +40,18 @@ TRAINING = (
         "alignset.train.classify.classifier",
         "alignset.train.evaluate.__main__",
     ),
-    *("alignset.train.memory", "tensorboardX", "torch.distributed.run"),
+    *("alignset.train.start", "tensorboardX", "torch.distributed.run"),
 )
 # One thread: several may share a sum out differently from run to run. And no GPU is looked for but
 # by a library that leaves it to the forks: to workers that test with one.
-ALONE = {
-    "OMP_NUM_THREADS": "1",
-    "CUDA_VISIBLE_DEVICES": "",
-    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
-}
+ALONE = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+ALONE |= {"PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 SHARED = "ALIGNSET_FORKS"  # in the environment: where the process listens that all share
 MOST_BYTES = 1 << 20  # of a request: arguments and environment
 # Before any test changes it: what is imported in it serves the tests of all workers.
 _ENVIRONMENT = dict(os.environ)
-_STARTED: list[subprocess.Popen[bytes]] = []  # kept, since nobody waits for their end
+_STARTED: list[subprocess.Popen[bytes]] = []  # kept: they end as their standard input does
+_STARTING = threading.Lock()
 
 
 class Forked:
@@ -88,23 +84,22 @@ class Forked:
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
         """What it has said when it has ended."""
-        said = ["", ""]
 
-        def read(at: int, stream: IO[str] | None) -> None:
-            if stream and not stream.closed:
-                said[at] = stream.read()
-                stream.close()
+        def read(stream: IO[str] | None) -> str:
+            if stream is None or stream.closed:
+                return ""
+            with stream:
+                return stream.read()
 
-        readers = [
-            threading.Thread(target=read, args=(at, stream), daemon=True)
-            for at, stream in enumerate((self.stdout, self.stderr))
-        ]
-        for reader in readers:
-            reader.start()
-        self.wait(timeout)
-        for reader in readers:
-            reader.join(timeout)
-        return said[0], said[1]
+        with ThreadPoolExecutor(2) as pool:
+            said = pool.map(read, (self.stdout, self.stderr))
+            try:
+                self.wait(timeout)
+            except subprocess.TimeoutExpired:
+                self.kill()
+                raise
+            out, err = said
+            return out, err
 
     def send_signal(self, signum: int) -> None:
         if self.poll() is None:
@@ -114,39 +109,27 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
-def _connected(place: str) -> socket.socket | None:
-    """A channel to the process that listens there, if one does."""
-    channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    try:
-        channel.connect(place)
-    except OSError:
-        channel.close()
-        return None
-    return channel
-
-
-@lru_cache
-def server_of(modules: tuple[str, ...]) -> socket.socket:
+def connect(modules: tuple[str, ...]) -> socket.socket:
     """A channel to the process that has imported some modules, which is started if it must be."""
-    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"{os.getpid()}")
     # Without a file, so that nothing is left of it: Linux knows it by this name alone.
-    place = "\0" + os.environ.get(SHARED, f"alignset-{run}-{modules[0]}")
-    while (channel := _connected(place)) is None:
+    place = "\0" + os.environ.get(SHARED, f"alignset-{os.getpid()}-{modules[0]}")
+    channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with _STARTING:
+        if not channel.connect_ex(place):
+            return channel
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
-            try:
-                listening.bind(place)
-            except OSError:  # another worker starts it just now
-                time.sleep(0.01)
-                continue
+            listening.bind(place)
             listening.listen()
+            words = ["-m", "tests.support.forks", str(listening.fileno()), *modules]
             started = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.forks", str(listening.fileno()), *modules],
+                [sys.executable, *words],
                 cwd=ROOT,
                 env=_ENVIRONMENT | ALONE,
                 pass_fds=[listening.fileno()],
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
             )
             _STARTED.append(started)
+    channel.connect(place)
     return channel
 
 
@@ -168,7 +151,7 @@ def start(
       stdin: a file that it reads; where that is a terminal, the command takes hold of it.
     """
     words = [main, [str(word) for word in args], str(cwd), dict(os.environ if env is None else env)]
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    trains = main.startswith(("alignset.train.", "torch.")) or main.endswith(":training")
     streams: list[IO[str] | None] = []
     ends, given = [], []
     for file in (stdout, stderr):
@@ -180,75 +163,52 @@ def start(
         else:
             streams.append(None)
             given.append(file)
-    trains = main.startswith(("alignset.train.", "torch.")) or main.endswith(":training")
-    modules = TRAINING if trains else CURATION
-    request = json.dumps(words).encode()
-    with theirs:
-        files = [*given, theirs.fileno(), *([] if stdin is None else [stdin])]
-        try:
-            socket.send_fds(server_of(modules), [request], files)
-        except ConnectionError:  # the system has ended it, as for want of memory
-            server_of.cache_clear()
-            socket.send_fds(server_of(modules), [request], files)
+    if stdin is None:
+        stdin = os.open(os.devnull, os.O_RDONLY)
+        ends.append(stdin)
+    channel = connect(TRAINING if trains else CURATION)
+    socket.send_fds(channel, [json.dumps(words).encode()], [*given, stdin])
     for end in ends:
         os.close(end)
-    return Forked(ours, *streams)
-
-
-class _Request(NamedTuple):
-    main: str
-    args: list[str]
-    cwd: str
-    environment: dict[str, str]
+    return Forked(channel, *streams)
 
 
 def _serve(listening: socket.socket) -> None:
-    """Forks for each request, until nobody is left who could make one."""
-
-    def reap(*_: object) -> None:
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-
-    signal.signal(signal.SIGCHLD, reap)
-    channels = [listening.accept()[0]]  # of the process that started this one
-    while ready := select.select([listening, *channels], [], [], None if channels else 0)[0]:
-        channel = ready[0]
-        if channel is listening:
-            channels.append(listening.accept()[0])
-            continue
-        message, files, *_ = socket.recv_fds(channel, MOST_BYTES, 4)
-        if not message:
-            channel.close()
-            channels.remove(channel)
-        elif os.fork() == 0:
-            for channel in (listening, *channels):
-                channel.close()
-            _watch(_Request(*json.loads(message)), *files)
-        for file in files:
-            os.close(file)
+    """Forks for each request, until the process that started this one ends."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while listening in select.select([listening, sys.stdin], [], [])[0]:
+        channel = listening.accept()[0]
+        if os.fork() == 0:
+            listening.close()
+            try:
+                _watch(channel)
+            finally:
+                os._exit(0)
+        channel.close()
 
 
-def _watch(request: _Request, stdout: int, stderr: int, channel: int, *stdin: int) -> NoReturn:
+def _watch(channel: socket.socket) -> None:
     """A command in a fork, whose number and status the process that asked for it is told."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    message, files, *_ = socket.recv_fds(channel, MOST_BYTES, 3)
+    if not message:
+        return
     pid = os.fork()
-    files = (stdout, stderr, *stdin)
     if pid == 0:
-        os.close(channel)
-        _run(request, *files)
+        channel.close()
+        _run(*json.loads(message), *files)
     for file in files:
         os.close(file)
-    with socket.socket(fileno=channel) as told:
-        told.send(str(pid).encode())
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        with contextlib.suppress(OSError):  # nobody waits for it any more
-            told.send(str(status).encode())
-    os._exit(0)
+    channel.send(str(pid).encode())
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    with contextlib.suppress(OSError):  # nobody waits for it any more
+        channel.send(str(status).encode())
 
 
-def _run(request: _Request, *files: int) -> NoReturn:
-    for file, ours in zip(files, (1, 2, 0), strict=False):
+def _run(
+    main: str, args: list[str], cwd: str, environment: dict[str, str], *files: int
+) -> NoReturn:
+    for file, ours in zip(files, (1, 2, 0), strict=True):
         os.dup2(file, ours)
     for file in {*files}:
         os.close(file)
@@ -256,16 +216,16 @@ def _run(request: _Request, *files: int) -> NoReturn:
         os.setsid()
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
     sys.stdout.reconfigure(line_buffering=terminal)
-    os.chdir(request.cwd)
+    os.chdir(cwd)
     os.environ.clear()
-    os.environ |= request.environment
-    module, _, function = request.main.partition(":")
-    sys.argv = [module, *request.args]
+    os.environ |= environment
+    module, _, function = main.partition(":")
+    sys.argv = [module, *args]
     try:
         there = importlib.import_module(module)
         call = getattr(there, function)
         is_command = function == "main" and hasattr(there, "NAME")
-        status = run_main(call, there.NAME, request.args) if is_command else call(request.args) or 0
+        status = run_main(call, there.NAME, args) if is_command else call(args) or 0
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else int(error.code is not None)
         if isinstance(error.code, str):

@@ -1,7 +1,7 @@
 """The type of the finished runs that many tests look at; conftest.py makes them."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import pyarrow.parquet as pq
@@ -15,6 +15,11 @@ class Golden(NamedTuple):
     fates: list  # of golden.Fate
     output: Path
     said: str  # on stderr, and printed
+
+    def arguments(self) -> dict[str, Any]:
+        """The flags of the run, as arguments of `alignset.curate`."""
+        flags = dict(word.removeprefix("--").partition("=")[::2] for word in self.flags)
+        return {name: value or True for name, value in flags.items()}
 
     def paths_of_shard(self, number: int) -> set[str]:
         """The paths of the images that a shard was given, as they are asked for."""

@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+from pathlib import Path
 
 END = bytes(1024)
 Members = list[tuple[str, int, bool]]  # name, size, plain
@@ -16,6 +17,13 @@ def tar_of(files: dict[str, bytes], tar_format: int = tarfile.PAX_FORMAT) -> byt
             member.size = len(body)
             tar.addfile(member, io.BytesIO(body))
     return made.getvalue()
+
+
+def write_tar(path: Path, files: dict[str, bytes]) -> Path:
+    """Writes such a tar; returns its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(tar_of(files))
+    return path
 
 
 def header(
@@ -152,18 +160,12 @@ HOSTILE: dict[str, tuple[bytes, Members | str]] = {
     ),
     "a file that is named as a folder": (header(b"d/", 0) + FILE, [("d/", 0, True), *BOTH[:1]]),
     "a size below zero": (header(b"a.txt", b"-0000001000") + FILE + END, NO_SIZE),
-    "a size below zero, binary": (
-        header(b"a.txt", b"\xff" * 12) + FILE + END,
-        NO_SIZE,
-    ),
+    "a size below zero, binary": (header(b"a.txt", b"\xff" * 12) + FILE + END, NO_SIZE),
     "a size that leads back": (FILE + header(b"b.txt", binary(-512)) + END, NO_SIZE),
     "a size that is no number": (header(b"a.txt", b"12x4") + END, NO_SIZE),
     "a size of all the disks": (header(b"a.jpg", b"77777777777\0") + FILE + END, CUT),
     "a size beyond all disks": (header(b"a.jpg", binary(1 << 70)) + FILE + END, NO_SIZE),
-    "a binary size": (
-        header(b"a.txt", binary(3)) + padded(b"abc") + END,
-        [("a.txt", 3, True)],
-    ),
+    "a binary size": (header(b"a.txt", binary(3)) + padded(b"abc") + END, [("a.txt", 3, True)]),
     "a sum below zero": (FILE[:148] + b"-006173\0" + FILE[156:], NO_HEADER),
     "a name longer than memory": (header(b"l", b"77777777777", b"L") + END, "of 8,589,934,591 by"),
     "records longer than memory": (header(b"x", binary(1 << 50), b"x") + END, "of 1,125,899,906"),
@@ -171,10 +173,7 @@ HOSTILE: dict[str, tuple[bytes, Members | str]] = {
         (header(b"l", 2, b"L") + padded(b"n\0")) * 20_000 + FILE + END,
         [("n", 3, True)],
     ),
-    "a chain of records": (
-        pax(records((b"path", b"p"))) * 20_000 + FILE + END,
-        [("p", 3, True)],
-    ),
+    "a chain of records": (pax(records((b"path", b"p"))) * 20_000 + FILE + END, [("p", 3, True)]),
     "a record of length zero": (pax(b"0 path=a\n") + FILE + END, "no header's record"),
     "a record of length one": (pax(b"1 path=a\n") + FILE + END, "no header's record"),
     "a record below zero": (pax(b"-9 path=a\n") + FILE + END, "no header's record"),

@@ -9,17 +9,19 @@ import random
 import socket
 import ssl
 import struct
+import threading
 from collections import Counter
 from pathlib import Path
 
 from tests.support.hostile_answers import KINDS
+from tests.support.name_server import AAAA, A, NameServer
 
 PUBLIC = ("93.184.216.34", "2606:2800:220:1::34")
 PRIVATE = (
     *("127.0.0.1", "10.0.0.1", "169.254.169.254", "192.168.1.1", "100.100.100.200"),
     *("168.63.129.16", "::1", "fd00:ec2::254", "64:ff9b::a00:1", "2002:a00:1::1"),
 )
-_A, _CNAME, _AAAA = 1, 5, 28
+_CNAME = 5
 
 
 class HostileWeb:
@@ -45,8 +47,7 @@ class HostileWeb:
         for address, port in itertools.product(PRIVATE, (80, 443, 8081)):
             reached = self._reached(address)
             self._servers.append(await asyncio.start_server(reached, address, port))
-        loop = asyncio.get_running_loop()
-        await loop.create_datagram_endpoint(lambda: _Names(self), ("127.0.0.1", 53))
+        threading.Thread(target=_Names(self).serve, daemon=True).start()
 
     def _reached(self, address: str):
         async def told(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -144,40 +145,25 @@ def _linger_not(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
-class _Names(asyncio.DatagramProtocol):
-    """The resolver. Its answers may not be kept (TTL 0)."""
+class _Names(NameServer):
+    """The resolver. Its answers may not be kept."""
+
+    ttl = 0
 
     def __init__(self, web: HostileWeb) -> None:
+        super().__init__(port=53)
         self.web = web
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
-
-    def datagram_received(self, data: bytes, address: object) -> None:
-        labels, at = [], 12
-        while data[at]:
-            labels.append(data[at + 1 : at + 1 + data[at]])
-            at += 1 + data[at]
-        name = b".".join(labels).decode().lower()
-        asked = data[12 : at + 5]
-        (kind,) = struct.unpack(">H", data[at + 1 : at + 3])
+    def records(self, name: str, kind: int) -> list[tuple[int, bytes]] | int | None:
         if name.startswith("silent"):
-            return
+            return None
         if name.startswith("servfail"):
-            self._send(data, asked, [], 2, address)
-            return
+            return 2
         if name.startswith("loop"):
-            self._send(data, asked, [(_CNAME, b"\xc0\x0c")], 0, address)
-            return
+            return [(_CNAME, b"\xc0\x0c")]
         addresses = self.web.addresses(name)
-        records = []
-        for ip in map(ipaddress.ip_address, addresses or []):
-            if (ip.version == 4) == (kind == _A) and kind in (_A, _AAAA):
-                records.append((kind, ip.packed))
-        self._send(data, asked, records, 3 if addresses is None else 0, address)
-
-    def _send(self, data: bytes, asked: bytes, records: list, code: int, address: object) -> None:
-        made = data[:2] + struct.pack(">HHHHH", 0x8180 | code, 1, len(records), 0, 0) + asked
-        for kind, value in records:
-            made += b"\xc0\x0c" + struct.pack(">HHIH", kind, 1, 0, len(value)) + value
-        self.transport.sendto(made, address)
+        if addresses is None:
+            return 3
+        wanted = {A: 4, AAAA: 6}.get(kind)
+        ips = map(ipaddress.ip_address, addresses)
+        return [(kind, ip.packed) for ip in ips if ip.version == wanted]

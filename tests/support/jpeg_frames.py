@@ -180,18 +180,12 @@ def curation(_: list[str]) -> int:
         picture = shown_picture(body)
         return picture if isinstance(picture, str) else "image"
 
-    return _print_fates(
-        {
-            "examine": lambda body: said(examine(body)),
-            "look": shown,
-        }
-    )
+    return _print_fates({"examine": lambda body: said(examine(body)), "look": shown})
 
 
 def training(_: list[str]) -> int:
     """Print what each decode of `train` makes of each file."""
-    from alignset.train.data.images import decode_image, decode_square, header_pixels
-    from alignset.train.search.decode_upload import decode_upload
+    from alignset.train.data.images import decode_image, decode_square, decode_upload, header_pixels
 
     return _print_fates(
         {

@@ -1,7 +1,8 @@
 """Batches of pairs as the tests write them, hashes by the `xxhash` package, and one Beam run."""
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -65,8 +66,21 @@ def ngram_hash(ngram: str) -> int:
     return hashes[0] if len(hashes) == 1 else pair_hash(*hashes)
 
 
+def vocabulary_bytes(ngrams: Iterable[str]) -> bytes:
+    """A vocabulary as it is written."""
+    return b"".join(struct.pack("<Q", ngram) for ngram in sorted(map(ngram_hash, ngrams)))
+
+
+def count_ngrams(captions: Iterable[str]) -> Counter[str]:
+    """How often each n-gram stands in these alt-texts."""
+    counts: Counter[str] = Counter()
+    for caption in captions:
+        counts.update(text_rules.ngrams(text_rules.text_identity(text_rules.kept_text(caption))))
+    return counts
+
+
 def ngram_hashes(identity: str) -> list[int]:
-    """Of all n-grams of a text, ascending."""
+    """The hashes of all n-grams of a text, ascending."""
     return sorted(map(ngram_hash, text_rules.ngrams(identity)))
 
 

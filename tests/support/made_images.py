@@ -8,20 +8,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from alignset.transforms.arrivals.images import Images
-from alignset.transforms.arrivals.shard_settings import ShardSettings
-from alignset.transforms.arrivals.sharing import shared_images
+from alignset.pipeline.settings import Settings
+from alignset.transforms.arrivals.images import Images, shared_images
+from alignset.transforms.blocklists.blocklists import NO_LISTS
 from alignset.transforms.decontamination.evaluation_index import EvaluationIndex
-from alignset.transforms.fetching.fetch_settings import FetchSettings
 from alignset.transforms.images.examine import Image, Unusable, examine
-from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.rules.rule_settings import RuleSettings
-from alignset.transforms.shards.build_shard import listed, with_images
+from alignset.transforms.shards.build_shard import join_images, listed
 
 
-def shard_settings(rules: RuleSettings, **settings: Any) -> ShardSettings:
-    how = {"fetch": FetchSettings(), "resize": ResizeSettings(), **settings}
-    return ShardSettings(rules, **how)
+def image_settings(**settings: Any) -> Settings:
+    """The settings of a run, on texts in any language."""
+    return Settings(**{"input": "in", "output": "out", "language": "", **settings})
 
 
 def images_of(
@@ -45,7 +43,7 @@ def images_of(
 
 def pairs_of(
     images: Images,
-    settings: ShardSettings,
+    rules: RuleSettings,
     evaluation: EvaluationIndex | None = None,
     **columns: Any,
 ) -> pa.Table:
@@ -56,5 +54,5 @@ def pairs_of(
         "url": [f"http://a.example/{row}" for row in range(count)],
         "caption": ["a text"] * count,
     }
-    table = listed(pa.table(pairs | columns), settings)
-    return with_images(table, images, shared_images(table, np.ones(count, np.bool_)), evaluation)
+    table = listed(pa.table(pairs | columns), rules, NO_LISTS)
+    return join_images(table, images, shared_images(table, np.ones(count, np.bool_)), evaluation)

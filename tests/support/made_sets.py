@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from alignset.pipeline.runs.documents import RunDescription
 from alignset.pipeline.runs.work_folder import WorkFolder
 from alignset.pipeline.settings import Settings, deciding_settings
-from alignset.transforms.columns.rejects import REJECTED, key_column
+from alignset.transforms.columns.records import REJECTED, key_column
 from alignset.transforms.rules.catalogue import PRODUCT, limits
 from alignset.transforms.rules.rule import Rows
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA

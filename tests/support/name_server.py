@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_A, _AAAA = 1, 28
+A, AAAA = 1, 28
 
 
 class NameServer:
@@ -23,14 +23,16 @@ class NameServer:
       delay_s: before each answer.
     """
 
-    def __init__(self, delay_s: float = 0.0) -> None:
+    ttl = 300
+
+    def __init__(self, delay_s: float = 0.0, port: int = 0) -> None:
         self.asked: Counter[str] = Counter()
         self.questions: Counter[str] = Counter()
         self.is_down = False
         self.delay_s = delay_s
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
-        self._socket.bind(("127.0.0.1", 0))
+        self._socket.bind(("127.0.0.1", port))
 
     @property
     def address(self) -> str:
@@ -65,41 +67,38 @@ class NameServer:
             at += 1 + data[at]
         name = b".".join(labels).decode().lower()
         (kind,) = struct.unpack(">H", data[at + 1 : at + 3])
-        self.asked[name] += kind == _A
+        self.asked[name] += kind == A
         self.questions[name] += 1
-        if self.is_down or self._is_lost(name, kind):
+        found = None if self.is_down else self.records(name, kind)
+        if found is None:
             return None
-        code = self._code(name, kind)
-        addresses = [] if code else _addresses(name, kind)
-        head = data[:2] + struct.pack(">HHHHH", 0x8180 | code, 1, len(addresses), 0, 0)
-        ttl = 1 if name.startswith("short") else 300
-        records = (
-            struct.pack(">HHHIH", 0xC00C, kind, 1, ttl, len(address)) + address
-            for address in addresses
-        )
-        return head + data[12 : at + 5] + b"".join(records)
+        code, records = (found, []) if isinstance(found, int) else (0, found)
+        head = data[:2] + struct.pack(">HHHHH", 0x8180 | code, 1, len(records), 0, 0)
+        ttl = 1 if name.startswith("short") else self.ttl
+        parts = [
+            struct.pack(">HHHIH", 0xC00C, of, 1, ttl, len(value)) + value for of, value in records
+        ]
+        return head + data[12 : at + 5] + b"".join(parts)
 
-    def _is_lost(self, name: str, kind: int) -> bool:
-        first = name.startswith("six.") and self.asked[name] == 1
-        return name.startswith("silent") or (kind == _A and (first or name.startswith("sixlost")))
-
-    def _code(self, name: str, kind: int) -> int:
+    def records(self, name: str, kind: int) -> list[tuple[int, bytes]] | int | None:
+        """What a name has of a kind: types and values; or a code; None where no answer comes."""
+        lost = name.startswith("six.") and self.asked[name] == 1
+        if name.startswith("silent") or (kind == A and (lost or name.startswith("sixlost"))):
+            return None
         busy = name.startswith("busy") and self.questions[name] <= 2
-        if busy or name.startswith("servfail") or (name.startswith("sixfail") and kind == _A):
+        if busy or name.startswith("servfail") or (name.startswith("sixfail") and kind == A):
             return 2
-        return 3 if name.startswith("no") or name.endswith(".invalid") else 0
+        if name.startswith("no") or name.endswith(".invalid"):
+            return 3
+        if kind == AAAA:
+            return [(kind, socket.inet_pton(socket.AF_INET6, "::1"))] * name.startswith("six")
+        if kind != A or name.startswith(("bare", "sixonly")):
+            return []
+        count = 70 if name.startswith("many") else 1
+        return [(kind, bytes([127, 0, 0, 1 + number])) for number in range(count)]
 
     def close(self) -> None:
         self._socket.close()
-
-
-def _addresses(name: str, kind: int) -> list[bytes]:
-    if kind == _AAAA:
-        return [socket.inet_pton(socket.AF_INET6, "::1")] * name.startswith("six")
-    if kind != _A or name.startswith(("bare", "sixonly")):
-        return []
-    count = 70 if name.startswith("many") else 1
-    return [bytes([127, 0, 0, 1 + number]) for number in range(count)]
 
 
 @contextmanager

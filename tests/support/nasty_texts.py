@@ -50,8 +50,7 @@ PIECES = [
     ),
 ]
 captions = st.one_of(
-    st.lists(st.sampled_from(PIECES), max_size=12).map("".join),
-    st.text(max_size=20),
+    st.lists(st.sampled_from(PIECES), max_size=12).map("".join), st.text(max_size=20)
 )
 ascii_captions = st.text(st.characters(max_codepoint=127), max_size=30)
 urls = st.builds(

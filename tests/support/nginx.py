@@ -18,11 +18,11 @@ pid {folder}/pid;
 error_log {folder}/error.log;
 events {{ worker_connections 512; }}
 http {{
-  log_format paths '$request_method $request_uri $status';
+  log_format paths '$request_method $request_uri $status $server_addr';
   access_log {folder}/access.log paths;
   types {{ image/jpeg jpg; }}
   {temporary}
-  server {{ listen 127.0.0.1:{port}; {content} }}
+  server {{ {listen} {content} }}
 }}
 """
 # As docs/search.md tells to set it up.
@@ -47,15 +47,23 @@ class Nginx:
 
     def requests(self) -> Counter[str]:
         """How often each path was asked for, as the access log has it."""
+        requests = Counter[str]()
+        for (_, path), count in self.requests_by_host().items():
+            requests[path] += count
+        return requests
+
+    def requests_by_host(self) -> Counter[tuple[str, str]]:
+        """The same by (address of the host, path)."""
         lines = (self.folder / "access.log").read_text().splitlines()
-        return Counter(line.split()[1] for line in lines)
+        return Counter((line.split()[3], line.split()[1]) for line in lines)
 
 
 @contextlib.contextmanager
-def nginx(folder: Path, before: str = "") -> Iterator[Nginx]:
+def nginx(folder: Path, before: str = "", hosts: int = 1) -> Iterator[Nginx]:
     """A server over `folder/files`, while the block runs.
 
     Args:
+      hosts: how many addresses it serves, from 127.0.0.1 on, all with the same files.
       before: the URL of a server that it is a proxy of instead.
     """
     files = folder / "files"
@@ -65,7 +73,10 @@ def nginx(folder: Path, before: str = "") -> Iterator[Nginx]:
         port = free.getsockname()[1]
     temporary = " ".join(f"{name}_temp_path {folder}/{name};" for name in _TEMPORARY)
     content = _BEFORE.format(url=before) if before else f"root {files};"
-    config = _CONFIG.format(folder=folder, port=port, content=content, temporary=temporary)
+    listen = " ".join(f"listen 127.0.0.{n}:{port};" for n in range(1, hosts + 1))
+    config = _CONFIG.format(
+        folder=folder, port=port, content=content, temporary=temporary, listen=listen
+    )
     (folder / "nginx.conf").write_text(config)
     command = [NGINX, "-c", str(folder / "nginx.conf"), "-p", str(folder), "-e", "stderr"]
     with subprocess.Popen(command) as server:

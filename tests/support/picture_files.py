@@ -32,7 +32,7 @@ def _photograph(seed: int, width: int, height: int) -> PillowImage.Image:
     return PillowImage.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
-def encoded(picture: PillowImage.Image, kind: str, **options: Any) -> bytes:
+def encoded(picture: PillowImage.Image, kind: str = "PNG", **options: Any) -> bytes:
     file = io.BytesIO()
     picture.save(file, kind, **options)
     return file.getvalue()

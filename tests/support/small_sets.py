@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from alignset.transforms.columns.hashing import string_hashes
-from alignset.transforms.columns.rejects import REJECTED, key_column
+from alignset.transforms.columns.records import REJECTED, key_column
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA, TarWriter
 from alignset.transforms.storage.files import write_atomically
 from tests.support.picture_files import encoded, photograph

@@ -11,10 +11,9 @@ import torch
 from PIL import Image
 from transformers import BertTokenizerFast
 
-from alignset.train.data.batches import Batch
+from alignset.train.data.batches import Batch, Inputs, make_inputs
 from alignset.train.data.images import resize_square
-from alignset.train.data.inputs import Inputs, to_inputs
-from alignset.train.data.position import Position
+from alignset.train.data.order import Position
 from alignset.train.model.dual_encoder import DualEncoder, new_align
 from alignset.train.model.tokenizer import learn_tokenizer
 from alignset.train.presets import TINY
@@ -39,10 +38,7 @@ def small_tokenizer() -> BertTokenizerFast:
 
 
 def small_model(
-    settings: Settings = SETTINGS,
-    *,
-    vocabulary_size: int = 100,
-    processes: int = 1,
+    settings: Settings = SETTINGS, *, vocabulary_size: int = 100, processes: int = 1
 ) -> DualEncoder:
     torch.manual_seed(1)
     align = new_align(settings, vocabulary_size)
@@ -69,7 +65,7 @@ def small_inputs(
 ) -> Inputs:
     """As the training loop gets them, but with the evaluation's crop."""
     crops = [resize_square(np.array(image), 40)[4:36, 4:36] for image in pictures(len(texts))]
-    return to_inputs(Batch(np.stack(crops), list(texts), Position()), tokenizer, settings)
+    return make_inputs(Batch(np.stack(crops), list(texts), Position()), tokenizer, settings)
 
 
 def held_out_shards(folder: Path) -> Path:

@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from tests.support.serving import serving
 
+POLICIES = ("/robots.txt", "/.well-known/tdmrep.json")
 # Flags of a run whose answers are held back: its images must not time out meanwhile.
 PATIENT = ("--timeout_s=600", "--idle_timeout_s=600")
 
@@ -75,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: SmallWeb
 
     def do_GET(self) -> None:
-        of_policy = self.path in ("/robots.txt", "/.well-known/tdmrep.json")
+        of_policy = self.path in POLICIES or self.path.startswith("/license")
         (self.server.policies_asked if of_policy else self.server.requests).append(self.path)
         if not of_policy:
             self.server.wait(self.path)

@@ -9,6 +9,11 @@ import zlib
 
 from PIL import Image
 
+from tests.fuzz.pictures import png_chunk
+from tests.support.avif_files import box
+from tests.support.jpeg_frames import segment
+from tests.support.picture_files import encoded
+
 PROHIBITED = "http://ns.useplus.org/ldf/vocab/DMI-PROHIBITED-AIMLTRAINING"
 ALLOWED = "http://ns.useplus.org/ldf/vocab/DMI-ALLOWED"
 _XMP_HEAD, _MORE_XMP = b"http://ns.adobe.com/xap/1.0/\0", b"http://ns.adobe.com/xmp/extension/\0"
@@ -35,10 +40,6 @@ def xmp(
         f'xmlns:xmpRights="http://ns.adobe.com/xap/1.0/rights/"{attributes}>{elements}'
         '</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
     ).encode()
-
-
-def box(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", 8 + len(content)) + kind + content
 
 
 def superbox(label: bytes, *content: bytes) -> bytes:
@@ -78,31 +79,21 @@ def forbidding_store() -> bytes:
 
 def picture(name: str, size: tuple[int, int] = (64, 48), **options: object) -> bytes:
     """An image in a format of Pillow."""
-    whole = io.BytesIO()
     shades = Image.radial_gradient("L").resize(size).convert("RGB")
-    shades.save(whole, name, **options)
-    return whole.getvalue()
-
-
-def _segment(marker: int, data: bytes) -> bytes:
-    return struct.pack(">BBH", 0xFF, marker, 2 + len(data)) + data
+    return encoded(shades, name, **options)
 
 
 def jpeg_with(body: bytes, packet: bytes = b"", store: bytes = b"", extended: bytes = b"") -> bytes:
     """A JPEG with an XMP packet, perhaps an extended one, and a manifest store in as many segments
     as it takes."""
-    segments = _segment(0xE1, _XMP_HEAD + packet) if packet else b""
+    segments = segment(0xE1, _XMP_HEAD + packet) if packet else b""
     for at in range(0, len(extended), 60_000):
         place = struct.pack(">II", len(extended), at)
-        segments += _segment(0xE1, _MORE_XMP + b"0" * 32 + place + extended[at : at + 60_000])
+        segments += segment(0xE1, _MORE_XMP + b"0" * 32 + place + extended[at : at + 60_000])
     for number, at in enumerate(range(8, len(store), 60_000), 1):
         head = b"JP" + struct.pack(">HI", 1, number) + store[:8]
-        segments += _segment(0xEB, head + store[at : at + 60_000])
+        segments += segment(0xEB, head + store[at : at + 60_000])
     return body[:2] + segments + body[2:]
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def png_with(
@@ -112,9 +103,9 @@ def png_with(
     chunks = b""
     if packet:
         text = zlib.compress(packet) if squeeze else packet
-        chunks += _chunk(b"iTXt", b"XML:com.adobe.xmp\0" + bytes([squeeze]) + b"\0\0\0" + text)
+        chunks += png_chunk(b"iTXt", b"XML:com.adobe.xmp\0" + bytes([squeeze]) + b"\0\0\0" + text)
     if store:
-        chunks += _chunk(b"caBX", store)
+        chunks += png_chunk(b"caBX", store)
     return body[:33] + chunks + body[33:]
 
 
@@ -144,9 +135,7 @@ def gif_with(body: bytes, packet: bytes = b"", store: bytes = b"") -> bytes:
 def avif_with(body: bytes, packet: bytes = b"", store: bytes = b"") -> bytes:
     """An AVIF with an item that is XMP, and with C2PA in a box of its own."""
     if packet:
-        whole = io.BytesIO()
-        Image.open(io.BytesIO(body)).save(whole, "AVIF", xmp=packet)
-        body = whole.getvalue()
+        body = encoded(Image.open(io.BytesIO(body)), "AVIF", xmp=packet)
     if store:
         purpose = bytes(4) + b"manifest\0" + bytes(8)
         body += box(b"uuid", bytes.fromhex("d8fec3d61b0e483c92975828877ec481") + purpose + store)

@@ -94,6 +94,12 @@ def s3_flags(url: str) -> tuple[str, ...]:
     )
 
 
+def s3_variables(url: str) -> dict[str, str]:
+    """The variables in which workers find a store."""
+    values = {name.upper(): value for name, value in KEYS.items()}
+    return values | {"AWS_ENDPOINT_URL_S3": url, "AWS_DEFAULT_REGION": "us-east-1"}
+
+
 @contextlib.contextmanager
 def s3_store(folder: Path) -> Iterator[Store]:
     """An S3 server with one bucket."""
@@ -134,8 +140,8 @@ class FaultyProxy(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 256
 
-    def __init__(self, store_url: str) -> None:
-        super().__init__(("127.0.0.1", 0), _Proxied)
+    def __init__(self, store_url: str, host: str = "127.0.0.1") -> None:
+        super().__init__((host, 0), _Proxied)
         self.store = store_url.removeprefix("http://")
         self.fault: Fault = lambda method, path: None
         self.requests: list[tuple[str, str]] = []
@@ -152,7 +158,7 @@ class FaultyProxy(ThreadingHTTPServer):
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
+        return f"http://{self.server_address[0]}:{self.server_port}"
 
     def listings(self) -> list[str]:
         """The paths of requests that list objects."""
@@ -284,8 +290,7 @@ def chosen_store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 @contextlib.contextmanager
 def options_of(store: Store) -> Iterator[None]:
     """The variables in which a store is found, as the command sets them for its flags."""
-    values = {name.upper(): value for name, value in KEYS.items()}
-    values |= {"AWS_ENDPOINT_URL_S3": store.url, "AWS_DEFAULT_REGION": "us-east-1"}
+    values = s3_variables(store.url)
     if store.root.startswith("gs"):
         values = {"STORAGE_EMULATOR_HOST": store.url}
     with pytest.MonkeyPatch.context() as patch:

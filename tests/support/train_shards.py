@@ -1,10 +1,11 @@
 """Small shards for the trainer's tests: plain colours, each named by its text."""
 
-import io
-import tarfile
 from pathlib import Path
 
 from PIL import Image
+
+from tests.support.hostile_tars import write_tar as write_tar
+from tests.support.picture_files import encoded as encoded
 
 COLOURS = {
     "red": (220, 30, 30),
@@ -16,23 +17,6 @@ COLOURS = {
     "pink": (250, 150, 190),
     "grey": (120, 120, 120),
 }
-
-
-def encoded(image: Image.Image, picture_format: str = "PNG", **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, picture_format, **options)
-    return buffer.getvalue()
-
-
-def write_tar(path: Path, files: dict[str, bytes]) -> Path:
-    """A tar of these names and bytes, in this order."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as tar:
-        for name, data in files.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(data)
-            tar.addfile(entry, io.BytesIO(data))
-    return path
 
 
 def colour_files(first: int, count: int) -> dict[str, bytes]:

@@ -1,12 +1,16 @@
 """Where the trainer's tests compute: on the CPU, and those that ask for a device on a GPU too, if
 there is one."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
+from transformers import BertTokenizerFast
 
-from alignset.train.runs import device as devices
+from alignset.train.runs import processes as devices
+from tests.support.small_training import held_out_shards, small_tokenizer
+from tests.support.train_shards import colour_shards
 
 # At a process's first backward pass torch looks for devices. Tensors of a GPU that is not there
 # (FakeTensorMode) would count as one, and then no fork of the process could run such a pass.
@@ -40,3 +44,34 @@ def others_on_the_cpu() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(devices, "gpu_is_there", lambda: False)
         yield
+
+
+@pytest.fixture(scope="session")
+def shards(tmp_path_factory) -> Path:
+    """Two shards of plain colours, of twelve pairs each. Do not write into their folder."""
+    return colour_shards(tmp_path_factory.mktemp("shards"))
+
+
+@pytest.fixture(scope="session")
+def holdout(tmp_path_factory) -> Path:
+    """Pairs to validate on; one sample of them has no image. Do not write into their folder."""
+    return held_out_shards(tmp_path_factory.mktemp("held"))
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> BertTokenizerFast:
+    return small_tokenizer()
+
+
+@pytest.fixture
+def refused(capsys) -> Callable[..., None]:
+    """Asserts that a command refuses its flags by one line, which has the text."""
+
+    def check(text: str, main: Callable[[list[str]], int], *flags: object) -> None:
+        capsys.readouterr()
+        assert main([str(flag) for flag in flags]) == 2, flags
+        printed = capsys.readouterr()
+        assert text in printed.err
+        assert (printed.err.count("\n"), printed.out) == (1, ""), printed.err
+
+    return check

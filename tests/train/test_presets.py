@@ -10,7 +10,7 @@ from alignset.train.settings import Settings
 
 
 def test_the_papers_recipe_to_the_letter():
-    numbers = dataclasses.asdict(PAPER)
+    numbers = dataclasses.asdict(PAPER.resolve("cpu"))
     expected = {
         "optimizer": "lamb",
         "weight_decay": 1e-5,
@@ -73,17 +73,14 @@ def test_numbers_out_of_range_are_refused():
         ("learning_rate", float("nan"), "learning_rate must be larger than 0"),
         ("steps", 0, "steps must be at least 1; got 0"),
         ("crop_px", 400, "crop_px must be at most resize_px"),
+        *(
+            ("captions", wrong, "captions must be places of texts, each once, with weights above 0")
+            for wrong in (
+                *("txt", "txt:0", "txt:nan", "txt:-1", "txt:1,txt:2", ":1", "txt:1,", "a:b"),
+                *("txt:inf", "jpg:1", "TXT:1", "json:1", "json.:1"),
+                "txt:1e308,json.a:1e308",  # their sum is infinite
+            )
+        ),
     ):
         with pytest.raises(SettingsError, match=text):
             Settings(**{name: value})
-
-
-def test_what_follows_the_device():
-    for name in ("one-gpu", "b7-base", "l2-large", "flickr30k"):
-        there, here = PRESETS[name].on("cuda"), PRESETS[name].on("cpu")
-        assert (there.precision, there.text_buckets) == ("bf16", 1)
-        assert (here.precision, here.text_buckets) == ("fp32", 4)
-    for device in ("cpu", "cuda"):  # what is said holds everywhere
-        assert PRESETS["tiny"].on(device) == PRESETS["tiny"]
-        chosen = Settings(precision="highest", text_buckets=3)
-        assert chosen.on(device) == chosen

@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -11,12 +13,23 @@ import pytest
 import torch
 
 from alignset.train.__main__ import main
+from alignset.train.runs.run_folder import hold_run
 from tests.support.killed_runs import SMALL, end, outcome, start
+from tests.support.root import ROOT
 from tests.support.train_shards import colour_files, colour_shards, write_tar
 
 pytestmark = pytest.mark.numeric
 
 FLAGS = (*SMALL, "--batch_size=12", "--max_skipped_share=0.5")
+# A tracker, by which a step takes longer than the command's watch over signals has patience.
+SLOW = """
+import time
+class Slow:
+    def __init__(self, *about): pass
+    def scalars(self, step, values): time.sleep(0.5)
+    def samples(self, step, pixels, texts): pass
+    def close(self): pass
+"""
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +62,9 @@ def run(two_steps: Path, tmp_path: Path, capsys) -> Path:
 def test_more_steps_and_other_micro_batches_are_told_in_a_line(
     run: Path, shards, two_steps, capsys
 ):
+    with hold_run(run):
+        assert train(shards, run, "--steps=4", "--micro_batch_size=6") == 2
+    assert "is being trained already" in capsys.readouterr().err
     assert train(shards, run, "--steps=4", "--micro_batch_size=6") == 0
     printed = capsys.readouterr().err.splitlines()
     assert printed[0] == (
@@ -123,6 +139,59 @@ def test_another_number_of_processes_begins_the_next_epoch(shards, tmp_path):
     assert taken in (24, 25)
 
 
+@pytest.mark.slow
+def test_tasks_of_slurm_are_one_run(shards, tmp_path):
+    """Two tasks with the variables that srun sets, and no others, are stopped by a warning."""
+    run, log, job = tmp_path / "run", tmp_path / "log", str(os.getpid())
+    flags = ["--shards", str(shards), "--run", str(run), *FLAGS, "--checkpoint_every=1000"]
+    command = [sys.executable, "-m", "alignset.train", *flags]
+
+    def tasks(steps: int) -> list[subprocess.Popen]:
+        started = []
+        for rank in range(2):
+            step = {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": str(rank), "SLURM_JOB_ID": job}
+            step |= {"SLURM_LOCALID": str(rank), "SLURM_STEP_NODELIST": "localhost"}
+            with log.open("a") as file:
+                more = {"PYTHONPATH": str(ROOT)} | step
+                whole = [*command, f"--steps={steps}"]
+                started.append(subprocess.Popen(whole, stderr=file, env=os.environ | more))
+        return started
+
+    first, other = tasks(10_000)
+    metrics = run / "metrics.jsonl"
+    while not metrics.exists() or len(metrics.read_text().splitlines()) < 2:
+        assert first.poll() is None, log.read_text()
+        time.sleep(0.01)
+    other.send_signal(signal.SIGUSR1)  # one is enough
+    assert [first.wait(), other.wait()] == [130, 130], log.read_text()
+    (kept,) = (run / "checkpoints").glob("*.pt")
+    steps = int(kept.stem.removeprefix("step_"))
+    assert len(torch.load(kept)["processes"]) == 2
+    assert [process.wait() for process in tasks(steps + 1)] == [0, 0], log.read_text()
+    assert f"resuming after step {steps} of {steps + 1}\n" in log.read_text()
+
+
+def test_a_warning_before_the_first_step_ends_the_run_too(shards, tmp_path, monkeypatch):
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    kept = {of: signal.getsignal(of) for of in (signal.SIGTERM, signal.SIGUSR1)}
+    signal.signal(signal.SIGTERM, stop)  # as the command does
+    warn = lambda *_: signal.raise_signal(signal.SIGUSR1)  # noqa: E731
+    monkeypatch.setattr("alignset.train.loop.read_shards", warn)
+    try:
+        assert train(shards, tmp_path / "run", "--steps=3") == 130
+    finally:
+        for of, handler in kept.items():
+            signal.signal(of, handler)
+
+
+def test_checkpoints_come_by_the_clock_too(shards, tmp_path):
+    flags = ["--checkpoint_every_minutes=1e-9", "--checkpoint_every=100", "--keep_checkpoints=9"]
+    assert train(shards, tmp_path / "run", *flags, "--steps=3") == 0
+    assert len([*(tmp_path / "run/checkpoints").glob("*.pt")]) == 3
+
+
 def test_sigterm_is_a_checkpoint_and_then_the_end(tmp_path):
     """Between two checkpoints that are due; behind it, the run ends with the same bytes."""
     shards = colour_shards(tmp_path / "shards")
@@ -130,12 +199,19 @@ def test_sigterm_is_a_checkpoint_and_then_the_end(tmp_path):
     assert main([*flags, "--run", str(tmp_path / "whole")]) == 0
     run = tmp_path / "run"
     log, metrics = tmp_path / "log", run / "metrics.jsonl"
-    (process,) = start([*flags, "--run", str(run)], 1, log)
+    (tmp_path / "slow.py").write_text(SLOW)
+    command = [sys.executable, "-m", "alignset.train", *flags, "--run", str(run)]
+    # Other tests of this process may have set its threads, which share sums out differently.
+    more = {"PYTHONPATH": f"{ROOT}:{tmp_path}", "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [*command, "--trackers=slow:Slow"], stderr=file, env=os.environ | more
+        )
     while not metrics.exists() or len(metrics.read_text().splitlines()) < 2:
-        assert os.waitid(os.P_PID, process, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+        assert process.poll() is None
         time.sleep(0.01)
-    os.kill(process, signal.SIGTERM)
-    assert end([process]) == [130]
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 130
     assert log.read_text().endswith("stopped; the same command resumes from the last checkpoint\n")
     (kept,) = (run / "checkpoints").glob("*.pt")
     assert int(kept.stem.removeprefix("step_")) >= 2

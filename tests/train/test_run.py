@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from alignset.train.__main__ import main
-from alignset.train.evaluate.__main__ import main as evaluate
 from alignset.train.runs import processes
 from alignset.train.runs.run_folder import hold_run, open_run
 from tests.support.forks import start
@@ -26,16 +25,6 @@ SMALL = (
 
 
 @pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    return colour_shards(tmp_path_factory.mktemp("shards"))
-
-
-@pytest.fixture(scope="module")
-def holdout(tmp_path_factory) -> Path:
-    return colour_shards(tmp_path_factory.mktemp("held"), shards=1)
-
-
-@pytest.fixture(scope="module")
 def finished(shards, tmp_path_factory) -> Path:
     """A run that nobody disturbed, as a user starts it."""
     run = tmp_path_factory.mktemp("runs") / "whole"
@@ -43,10 +32,6 @@ def finished(shards, tmp_path_factory) -> Path:
     assert process.communicate()[1].endswith(f"done: the model is in {run / 'model'}\n")
     assert process.returncode == 0
     return run
-
-
-def weights(run: Path) -> bytes:
-    return (run / "model" / "model.safetensors").read_bytes()
 
 
 def test_a_run_folder_says_what_made_it(finished: Path, shards: Path):
@@ -67,9 +52,12 @@ def test_a_run_on_each_device(device: torch.device, shards: Path, tmp_path: Path
     """By a preset for GPUs, in two passes; its model has a card."""
     flags = ["--shards", str(shards), "--run", str(tmp_path / "run"), "--preset=one-gpu", *SMALL]
     flags += ["--image_tower=tiny", "--text_tower=tiny", "--steps=2", "--micro_batch_size=4"]
+    seeded = torch.get_rng_state()
     assert main(flags) == 0
+    assert torch.equal(torch.get_rng_state(), seeded)  # which is the caller's
     decided = json.loads((tmp_path / "run" / "config.json").read_text())["settings"]
-    expected = {"cpu": ("fp32", 4), "cuda": ("bf16", 1)}[device.type]
+    has_bf16 = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    expected = "bf16" if has_bf16 else "fp32", {"cpu": 4, "cuda": 1}[device.type]
     assert (decided["precision"], decided["text_buckets"]) == expected
     for folder in (tmp_path / "run", tmp_path / "run" / "model"):
         card = (folder / "README.md").read_text()
@@ -77,8 +65,60 @@ def test_a_run_on_each_device(device: torch.device, shards: Path, tmp_path: Path
         assert (folder / "curve.png").exists()
 
 
+def test_a_run_tells_its_waits_and_writes_a_trace(shards: Path, tmp_path: Path, refused, capsys):
+    flags = ["--shards", str(shards), "--run", str(tmp_path / "run"), *SMALL, "--trackers="]
+    for wrong in ("3", "1:4", "5:4", "2:200"):
+        refused("profile must be like 10:20", main, *flags, f"--profile={wrong}")
+    assert main([*flags, "--steps=4", "--profile=2:9"]) == 0  # the run ends before
+    assert "the towers compute in fp32 on the CPU" in capsys.readouterr().err
+    trace = json.loads((tmp_path / "run/profile.json").read_text())["traceEvents"]
+    assert any("convolution" in event.get("name", "") for event in trace)
+    (row,) = [json.loads(of) for of in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert 0 <= row["data_wait"] <= 1
+    assert row["samples_per_second"] == pytest.approx(8 / row["step_seconds"], rel=0.01)
+
+
+def test_a_run_by_siglips_loss(shards: Path, tmp_path: Path):
+    run = tmp_path / "run"
+    flags = ["--shards", str(shards), "--run", str(run), *SMALL, "--trackers=", "--loss=sigmoid"]
+    assert main([*flags, "--steps=3", "--micro_batch_size=4", "--log_every=1"]) == 0
+    decided = json.loads((run / "config.json").read_text())["settings"]
+    assert (decided["temperature"], decided["loss"]) == (0.1, "sigmoid")
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    # A pair's own score begins low, at 10 * cosine - 10, and costs up to 20; others cost nothing.
+    assert 0 < rows[0]["loss"] < 21
+    assert json.loads((run / "model/config.json").read_text())["logit_bias"] == pytest.approx(
+        -10, 1
+    )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+)
+def test_too_little_memory_is_a_line(
+    shards: Path, tmp_path: Path, monkeypatch, capsys, error: Exception
+):
+    def out_of_memory(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("alignset.train.loop.step_gradients", out_of_memory)
+    flags = ["--shards", str(shards), "--run", str(tmp_path / "run"), *SMALL, "--trackers="]
+    assert main(flags) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: out of memory (process 0 of this machine): pass a smaller --mic")
+
+
 @pytest.mark.slow
-def test_a_compiled_run_learns_the_same(shards: Path, holdout: Path, tmp_path: Path, monkeypatch):
+@pytest.mark.parametrize("more", [(), ("--checkpoint_activations=true", "--micro_batch_size=4")])
+def test_a_compiled_run_learns_the_same(
+    shards: Path, holdout: Path, tmp_path: Path, monkeypatch, more: tuple[str, ...]
+):
     """With torch's own tracing, and the traced operations run as they are: compiling them for a CPU
     takes minutes."""
     backends: list[str] = []
@@ -94,10 +134,12 @@ def test_a_compiled_run_learns_the_same(shards: Path, holdout: Path, tmp_path: P
         run = tmp_path / compiled
         flags = ["--shards", str(shards), "--run", str(run), *SMALL, "--trackers=", "--steps=3"]
         flags += ["--log_every=1", "--drop_path=0", "--text_dropout=0", f"--compile={compiled}"]
+        flags += more
         assert main([*flags, f"--validate={holdout}"]) == 0
         rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         losses.append([row.get("loss", row.get("validation/loss")) for row in rows])
-        assert len(backends) == (2 if compiled == "true" else 0)  # both towers
+        assert (len(backends) > 2) == (compiled == "true" and more != ())  # each block
+        assert len(backends) >= (2 if compiled == "true" else 0)  # both towers
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
 
 
@@ -114,20 +156,16 @@ def test_kills_at_any_moment_change_nothing(processes: int):
     assert json.loads(out)["bit_equal"]
 
 
-def test_other_settings_or_shards_are_refused(finished: Path, shards: Path, tmp_path, capsys):
-    def refused(*arguments) -> str:
-        assert main([str(a) for a in arguments]) == 2
-        error = capsys.readouterr().err
-        assert error.count("\n") == 1
-        return error
-
+def test_other_settings_or_shards_are_refused(
+    finished: Path, shards: Path, tmp_path, refused, capsys
+):
     run = ("--run", finished, *SMALL)
-    assert "seed was 0, is 1" in refused("--shards", shards, *run, "--seed=1")
+    refused("seed was 0, is 1", main, "--shards", shards, *run, "--seed=1")
     others = colour_shards(tmp_path / "other", each=13)
-    assert "other shards" in refused("--shards", others, *run)
-    assert "holds something else" in refused("--shards", shards, "--run", shards)
+    refused("other shards", main, "--shards", others, *run)
+    refused("holds something else", main, "--shards", shards, "--run", shards)
     below_a_file = finished / "config.json" / "run"
-    assert "cannot be made" in refused("--shards", shards, "--run", below_a_file)
+    refused("cannot be made", main, "--shards", shards, "--run", below_a_file)
     assert main([str(a) for a in ("--shards", shards, *run, "--log_every=5")]) == 0
     assert "is finished" in capsys.readouterr().err
 
@@ -141,19 +179,28 @@ def test_a_run_that_made_no_step_owns_nothing(shards: Path, tmp_path: Path, caps
             files[name] = named
     theirs = write_tar(tmp_path / "theirs" / "0.tar", files).parent
     run = tmp_path / "run"
+    run.mkdir()
+    left = run / f".config.json.{'0' * 32}"  # by a start that was killed there
+    left.write_text("{")
     flags = ["--shards", str(theirs), "--run", str(run), *SMALL, "--steps=2", "--trackers="]
     assert main([*flags, "--caption_field=caption"]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == (
         "error: --caption_field=caption: no sample has an image and that field; KEY.json has "
         "said, url: name another"
     )
-    assert main([*flags, "--trackers=nowhere:Nothing", "--caption_field=said"]) == 2
+    captions = "--captions=json.said:1,json.sayd:2"
+    assert main([*flags, "--trackers=nowhere:Nothing", captions]) == 2
+    said = capsys.readouterr().err
+    assert "warning: --captions: the first samples have no json.sayd\n" in said
     assert (run / "shards.npz").exists()
     with hold_run(run):  # by a start that has not come to its first step yet
         assert main(flags) == 2
     assert "is being trained already" in capsys.readouterr().err
     assert main([*flags, "--seed=3"]) == 0
-    assert f"{run} had not made a step: it begins anew" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert f"{run} had not made a step: it begins anew" in said
+    assert "never falls (steps is 2, warmup_steps 2)" in said
+    assert not left.exists()
     assert json.loads((run / "config.json").read_text())["settings"]["caption_field"] == ""
     shutil.rmtree(run / "model")
     assert main(flags) == 2  # now it has
@@ -192,22 +239,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on(shards: Path, tmp_path, cap
     assert main([*flags, "--trackers="]) == 0
 
 
-def test_a_run_is_trained_by_one_start_at_a_time(shards: Path, tmp_path: Path, capsys):
-    run = tmp_path / "run"
-    run.mkdir()
-    left = run / f".config.json.{'0' * 32}"  # by a start that was killed there
-    left.write_text("{")
-    flags = ["--shards", str(shards), "--run", str(run), *SMALL, "--steps=2"]
-    assert main([*flags, "--trackers=nowhere:Nothing"]) == 2
-    with hold_run(run):
-        assert main(flags) == 2
-        assert "is being trained already" in capsys.readouterr().err
-    assert main(flags) == 0
-    assert not left.exists()
-    assert "never falls (steps is 2, warmup_steps 2)" in capsys.readouterr().err
-
-
-def test_wrong_flags_exit_2_with_one_line(shards, tmp_path, capsys):
+def test_wrong_flags_exit_2_with_one_line(shards, tmp_path, refused):
     run = tmp_path / "run"
     for flags, text in (
         (["--stepz=3"], "--stepz"),
@@ -222,36 +254,11 @@ def test_wrong_flags_exit_2_with_one_line(shards, tmp_path, capsys):
         (["--accum-freq", "4"], "--accum-freq is not a flag here: pass --micro_batch_size"),
         (["--wandb_tags=a"], "pass --trackers=module:name, a tracker of your own"),
         (["--lr=1e-3"], "pass --learning_rate"),
-        (["--steps=1", "--siglip"], "--siglip is not a flag here: pass nothing: the loss"),
+        (["--steps=1", "--siglip"], "--siglip is not a flag here: pass --loss=sigmoid"),
     ):
-        assert main(["--shards", str(shards), "--run", str(run), *flags]) == 2
-        error = capsys.readouterr().err
-        assert text in error
-        assert error.count("\n") == 1
+        refused(text, main, "--shards", shards, "--run", run, *flags)
         assert not run.exists()
-    assert main(["--run", str(run)]) == 2
-    assert "--shards" in capsys.readouterr().err
-
-
-def test_evaluate_refusals(finished: Path, shards: Path, tmp_path, capsys):
-    model = ["--model", str(finished / "model")]
-    cut = str(shutil.copytree(finished / "model", tmp_path / "cut"))
-    os.truncate(tmp_path / "cut" / "model.safetensors", 5000)
-    for arguments, says in (
-        (["zero_shoot", *model, "--data", str(shards)], "did you mean zero_shot?"),
-        (["retrieval", *model, "--data", str(tmp_path)], "no shards at"),
-        (
-            ["retrieval", "--model", str(tmp_path), "--data", str(shards)],
-            f"no model at {str(tmp_path)!r}",
-        ),
-        (["retrieval", "--model", cut, "--data", str(shards)], f"no AlignModel at {cut!r}"),
-        (["guess", *model, "--data", str(shards)], "guess"),
-    ):
-        assert evaluate(arguments) == 2
-        captured = capsys.readouterr()
-        assert captured.out == ""
-        assert says in captured.err
-        assert captured.err.count("\n") == 1
+    refused("--shards", main, "--run", run)
 
 
 @pytest.mark.slow
@@ -277,7 +284,7 @@ def test_processes_meet_before_one_works_for_all(shards: Path, tmp_path: Path, m
         met.write_text(str(processes.count()))
         open_run(*arguments)
 
-    monkeypatch.setattr("alignset.train.runs.run_folder.open_run", open_and_tell)
+    monkeypatch.setattr("alignset.train.start.open_run", open_and_tell)
     flags = ["--shards", str(shards), "--run", str(tmp_path / "run"), *SMALL, "--trackers="]
     log = tmp_path / "log"
     assert end(fork_run([*flags, "--steps=1"], 2, log)) == [0, 0], log.read_text()

@@ -7,22 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from alignset.train.data.batches import Batch
+from alignset.train.data.batches import Batch, make_inputs
 from alignset.train.data.images import resize_square
-from alignset.train.data.inputs import to_inputs
-from alignset.train.data.position import Position
+from alignset.train.data.order import Position
 from alignset.train.loss import contrastive_loss
 from alignset.train.runs import processes
-from alignset.train.step import KeptInputs, memory_between_passes, seed_micro_batch, step_gradients
+from alignset.train.step import seed_micro_batch, step_gradients
 from tests.support.closeness import close, largest
-from tests.support.small_training import (
-    SETTINGS,
-    in_float64,
-    pictures,
-    small_inputs,
-    small_model,
-    small_tokenizer,
-)
+from tests.support.small_training import SETTINGS, in_float64, pictures, small_model
 
 pytestmark = pytest.mark.numeric
 
@@ -41,17 +33,12 @@ def float64():
         yield
 
 
-@pytest.fixture(scope="module")
-def tokenizer():
-    return small_tokenizer()
-
-
 def micro_batches(tokenizer, size: int):
     pixels = np.stack([resize_square(np.array(image), 32) for image in pictures(len(TEXTS))])
     for first in range(0, len(TEXTS), size):
         rows = slice(first, first + size)
         batch = Batch(pixels[rows], TEXTS[rows], Position(samples=first + size))
-        yield to_inputs(batch, tokenizer, BATCH)
+        yield make_inputs(batch, tokenizer, BATCH)
 
 
 def model_for(device, settings, tokenizer):
@@ -77,13 +64,16 @@ def assert_equal_gradients(gradients: dict, expected: dict):
         assert close(gradients[name], gradient, terms=TERMS, scale=scale), name
 
 
-def test_two_passes_give_the_gradients_of_one_with_the_same_groups(device, tokenizer):
-    at_once = model_for(device, BATCH, tokenizer)
+@pytest.mark.parametrize("loss", ["softmax", "sigmoid"])
+def test_two_passes_give_the_gradients_of_one_with_the_same_groups(device, tokenizer, loss: str):
+    settings = replace(BATCH, loss=loss)
+    at_once = model_for(device, settings, tokenizer)
     in_parts = copy.deepcopy(at_once)
     whole, expected = state_after(
-        at_once, tokenizer, replace(BATCH, micro_batch_size=NUMBER * SIZE)
+        at_once, tokenizer, replace(settings, micro_batch_size=NUMBER * SIZE)
     )
-    parts, gradients = state_after(in_parts, tokenizer, BATCH)
+    parts, gradients = state_after(in_parts, tokenizer, settings)
+    assert ("bias" in gradients) == (loss == "sigmoid")
     assert_equal_gradients(gradients, expected)
     assert max(g.abs().max() for g in expected.values()) > 0.01
     assert close(parts.loss, whole.loss, terms=TERMS)
@@ -125,6 +115,24 @@ def test_dropout_and_stochastic_depth_are_the_same_in_both_passes(device, tokeni
     assert_equal_gradients(gradients, expected)
 
 
+def test_a_frozen_image_tower_embeds_each_image_once(device, tokenizer, monkeypatch):
+    settings = replace(BATCH, freeze="image", text_dropout=0.3)
+    model = model_for(device, settings, tokenizer)
+    embed, images = model.embed_images, list[int]()
+    model.embed_images = lambda pixels: (images.append(len(pixels)), embed(pixels))[1]
+    outcome, gradients = state_after(model, tokenizer, settings)
+    assert images == [SIZE] * NUMBER
+    for p in model.parameters():
+        p.grad = None
+    again = [model(inputs)[0] for inputs in micro_batches(tokenizer, SIZE)]
+    assert torch.equal(torch.cat(again), outcome.images)
+    with monkeypatch.context() as patch:  # as if it were none: embedded in both passes
+        patch.setattr(model, "forward", lambda inputs, _=None: type(model).forward(model, inputs))
+        _, expected = state_after(model, tokenizer, settings)
+    assert gradients.keys() == expected.keys()
+    assert all(torch.equal(gradients[name], of) for name, of in expected.items())
+
+
 def test_random_numbers_follow_from_seed_step_process_and_micro_batch(monkeypatch):
     def drawn(seed: int, step: int, micro_batch: int, rank: int = 0) -> float:
         monkeypatch.setattr(processes, "rank", lambda: rank)
@@ -134,31 +142,3 @@ def test_random_numbers_follow_from_seed_step_process_and_micro_batch(monkeypatc
     assert drawn(0, 1, 0) == drawn(0, 1, 0)
     others = {drawn(1, 1, 0), drawn(0, 2, 0), drawn(0, 1, 1), drawn(0, 1, 0, rank=1)}
     assert len({drawn(0, 1, 0), *others}) == 5
-
-
-def test_what_waits_in_memory_is_a_share_of_the_machine(monkeypatch):
-    monkeypatch.setattr("alignset.train.step.memory_of", lambda device: 4 << 30)
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert memory_between_passes(torch.device("cuda", 7)) == 1 << 29
-    assert memory_between_passes(torch.device("cpu")) == 0
-
-
-@pytest.mark.parametrize("fitting", [0, 1, 2])  # of two micro-batches, by their pixels
-def test_kept_inputs_come_back_in_order_and_twice(tokenizer, fitting: int):
-    first, second = small_inputs(tokenizer), small_inputs(tokenizer, ["two stars", "a", "no cross"])
-    # Of each the next power of two: 18,432 and 9,216 bytes of pixels.
-    assert (first.pixels.nbytes, second.pixels.nbytes) == (18_432, 9_216)
-    memory = sum((32_768, 16_384)[:fitting])
-    kept = KeptInputs(memory)
-    kept.append(first)
-    kept.append(second)
-    for _ in range(2):
-        backs = list(kept)
-        for inputs, back in zip((first, second), backs, strict=True):
-            assert torch.equal(inputs.pixels, back.pixels)
-            assert back.texts is inputs.texts
-            assert back.position == inputs.position
-        in_memory = [
-            back.pixels is of.pixels for back, of in zip(backs, (first, second), strict=True)
-        ]
-        assert in_memory == [fitting > 0, fitting > 1]

@@ -14,9 +14,9 @@ from transformers import AlignModel, AlignProcessor
 from alignset.train.__main__ import main
 from alignset.train.evaluate.__main__ import main as evaluate
 from alignset.train.runs.progress import Progress
-from tests.support.small_training import SETTINGS, held_out_shards
+from tests.support.small_training import SETTINGS
 from tests.support.tensorboard_files import values
-from tests.support.train_shards import colour_shards, write_tar
+from tests.support.train_shards import write_tar
 
 pytestmark = pytest.mark.numeric
 
@@ -25,16 +25,6 @@ SMALL = (
     *("--log_every=6", "--vocabulary_size=60", "--shuffle_samples=10", "--text_dropout=0.1"),
     *("--checkpoint_every=3", "--keep_checkpoints=10", "--validate_every=3"),
 )
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    return colour_shards(tmp_path_factory.mktemp("shards"))
-
-
-@pytest.fixture(scope="module")
-def holdout(tmp_path_factory) -> Path:
-    return held_out_shards(tmp_path_factory.mktemp("held"))
 
 
 @pytest.fixture(scope="module")
@@ -51,14 +41,14 @@ def train(shards: Path, run: Path, *flags: str) -> int:
 
 
 def rows(run: Path) -> list[dict]:
-    """Those of validations, without the time that they took."""
+    """The rows of validations, without the time that they took."""
     read = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
     validated = [row for row in read if "validation/n" in row]
     return [{k: v for k, v in row.items() if k != "validation/seconds"} for row in validated]
 
 
 def weights_at(run: Path, step: int) -> dict[str, torch.Tensor]:
-    """Those of a checkpoint, by their names in an AlignModel."""
+    """The weights of a checkpoint, by their names in an AlignModel."""
     state = torch.load(run / "checkpoints" / f"step_{step:09d}.pt")["model"]
     ours = {name.removeprefix("align."): value for name, value in state.items()}
     return ours | {"temperature": ours.pop("log_temperature").exp()}
@@ -201,7 +191,7 @@ def test_a_run_that_ends_within_a_validation_does_it_again(shards, holdout, tmp_
     assert_model_is_of(run / "model-best", run, 12)
 
 
-def test_what_cannot_be_validated_on_is_refused_at_the_start(shards: Path, tmp_path: Path, capsys):
+def test_what_cannot_be_validated_on_is_refused_at_the_start(shards: Path, tmp_path: Path, refused):
     empty = write_tar(tmp_path / "empty" / "empty.tar", {})
     bad = write_tar(tmp_path / "bad" / "bad.tar", {"a.png": b"none", "a.txt": b"a star"})
     for flags, text in (
@@ -217,8 +207,5 @@ def test_what_cannot_be_validated_on_is_refused_at_the_start(shards: Path, tmp_p
         (["--validate_pairs=3"], "--validate_pairs is of no use without --validate=SHARDS"),
         ([f"--validate={shards}", "--validate_every=0"], "validate_every must be at least 1"),
     ):
-        assert main(["--shards", str(shards), "--run", str(tmp_path / "run"), *flags]) == 2
-        printed = capsys.readouterr().err
-        assert text in printed
-        assert printed.count("\n") == 1
+        refused(text, main, "--shards", shards, "--run", tmp_path / "run", *flags)
         assert not (tmp_path / "run").exists()

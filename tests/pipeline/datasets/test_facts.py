@@ -1,6 +1,7 @@
-"""Facts and numbers of datasets whose documents or files are not as they should be."""
+"""Facts and charts of datasets whose documents or files are not as they should be; two compared."""
 
 import json
+import re
 import resource
 import tracemalloc
 from dataclasses import replace
@@ -12,23 +13,25 @@ import pyarrow.parquet as pq
 import pytest
 
 from alignset.pipeline.datasets import numbers, page_numbers
-from alignset.pipeline.datasets.facts import find_facts
-from alignset.pipeline.datasets.numbers import OTHERS, count_pairs
+from alignset.pipeline.datasets.facts import Facts, find_facts
+from alignset.pipeline.datasets.numbers import OTHERS, count_pairs, kept_keys
 from alignset.pipeline.datasets.page_numbers import read_numbers
+from alignset.pipeline.datasets.set_files import find_set
 from alignset.pipeline.errors import UsageError
+from alignset.pipeline.report.comparison import EXAMPLES, NOWHERE, write_comparison
 from alignset.pipeline.report.histograms import charts_of
 from alignset.pipeline.report.page import all_lists, page_data, render_page
-from alignset.pipeline.report.sliders import answers
+from alignset.pipeline.report.render import Chart, draw
 from alignset.pipeline.report.tables import fetch_tables, funnel_table
+from alignset.pipeline.runs.documents import FetchReport, Funnel
 from alignset.pipeline.runs.work_folder import TextSummary, WorkFolder
-from alignset.transforms.columns.rejects import REJECTED
-from alignset.transforms.corpus.corpus_documents import HashFile, VocabularySummary
+from alignset.transforms.columns.records import REJECTED
+from alignset.transforms.corpus.corpus_documents import CountClass, HashFile, VocabularySummary
 from alignset.transforms.rules.catalogue import PRODUCT
 from alignset.transforms.rules.custom import describe_limit
 from alignset.transforms.rules.rule import IMAGES, TEXTS
 from alignset.transforms.storage import files as matching
-from alignset.transforms.storage.documents import write_document
-from alignset.transforms.workers.counts import Counts
+from alignset.transforms.storage.documents import Counts, write_document
 from tests.support.made_sets import put_made_set, put_rows
 from tests.support.small_sets import put_rejected, put_shard, put_table
 
@@ -87,17 +90,12 @@ def test_a_reason_of_both_stages_adds_up_and_keeps_its_details_and_examples_apar
     put_rejected(str(made_set), "images-00002", images)
     (made_set / "shards/00002_stats.json").write_text("{}")
     facts = find_facts(str(made_set))
-    assert facts.dropped["opted_out"] == 1005
-    ((title, text, key), *_) = answers(facts, [], page_data(facts)["lists"])
-    assert (title, key) == ("What cost most", "opted_out (texts)")
-    assert text.startswith("opted_out dropped 1,005 pairs, ")
     assert facts.run is not None
     facts.language, facts.run = "ja,es", replace(facts.run, about={"title": "Dogs <b>"})
     page = render_page(facts)
-    assert 'data-list="opted_out (texts)">Show examples</button>' in page
+    assert 'data-list="opted_out (texts)">opted_out</button>' in page
     assert "<h1><bdi>Dogs &lt;b&gt;</bdi></h1>" in page
     assert "Its alt-texts are in the languages <strong>ja, es</strong>." in page
-    assert facts.dropped["blocked"] == 4
     assert facts.details[TEXTS, "opted_out"] == {"tdm_reservation": 1000}
     assert facts.details[IMAGES, "opted_out"] == {"noai_header": 5}
     lists = all_lists(facts)
@@ -356,3 +354,102 @@ def test_pairs_that_wait_are_not_dropped(made_set: Path):
     assert "of those judged" in page
     (bar,) = (bar for step, bar, _ in funnel_table(facts, {}) if step.step == "fetch")
     assert '<rect class="w"' in bar
+
+
+def ngram_chart(vocabulary: int, cut: int) -> Chart:
+    by_count = [
+        CountClass(max_count=high, min_count=low, ngrams=ngrams, occurrences=ngrams)
+        for low, high, ngrams in ((1, 1, 50), (2, 2, 20), (3, 10, 6), (11, 100, 2))
+    ]
+    summary = VocabularySummary(by_count=by_count, cut_off_count=cut, vocabulary=vocabulary)
+    funnel = Funnel(fetch=FetchReport(0, 0, {}, []), pairs=0, steps=[], vocabulary=summary)
+    (chart,) = charts_of(Facts("", funnel=funnel))
+    return chart
+
+
+def test_ngrams_below_the_cut_are_dropped_and_those_within_it_in_part():
+    chart = ngram_chart(vocabulary=13, cut=2)
+    assert list(chart.kept) == [0, 5, 6, 2]
+    assert list(chart.dropped) == [50, 15, 0, 0]
+    assert "n-grams" in draw(chart)
+    whole = ngram_chart(vocabulary=78, cut=0)
+    assert list(whole.dropped) == [0, 0, 0, 0]
+    assert whole.note.startswith("Nothing was cut off")
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[str], list[str]]:
+    """A holds shards 0 and 1, B shards 1 and 2, and dropped all but one of shard 0 for reasons."""
+    first, second = (tmp_path_factory.mktemp(name) for name in ("a", "b"))
+    only_first = put_shard(str(first), 0, 12)
+    put_shard(str(first), 1, 5)
+    put_shard(str(second), 1, 5)
+    only_second = put_shard(str(second), 2, 7)
+    rows = [
+        {"key": key, "url": f"http://h/{key}", "caption": key, "reason": "too_small"}
+        for key in only_first[:11]
+    ]
+    rows[0] |= {"reason": "fetch_failed", "detail": "dns"}
+    put_table(f"{second}/rejected/text-00000.parquet", pa.Table.from_pylist(rows, REJECTED))
+    return first, second, only_first, only_second
+
+
+def compared(first: Path, second: Path, path: Path) -> tuple[str, list[str], list[str]]:
+    """The page, and the reasons on the cards of each side."""
+    assert write_comparison(str(first), str(second), str(path)) == str(path)
+    page = path.read_text()
+    sides = page.split("<h2>Only in ")[1:]
+    why = [sorted(re.findall('class="why">([^<]*)<', side)) for side in sides]
+    return page, why[0], why[1]
+
+
+def test_what_only_one_keeps_and_why_the_other_does_not(sets, tmp_path: Path):
+    first, second, only_first, only_second = sets
+    page, why_first, why_second = compared(first, second, tmp_path / "compare.html")
+    numbers = re.findall(r"<dt>([^<]*)</dt><dd>(\d+)", page)
+    assert numbers == [("In both", "5"), ("Only in A", "12"), ("Only in B", "7")]
+    assert why_first == ["fetch_failed: dns", NOWHERE, *["too_small"] * 10]
+    assert why_second == [NOWHERE] * 7
+    assert all(f">{key}<" in page for key in only_first + only_second)
+    assert page.count('src="data:image/jpeg;base64,') == 19
+    rows = re.findall(r'<td class="n">([\d+-]+)</td>' * 3, page)
+    assert rows[0] == ("17", "23", "+6")
+    assert "<script" not in page
+
+
+def test_what_its_owner_or_a_list_keeps_out_is_not_shown(tmp_path: Path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    own = put_shard(str(first), 0, 4)
+    put_shard(str(second), 1, 1)
+    reasons = ("blocked", "opted_out", "unsafe", "too_small")
+    rows = [{"key": key, "reason": reason} for key, reason in zip(own, reasons, strict=True)]
+    put_table(f"{second}/rejected/text-00000.parquet", pa.Table.from_pylist(rows, REJECTED))
+    page, why, _ = compared(first, second, tmp_path / "compare.html")
+    assert why == ["opted_out", "too_small", "unsafe"]
+    assert page.count("not shown") == 2
+    assert page.count('src="data:image/jpeg;base64,') == 2  # and the pair of the other side
+
+
+def test_files_of_anybody_repeat_keys_and_have_odd_ones(sets, tmp_path: Path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    own = sorted(put_shard(str(first), 0, 150))
+    put_shard(str(second), 1, 3)
+    sidecar = first / "shards" / "00000.parquet"
+    table = pq.read_table(sidecar)
+    odd = pa.array(["", "xyz", None, "g" * 16, "00000000000000A1", "é" * 8])
+    others = table[: len(odd)].set_column(0, "key", odd)
+    assert table.column_names[0] == "key"
+    put_table(str(sidecar), pa.concat_tables([*[table] * 600, others]))
+    assert kept_keys(find_set(str(first))).tolist() == [int(key, 16) for key in own]
+    page, why, _ = compared(first, second, tmp_path / "compare.html")
+    assert (len(why), page.count("Only in A</dt><dd>150")) == (EXAMPLES, 1)
+
+
+def test_a_set_against_itself_and_against_an_empty_one(sets, tmp_path: Path):
+    path = tmp_path / "compare.html"
+    page, *why = compared(sets[0], sets[0], path)
+    assert ("In both</dt><dd>17" in page, why) == (True, [[], []])
+    put_rejected(str(tmp_path / "none"), "text-00000", [("too_few_words", None)])
+    page, *_ = compared(sets[0], tmp_path / "none", path)
+    assert "Only in A</dt><dd>17" in page
+    assert re.search(r'too_few_words</td>(<td class="n">[^<]*</td>){2}<td class="n">\+1<', page)

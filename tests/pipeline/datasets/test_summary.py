@@ -1,5 +1,6 @@
-"""The funnel, and what is said of a dataset at the end of its run, and where nothing is said."""
+"""The funnel, what is said at the end of a run, and the command on the card."""
 
+import shlex
 from collections import Counter
 from dataclasses import replace
 
@@ -7,6 +8,7 @@ import pytest
 from msgspec import UNSET
 
 from alignset.pipeline.datasets.funnel import drops_of, funnel
+from alignset.pipeline.datasets.reproduce import commands
 from alignset.pipeline.datasets.summary import (
     HINTS,
     flags,
@@ -16,22 +18,32 @@ from alignset.pipeline.datasets.summary import (
     summary_lines,
     too_little,
 )
+from alignset.pipeline.inputs.splits import InputFile
+from alignset.pipeline.options import parse
 from alignset.pipeline.runs.documents import (
     BrokenInput,
     Connections,
+    Deduplication,
     FetchReport,
     Funnel,
+    Grown,
+    Manifest,
+    NamedList,
+    NamedRules,
     OptOuts,
     SourceSet,
+    Takedown,
 )
-from alignset.transforms.corpus.corpus_documents import CountClass, VocabularySummary
+from alignset.pipeline.settings import REPORTED, Settings, deciding_settings
+from alignset.transforms.corpus.corpus_documents import CountClass, HashFile, VocabularySummary
+from alignset.transforms.decontamination.overlap_settings import INDEX_SETTINGS, EvaluationFile
 from alignset.transforms.fetching.fetch_settings import FETCH_DETAILS
 from alignset.transforms.pages.page_counts import PageCounts
-from alignset.transforms.rules.catalogue import PRODUCT, TAKEDOWN_STEPS
+from alignset.transforms.rules.catalogue import PRODUCT, TAKEDOWN_STEPS, column_numbers
+from alignset.transforms.safety.model_files import ModelInput, UnsafeModel, usual_model
 from alignset.transforms.shards.shard_stats import FailingHost, NearDuplicates, SharedContents
 from alignset.transforms.storage.broken_files import BrokenFile
-from alignset.transforms.storage.documents import read_document
-from alignset.transforms.workers.counts import add_by_name
+from alignset.transforms.storage.documents import add_by_name, read_document
 from tests.support.golden_run import Golden
 from tests.support.rules import STEPS
 
@@ -79,7 +91,7 @@ def broken(count: int) -> BrokenInput:
         (made(9, {"too_few_words": 8}, text_only=True), ""),
         (
             made(9, {"too_few_words": 9}, text_only=True),
-            "0 of 9 pairs were kept: 9 were dropped as too_few_words",
+            "is --min_words; alignset look OUT --reason=too_few_words shows some",
         ),
         (made(100, {"too_small": 1}, broken_input=broken(5)), ""),
         (made(100, {"too_small": 1}, broken_input=broken(6)), "6 of 10 input files were broken"),
@@ -251,3 +263,177 @@ def test_the_golden_run_counts_every_fate(golden: Golden):
     assert written.steps[-1].kept == written.pairs == expected[None]
     assert render_funnel(written.steps) in golden.said
     assert render_vocabulary(written.vocabulary) in golden.said.splitlines()
+
+
+MODEL = ModelInput(
+    input="in",
+    layout="NHWC",
+    size=8,
+    channels="RGB",
+    mean=(0, 0, 0),
+    scale=(1, 1, 1),
+    output="out",
+    unsafe_classes=(1,),
+)
+
+
+@pytest.fixture
+def described(golden: Golden) -> Manifest:
+    return read_document(f"{golden.output}/manifest.json", Manifest)
+
+
+def parsed(command: str) -> Settings:
+    program, name, *flags = shlex.split(command.replace("\\\n", " "))
+    assert (program, name) == ("alignset", "curate")
+    return parse(flags)
+
+
+def settings_of(settings: Settings) -> dict[str, dict]:
+    groups = deciding_settings(settings)
+    if not settings.columns:
+        del groups["job"]["columns"]
+    groups["rules"] = plain_rules(settings) | dict(column_numbers(settings.numbers))
+    return groups
+
+
+def plain_rules(settings: Settings) -> dict:
+    """Rules that read no column of the input, as a manifest has them."""
+    rules = deciding_settings(settings)["rules"]
+    if not settings.language_detector:
+        del rules["language_detector"]
+    return rules
+
+
+def settings_in(manifest: Manifest) -> dict[str, dict]:
+    fetch = {
+        **manifest.fetch,
+        "allow_private_addresses": False,
+    }  # which nobody else's command opens
+    fetch.pop("contact", None)
+    return {"job": manifest.job, "rules": manifest.rules, "resize": manifest.resize, "fetch": fetch}
+
+
+def test_the_golden_command_has_the_golden_settings(described: Manifest):
+    (command,) = commands(described)
+    assert settings_of(parsed(command)) == settings_in(described)
+    assert "--input=pairs.parquet" in command
+    assert "--eval_images=exam=exam" in command.replace("\\\n", " ")
+    assert "/tmp" not in command
+    assert max(map(len, command.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ("part", "changed"),
+    [
+        ("rules", {"language": "", "max_image_aspect": 2.5, "min_evaluation_distance": 0.4}),
+        ("rules", {"max_unsafe_score": 0.5}),
+        ("rules", {"min_evaluation_distance": 0.0}),
+        ("job", {"holdout": 0.01, "url_column": "a b's"}),
+        ("job", {"columns": "all,input_sha256"}),
+        ("rules", {"min_column=a": 0.28, "max_column=a": 1.0, "require_column=input_url": True}),
+        ("rules", {"min_column=b": -5.0, "verify_hash": "md5=input_sha256"}),
+        ("rules", {"keep_column=a": "x|$y|", "keep_column=b": ""}),
+        ("resize", {"resize_mode": "keep_ratio", "resize_only_if_bigger": True}),
+        ("fetch", {"robots_txt": True, "user_agent": 'a "b" $HOME `c`'}),
+    ],
+)
+def test_each_setting_comes_back(described: Manifest, part: str, changed: dict):
+    changed_manifest = replace(described, **{part: getattr(described, part) | changed})
+    (command,) = commands(changed_manifest)
+    assert settings_of(parsed(command)) == settings_in(changed_manifest)
+
+
+@pytest.mark.parametrize(("measure", "distance"), [("phash", 6.0), ("embedding", 0.025)])
+def test_a_distance_of_an_earlier_measure_is_no_flag(
+    described: Manifest, measure: str, distance: float
+):
+    rules = described.rules | {"min_evaluation_distance": distance}
+    earlier = replace(described, rules=rules, overlap={"measure": measure})
+    (command,) = commands(earlier)
+    assert "--eval_images=exam=exam" in command
+    usual = settings_in(described)  # which compares by the one measure there is
+    assert settings_of(parsed(command)) == usual
+
+
+def test_decontamination_alone_is_one_flag(described: Manifest):
+    rules = plain_rules(Settings(input="in", output="out", **PRODUCT.opened)) | {
+        "min_evaluation_distance": 0.5
+    }
+    fetch = described.fetch | REPORTED
+    opened = replace(described, rules=rules, overlap=INDEX_SETTINGS, fetch=fetch)
+    (command,) = commands(opened)
+    assert "--decontaminate_only" in command
+    assert "--min_evaluation_distance=0.5" in command
+    assert "--max_words" not in command
+    assert settings_of(parsed(command)) == settings_in(opened)
+
+
+def test_files_are_named_without_folders(described: Manifest):
+    rules = {name: of for name, of in described.rules.items() if name != "vocabulary_size"}
+    more = {"max_pairs_per_concept": 5, "concepts": "words.txt@0123", "max_unsafe_score": 0.3}
+    sets = (("a", "/x/val/1.jpg"), ("a", "/x/val/2.jpg"), ("b", "s3://c/flickr/test.tar"))
+    given = replace(
+        described,
+        rules=rules | more,
+        job=described.job | {"score_model": "RUN"},
+        given_vocabulary=HashFile("/old/vocabulary.u64", 8, "ab"),
+        unsafe_model=UnsafeModel("/m/own.onnx", "ab", MODEL),
+        evaluation=[EvaluationFile(name, path) for name, path in sets],
+        rule_files=[NamedRules(name, "ab", []) for name in ("--score_model=RUN", "mine.py")],
+        blocklists=[NamedList("mine", "ef", {"url": 1}), NamedList("list-0f", "0f", {})],
+    )
+    words = shlex.split(commands(given)[0].replace("\\\n", " "))
+    for word in (
+        *("--vocabulary=vocabulary.u64", "--unsafe_model=own.onnx", "--concepts=words.txt"),
+        *("--eval_images=a=val,b=flickr", "--score_model=RUN", "--rules=mine.py"),
+        "--blocklist=mine=FILE,list-0f=FILE",
+    ):
+        assert word in words
+    usual = replace(given, unsafe_model=replace(usual_model(0.5), path="open-nsfw.onnx"))
+    assert "--unsafe_model" not in commands(usual)[0]
+
+
+def test_what_came_after_the_run_are_commands_of_their_own(described: Manifest):
+    lists = [NamedList("mine", "ef", {"url": 1})]
+    _, takedown, near = commands(
+        replace(
+            described,
+            takedowns=[Takedown("2026-11-28", lists, 1, 0, True, "privacy")],
+            deduplications=[Deduplication("2026-11-28", {}, near=True)],
+        )
+    )
+    assert (
+        takedown == "alignset takedown OUT --blocklist=mine=FILE --forget_blocked --reason=privacy"
+    )
+    assert near == "alignset deduplicate OUT --near"
+
+
+def test_what_has_grown_is_grown_again(described: Manifest):
+    rows = InputFile("A/shards/00000.parquet", 9, "rows")
+    lists = [NamedList("mine", "ef", {"url": 1})]
+    made = replace(described, grown=Grown("ab"), input=[rows], blocklists=lists)
+    retry = "alignset grow EARLIER --retry_failed --output=OUT --blocklist=mine=FILE"
+    assert commands(made) == [retry]
+    crawl = replace(made, input=[rows, InputFile("/x/c.parquet", 9, "parquet")])
+    assert commands(crawl)[0].startswith("alignset grow EARLIER --input=c.parquet --output=OUT")
+    (text,) = commands(replace(crawl, grown=UNSET))
+    assert "--input=EARLIER,c.parquet" in text
+
+
+def test_names_are_neither_commands_nor_the_end_of_their_block(described: Manifest):
+    paths = ("a\n```\n$(rm -rf).csv", "b c", "d", "e")
+    files = [InputFile(f"/h/{path}", 1, "csv") for path in paths]
+    names = ("x; touch /tmp/pwned #\n", "x$(touch /tmp/pwned)", "x`touch /tmp/pwned`", "x'y")
+    rules = {f"min_{name}=column": 1 for name in names} | {f"min_column={names[0]}": 2}
+    of_file = NamedRules("r.py", "0" * 64, [{"name": name, "default": 1} for name in names])
+    rules |= described.rules | dict.fromkeys(names, 2)
+    (command,) = commands(replace(described, input=files, rules=rules, rule_files=[of_file]))
+    assert "\n```" not in command
+    assert "--input='a?```?$(rm -rf).csv,b c,d,AND_1_MORE'" in command
+    words = shlex.split(command.replace("\\\n", " "))
+    for name in names:
+        printable = name.replace("\n", "?")
+        assert f"--min_{printable}=column=1" in words
+        assert f"--{printable}=2" in words
+    assert f"--min_column={names[0].strip()}?=2" in words
+    assert "--allow_private_addresses" not in words

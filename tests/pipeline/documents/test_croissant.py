@@ -1,6 +1,7 @@
 """The Croissant file: mlcroissant validates it, and loads by it what the dataset holds."""
 
 import io
+import json
 import os
 import re
 import shutil
@@ -65,6 +66,7 @@ def test_it_is_valid_but_for_what_a_person_fills_in(
     (warning,) = metadata.ctx.issues.warnings
     assert "datePublished" in warning
     assert "@context" not in caplog.text  # it says where that is not the standard's
+    assert metadata.ctx.is_v1_1()
     assert metadata.license == [TO_BE_FILLED]
     assert metadata.version == "1.0.0"
     assert any(str(line).startswith("fetch: ") for line in metadata.data_preprocessing_protocol)
@@ -101,6 +103,24 @@ def test_a_set_of_texts_alone(golden: Golden, tmp_path: Path, records: Reader):
     loaded = records(tmp_path, "train")
     assert [row["page_url"] for row in loaded] == [None, b"p"]
     assert loaded[0].keys() == rows.keys()
+
+
+def test_licences_are_fields_of_each_record(golden: Golden):
+    described, funnel = documents(golden.output)
+    columns = {"LICENSE": "string", "terms": "string", "uid": "string"}
+    texts = replace(described, job=described.job | {"text_only": True}, shards={})
+    stated = {}
+    for page in (
+        croissant(replace(described, columns=columns), funnel, {}),
+        croissant(replace(texts, columns=columns), funnel, {}, ["page_license"]),
+    ):
+        first = json.loads(page)["recordSet"][0]
+        assert first["dataType"] == "sc:ImageObject"
+        stated |= {field["name"]: field.get("equivalentProperty") for field in first["field"]}
+    assert {name: of for name, of in stated.items() if of} == {
+        **dict.fromkeys(["page_license", "page_rsl", "web_statement", "LICENSE"], "sc:license"),
+        **dict.fromkeys(["usage_terms", "terms"], "sc:usageInfo"),
+    }
 
 
 def test_pairs_that_are_held_out_are_records_of_their_own(
@@ -147,5 +167,5 @@ def test_the_lines_that_the_card_prints_work_in_the_folder(plain: Golden, tmp_pa
     assert "'page_url': Value('string')" in done.stdout  # though each is null here
     beside = {name for name in DOCUMENTS if "/" not in name}
     assert {*os.listdir(plain.output)} == beside | {
-        *("_generated", "rejected", "responses", "shards")
+        *("_generated", "evidence", "images", "rejected", "shards")
     }

@@ -23,10 +23,10 @@ from alignset.pipeline.runs.documents import (
     Deduplication,
     FetchReport,
     Funnel,
+    Grown,
     Manifest,
     NamedList,
     OptOuts,
-    Retry,
     ShardEntry,
     SourceSet,
     Step,
@@ -51,7 +51,7 @@ MODEL, LISTS = replace(OPEN_NSFW, path="nsfw.onnx"), [NamedList("mine", "ab12", 
 
 @dataclass
 class Made:
-    """A dataset's manifest and funnel, those of the datasets that it was made of, and its contents;
+    """Manifest and funnel of a dataset, and of the datasets that it was made of, and its contents;
     by default a run with the usual settings from URLs, of one shard."""
 
     manifest: Manifest
@@ -146,6 +146,7 @@ BEFORE = make(
     rules={"max_unsafe_score": 0.5, "min_words": 7},
     fetched=Days("2026-11-20", "2026-11-20"),
     blocklists=LISTS,
+    takedowns=[Takedown("2026-11-28", LISTS, 1, 0, False, "privacy")],
     job={"score_model": "clip"},
     **EXAM,
 ).manifest
@@ -182,7 +183,7 @@ SETS: dict[str, dict[str, Any]] = {
         "takedowns": [Takedown("2026-11-28", LISTS, 1, 0, False, "privacy")],
         "dropped": {"too_small": READ - KEPT, "taken_down": 1},
     },
-    "retried": {"retries": [Retry(7, 5, None, {"contact": "b@b.example"}, ["dns"])]},
+    "grown": {"grown": Grown("ab", "2026-11-30", 7, {"rare_token": 5}, 3, 1_000)},
     "all held": {"shards": {}, "holdout": HELD},
     "held exact": {"holdout": HELD, "of_funnel": NO_COPY, "job": {"holdout_copies": "keep"}},
     "held": {"holdout": HELD, "job": {"holdout_copies": "keep"}},
@@ -252,9 +253,8 @@ BOTH, CARD, CROISSANT, SVG = ("card", "croissant"), ("card",), ("croissant",), (
         ("taken", "plain", TAKEN, "", BOTH),
         ("taken", "plain", "| taken_down | 1 |", NOT_OUT, CARD),
         ("taken", "plain", "taken_down: 1, 3.3% of all", "", SVG),
-        ("retried", "plain", "7 failed fetches (dns) tried again: 5 kept.", "", BOTH),
-        ("retried", "plain", "write to b@b.example and", "Contact for takedowns: to be", CARD),
-        ("retried", "plain", '"version": "1.1.0"', '"version": "1.0.0"', CROISSANT),
+        ("grown", "plain", "2026-11-30: grown from an earlier version; 7 pairs joined", "", BOTH),
+        ("grown", "plain", "5 left (rare_token 5); 3 images fetched, 1,000 known.", "", BOTH),
         ("all held", "plain", "12 of these pairs, which are held out", "load_dataset", CARD),
         ("held exact", "held", BY_BYTES, BY_URL, CARD),
         ("any language", "plain", "texts of all languages were kept", "a program judged", BOTH),
@@ -279,6 +279,8 @@ BOTH, CARD, CROISSANT, SVG = ("card", "croissant"), ("card",), ("croissant",), (
         ("named", "plain", 'Birds: "all" Small. Made by', "Licence: to be filled by", CARD),
         ("licensed", "plain", "| LICENSE | cc\\|by | 4 |", "No licence is on record", CARD),
         ("private", "plain", "may not be public", "", CARD),
+        ("private", "plain", "add --allow_private_addresses.", "", CARD),
+        ("second", "bare", "Earlier, of history/00: 2026-11-28: 1 pair, by", "", BOTH),
         ("original", "border", "have the bytes that were", "was resized (border, 256 px)", CARD),
         ("words given", "plain", GIVEN, "they occur", CARD),
     ],
@@ -293,6 +295,14 @@ def test_no_document_says_the_opposite(
             assert "/home/me" not in text
 
 
+def test_the_card_says_which_rules_an_earlier_dataset_had_off() -> None:
+    rules = PRODUCT.opened | {"language": "", "min_words": 7}
+    of_funnel = {"history": [SourceSet("history/d1")]}
+    earlier = {"history/d1": make(rules=rules).manifest}
+    card = make(rules={"min_words": 3}, earlier=earlier, of_funnel=of_funnel).documents["card"]
+    assert "Rules that differed: - language all - min_words 7 - max_words off -" in card
+
+
 def test_the_card_is_read_by_the_hub_whatever_is_in_it() -> None:
     about = {"title": 'Birds: "all" of them', "description": "Of gardens.", "license": "cc0-1.0"}
     paths = ("val/shards/0.tar", "holdout/0.tar", "c`\n# d.tar", *(f"{n}.tar" for n in range(7)))
@@ -303,7 +313,6 @@ def test_the_card_is_read_by_the_hub_whatever_is_in_it() -> None:
         fetch={"contact": "`|<b>"},
         input=[InputFile(f"/home/me/{path}", 100, "webdataset") for path in paths],
         columns={"seen": "timestamp[ms]", "boxes": {"list": {"list": "double"}}},
-        retries=[Retry(1, 1, (3, 3), {"contact": ""}, ["dns"])],
         vocabulary=VocabularySummary(
             by_count=[CountClass(10, 3, 0, 0), CountClass(1000, 101, 1, 999)],
             cut_off_count=3,
@@ -367,8 +376,6 @@ def test_of_very_many_tars_none_is_named() -> None:
         kinds = [node["@type"] for node in document["distribution"]]
         assert kinds.count("cr:FileObject") == named
         assert document["license"] == TO_BE_FILLED
-    again = make(retries=[Retry(3, 1, (4, 4), {}, ["dns"])])
-    assert json.loads(croissant(again.manifest, again.funnel, {}))["version"] == "1.1.0"
 
 
 @pytest.mark.parametrize(

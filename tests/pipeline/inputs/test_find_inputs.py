@@ -1,10 +1,11 @@
-"""Which files are read, of which format, in which columns; and inputs that no run can use."""
+"""Which files, blocklists and evaluation images a command names, and those that it cannot use."""
 
 import gzip
 import io
 import json
 import logging
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,21 @@ import pyarrow.parquet as pq
 import pytest
 
 from alignset.pipeline.errors import UsageError
-from alignset.pipeline.inputs.earlier_sets import EarlierSet
 from alignset.pipeline.inputs.find_inputs import find_files, find_splits
+from alignset.pipeline.inputs.find_lists import (
+    Evaluation,
+    check_index_folder,
+    find_blocklists,
+    find_evaluation,
+    find_evaluation_files,
+    index_folder,
+)
 from alignset.pipeline.inputs.splits import Split
-from alignset.pipeline.job import Job
+from alignset.pipeline.settings import Job
+from alignset.transforms.blocklists import compiled_list
+from tests.support.golden import evaluation_image
+from tests.support.picture_files import encoded, photograph
+from tests.transforms.decontamination.test_evaluation_index import made
 
 ROWS = {"url": ["http://a.org/1", "http://a.org/2"], "caption": ["one text", "and another"]}
 
@@ -128,14 +140,6 @@ def test_a_choice_among_columns_is_said_once(tmp_path: Path, caplog: pytest.LogC
         assert caplog.messages == [said]
 
 
-def test_row_groups_become_splits_that_hold_each_row_once(tmp_path: Path, monkeypatch):
-    monkeypatch.setattr("alignset.pipeline.inputs.splits.ROWS_PER_SPLIT", 25)
-    table = pa.table({"url": ["http://a.org"] * 95, "caption": ["a"] * 95})
-    pq.write_table(table, tmp_path / "a.parquet", row_group_size=10)
-    splits = find_splits(job(tmp_path), find_files(job(tmp_path)))
-    assert [split.row_groups for split in splits] == [(0, 1, 2), (3, 4, 5), (6, 7, 8), (9,)]
-
-
 def test_empty_files_among_others_are_passed_over(tmp_path: Path):
     write(tmp_path / "a.parquet")
     (tmp_path / "b.csv").write_bytes(b"")
@@ -209,33 +213,194 @@ def test_a_name_that_is_not_there_is_told_also_beside_one_that_is(tmp_path: Path
         find_files(Job(input=str(there), output=str(tmp_path)))
 
 
-def test_what_a_set_holds_out_is_read_only_by_a_run_that_holds_out() -> None:
-    held = EarlierSet("set", text_only=False, holdout=0.1)
-    assert held.pair_folders(job("set")) == ["set/shards"]
-    assert held.pair_folders(job("set", holdout=0.2)) == ["set/shards", "set/holdout"]
-    with pytest.raises(UsageError, match=r"pass --holdout=0\.1 too"):
-        held.rejected_files(job("set"), ["too_small"])
+@pytest.mark.parametrize(
+    ("flags", "kept_only", "names"),
+    [
+        ({"holdout": 0.1}, False, "shards/0.parquet holdout/0.parquet rejected/text-0.parquet"),
+        ({"holdout": 0.25}, True, "shards/0.parquet holdout/0.parquet"),
+        ({}, True, "shards/0.parquet"),
+        ({}, False, "pass --holdout=0.1, or a larger share"),
+        ({"holdout": 0.09}, False, "pass --holdout=0.1, or a larger share"),
+        ({"holdout": 50.0}, False, "pass --holdout=0.1, or a larger share"),
+        ({"text_only": True}, False, "--text_only does not: leave it out, or"),
+    ],
+)
+def test_a_dataset_is_its_rows(
+    tmp_path: Path, flags: dict[str, Any], kept_only: bool, names: str
+) -> None:
+    """And held-out rows are read only to be held out."""
+    root, steps = tmp_path / "a,b", [{"step": "fetch", "seen": 52, "dropped": {}}]
+    steps.append({"step": "takedown", "seen": 40, "dropped": {"taken_down": 2}})
+    for path in ("shards/0", "holdout/0", "rejected/text-0", "images/0"):
+        write(root / f"{path}.parquet")
+    for name in ("shards/0.tar", "shards/0_stats.json", "rejected/notes.txt"):
+        (root / name).write_text("no rows")
+    (root / "funnel.json").write_text(json.dumps({"steps": steps}))
+    for holdout in (0.1, 5):  # a number of pairs is a share of those that texts kept
+        document = {"job": {"text_only": False, "holdout": holdout}}
+        (root / "manifest.json").write_text(json.dumps(document))
+        of_job = job(str(root).replace(",", r"\,"), **flags)
+        if "parquet" not in names:
+            with pytest.raises(UsageError, match=names):
+                find_files(of_job, kept_only=kept_only)
+            continue
+        files = find_files(of_job, kept_only=kept_only)
+        assert {file.path: file.format for file in files} == {
+            f"{root}/{name}": "rows" for name in names.split()
+        }
+    (root / "images/0.parquet").unlink()
+    tars = [file.path for file in find_files(of_job) if file.format == "webdataset"]
+    assert tars == [f"{root}/shards/0.tar"]
 
 
-def test_all_that_was_dropped_is_read_whatever_the_rules_are_now(tmp_path: Path) -> None:
-    dropped = ({"low_quality": 2, "blocked": 1, "malformed_pair": 1}, {"less_similar": 0})
-    steps = [{"step": "a", "seen": 4, "kept": 0, "dropped": reasons} for reasons in dropped]
-    root = tmp_path / "a,b"
-    root.mkdir()
-    for name, document in (
-        ("manifest.json", {"job": {"text_only": True}}),
-        ("funnel.json", {"steps": steps}),
-    ):
-        (root / name).write_text(json.dumps(document))
-    write(root / "rejected" / "text-00000.parquet", ROWS | {"reason": ["low_quality"] * 2})
+def found(*paths: object):
+    return find_blocklists(",".join(map(str, paths)), 6, 32)
 
-    def reasons(also_rejected: str) -> list[str]:
-        (file,) = find_files(job(str(root).replace(",", r"\,"), also_rejected=also_rejected))
-        return list(file.reasons or [])
 
-    of_all = reasons("all")
-    assert {"low_quality", "less_similar", "too_small"} <= {*of_all}
-    assert not {"blocked", "malformed_pair"} & {*of_all}
-    assert reasons("low_quality") == ["low_quality"]
-    with pytest.raises(UsageError, match="less_similar, low_quality; got 'high_quality'"):
-        reasons("high_quality")
+def test_none_and_some(tmp_path: Path) -> None:
+    assert found().lists == ()
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text(f"host:{name[0]}.example\n")
+    lists = find_blocklists(f"first={tmp_path}/a.txt,{tmp_path}/b.txt", 5, 30)
+    assert [compiled.name for compiled in lists.lists] == ["first", "list-bf227843"]
+    assert (lists.min_phash_distance, lists.min_pdq_distance) == (5, 30)
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "said"),
+    [
+        ("gone", None, "cannot be read: there is no such file; pass files"),
+        ("bad", "example.com\n", "bad, line 1: 'example.com' does not begin with any of host:, "),
+        ("empty", "", "has no entry"),
+        (
+            "domain",
+            "domain:a.example",
+            "needs publicsuffixlist: pip install 'alignset[blocklists]'",
+        ),
+        (
+            "pdq",
+            f"pdq:{'0' * 64}",
+            "a pdq: entry of a blocklist needs pdqhash: pip install 'alignset[pdq]'",
+        ),
+    ],
+)
+def test_what_cannot_be_used_is_one_line(
+    tmp_path: Path, name: str, body: str | None, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "publicsuffixlist", None)
+    compiled_list.public_suffixes.cache_clear()
+    if body is not None:
+        (tmp_path / name).write_text(body)
+    with pytest.raises(UsageError) as error:
+        found(tmp_path / name)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_is_no_list(tmp_path: Path) -> None:
+    for path in (tmp_path, "/dev/zero"):
+        with pytest.raises(UsageError, match="it is a folder, a pipe or a device"):
+            found(path)
+
+
+def test_an_image_is_no_list(tmp_path: Path) -> None:
+    path = tmp_path / "me.jpg"
+    path.write_bytes(encoded(photograph(1), "JPEG"))
+    with pytest.raises(UsageError) as error:
+        found(path)
+    assert str(error.value) == f"{path} is an image, jpeg: to list it pass --blocklist=image:{path}"
+
+
+def test_two_of_one_name_and_too_many_are_refused(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "l.txt").write_text("host:a.example\n")
+    with pytest.raises(UsageError, match=r"list-405b5e32, by .*: pass each list once"):
+        found(tmp_path / "a/l.txt", tmp_path / "b/l.txt")  # which hold the same
+    with pytest.raises(UsageError, match="two blocklists are called one"):
+        found(f"one={tmp_path}/a/l.txt", f"one={tmp_path}/b/l.txt")
+    with pytest.raises(UsageError, match="takes 64 files; got 65"):
+        found(*["x"] * 65)
+
+
+@pytest.mark.parametrize(
+    ("flag", "says"),
+    [
+        ("exam", "NAME=PATH"),
+        ("=there", "NAME=PATH"),
+        ("exam=", "NAME=PATH"),
+        ("exam=nowhere", r"no evaluation images at 'nowhere' \(exam\)"),
+        ("exam={here},exam={here}", "eval_images names exam twice"),
+        ("exam={here}/empty", r"no evaluation images at '.*/empty' \(exam\)"),
+    ],
+)
+def test_images_that_cannot_be_had(tmp_path: Path, flag: str, says: str) -> None:
+    (tmp_path / "a.png").write_bytes(evaluation_image())
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match=says):
+        find_evaluation(flag.replace("{here}", str(tmp_path)), "")
+
+
+def test_evaluation_sets_are_found_by_name(tmp_path: Path) -> None:
+    for name in ("one/a.png", "one/deep/b.JPG", "one/e.tiff", "one/f.jfif", "two/c.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(evaluation_image())
+    (tmp_path / "one" / "labels.txt").write_text("no image")
+    files = find_evaluation_files(f"x={tmp_path}/one,y={tmp_path}/two/*.png")
+    assert [(file.name, Path(file.path).name) for file in files] == [
+        ("x", "a.png"),
+        ("x", "b.JPG"),
+        ("x", "e.tiff"),  # cannot be read, which is told
+        ("x", "f.jfif"),
+        ("y", "c.png"),
+    ]
+
+
+def test_an_index_is_used_as_it_is(tmp_path: Path) -> None:
+    place = made(tmp_path)
+    assert find_evaluation("", f"{place}/") == Evaluation(index=place)
+    assert find_evaluation("", "") == Evaluation()
+    with pytest.raises(UsageError, match="is an index itself: leave out --eval_images"):
+        find_evaluation(f"exam={tmp_path}/photographs", place)
+    path = Path(place, "description.json")
+    text = path.read_text()
+    path.write_text(text.replace('"7"', '"6"'))  # whose thumbnails of JPEGs differ
+    assert path.read_text() != text
+    with pytest.raises(UsageError, match="was made by another version of alignset: pass --eval_im"):
+        find_evaluation("", place)
+
+
+def test_what_cannot_be_used_is_refused_before_anything_is_fetched(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(evaluation_image())
+    with pytest.raises(UsageError, match="is not a whole index"):
+        find_evaluation("", str(folder))
+    (folder / "description.json").write_text("{")
+    with pytest.raises(UsageError, match="is not a whole index"):
+        find_evaluation("", str(folder))
+    pq.write_table(pa.table({"label": [1]}), folder / "labels.parquet")
+    with pytest.raises(UsageError, match=r"labels\.parquet cannot be used: .*no column image"):
+        find_evaluation(f"x={folder}", "")
+    (folder / "labels.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UsageError, match=r"labels\.parquet cannot be used"):
+        find_evaluation(f"x={folder}", "")
+    check_index_folder(str(tmp_path / "new" / "deep"))
+    check_index_folder("s3://bucket/x")
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(UsageError, match="is a file"):
+        check_index_folder(str(folder / "a.png" / "index"))
+
+
+def test_paths_are_those_that_workers_find(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(evaluation_image())
+    there = find_evaluation(f"x={tmp_path}", "").resolve_paths(lambda path: f"/at{path}")
+    assert [file.path for file in there.files] == [f"/at{tmp_path}/a.png"]
+    assert (there.index, Evaluation(index="b").resolve_paths(str.upper).index) == ("", "B")
+    for out, folder in {
+        "/data/set": "/data/set.eval_index",
+        "s3://bucket/set": "s3://bucket/set.eval_index",
+        "s3://bucket": "s3://bucket/eval_index",
+    }.items():
+        assert index_folder(out) == folder

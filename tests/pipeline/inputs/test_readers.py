@@ -1,5 +1,5 @@
 """Rows of every format and compression, of bad bytes too: each row is a pair or has a detail, a
-broken file gives what lies before, and other files are refused in one line. docs/bad_input.md is
+broken file gives what lies before, and other files are refused in one line. docs/inputs.md is
 this in words."""
 
 import decimal
@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import tarfile
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,11 +26,12 @@ from alignset.pipeline.inputs.find_inputs import find_files, find_splits
 from alignset.pipeline.inputs.readers import BATCH_BYTES, read_split, tar_samples
 from alignset.pipeline.inputs.row_groups import FREE_BYTES, MOST_TIMES, check_footer, string_sizes
 from alignset.pipeline.inputs.splits import CarriedColumn, Split
-from alignset.pipeline.job import Job
-from alignset.pipeline.shown_texts import on_one_line
+from alignset.pipeline.settings import Job
+from alignset.pipeline.shown_texts import escape_controls
 from alignset.transforms.columns.carried import CARRIED, plain_type
 from alignset.transforms.pairs.measure_pairs import measure
 from alignset.transforms.storage.broken_files import BrokenInputError, FileFault
+from alignset.transforms.storage.parquet_files import read_footer
 from tests.support.hostile_tars import HOSTILE, header, padded, tar_of
 
 Row = tuple[bytes | None, bytes | None, str | None]
@@ -195,13 +197,6 @@ def test_parquet_columns_of_text(tmp_path: Path, kind: pa.DataType):
     assert read(tmp_path / "a.parquet") == good(*zip(urls, values, strict=True))
 
 
-@pytest.mark.parametrize("values", [[["x"]], [{"a": "x"}]])
-def test_parquet_columns_that_hold_no_text(tmp_path: Path, values: list):
-    pq.write_table(pa.table({"url": ["a"], "caption": values}), tmp_path / "a.parquet")
-    with pytest.raises(UsageError, match="column 'caption' holds"):
-        read(tmp_path / "a.parquet")
-
-
 def parquet(texts: Any, **more: Any) -> bytes:
     urls = [f"http://a.org/{n}" for n in range(len(texts))]
     sink = io.BytesIO()
@@ -213,6 +208,18 @@ def line(caption: bytes, url: bytes = b"http://a.org/1") -> bytes:
     return b'{"url": "%s", "caption": %s}\n' % (url, caption)
 
 
+NO_PAIRS = {  # text files of a shard
+    "no JSON": b"{",
+    "nested": b"[" * 100_000,
+    "nested objects": b'{"a":' * 100_000,
+    "no object": b"7",
+    "a list": b'["url", "caption"]',
+    "no UTF-8": b'{"url": "\xff"}',
+    "NUL": bytes(1000),
+    "a long number": b'{"url": %s}' % (b"9" * 100_000),
+    "numbers": b'{"url": 1, "caption": NaN, "page_url": 1e999}',
+    "too long": b'{"url": "http://a.org", "caption": "%s"}' % (b"a" * (1 << 22)),
+}
 # Name of the file, its bytes, how many pairs are kept, and the details of the rejected.
 ROWS: dict[str, tuple[str, bytes, int, list[str | None]]] = {
     "decimals": ("a.parquet", parquet([decimal.Decimal("1.5"), None]), 1, [NO_TEXT]),
@@ -235,6 +242,7 @@ ROWS: dict[str, tuple[str, bytes, int, list[str | None]]] = {
     "null first": ("a.jsonl", b"null\n" + GOOD, 1, [UNREADABLE]),
     "marked, null first": ("a.jsonl", b"\xef\xbb\xbfnull\n" + GOOD, 1, [UNREADABLE]),
     "marked, one bad": ("a.jsonl", b"\xef\xbb\xbf" + GOOD + b"bad\n", 1, [UNREADABLE]),
+    "braces": ("a.jsonl", GOOD + b'{\n{}\n}\n{"a"}\n[{}]\n', 1, [UNREADABLE] * 4 + [NO_URL]),
     "scalars": ("a.jsonl", GOOD + b'null\n7\n"x"\n[]\n', 1, [UNREADABLE] * 4),
     "two on a line": ("a.jsonl", GOOD + GOOD.strip() * 2 + b"\n", 1, [UNREADABLE]),
     "over two lines": ("a.jsonl", GOOD + line(b'"x"').replace(b" ", b"\n", 1), 1, [UNREADABLE] * 2),
@@ -254,6 +262,12 @@ ROWS: dict[str, tuple[str, bytes, int, list[str | None]]] = {
         1,
         [NO_URL] * 2,
     ),
+    "sidecars that are none": (
+        "a.tar",
+        tar_of({f"{n}.json": body for n, body in enumerate(NO_PAIRS.values())}),
+        0,
+        [NO_URL] * len(NO_PAIRS),
+    ),
     "marked, CRLF": ("a.csv", b"\xef\xbb\xbf" + (TABLE + ROW).replace(b"\n", b"\r\n"), 1, []),
     "a stray line first": (
         "a.jsonl",
@@ -266,8 +280,8 @@ ROWS: dict[str, tuple[str, bytes, int, list[str | None]]] = {
 
 
 def outcome(path: Path) -> tuple[int, list[str | None]]:
-    """How many distinct pairs of a file are well-formed, and the details of the others; those of
-    repeats are None."""
+    """Counts the distinct well-formed pairs of a file, and lists the details of the others, None
+    for repeated pairs."""
     keys, details = set[int](), list[str | None]()
     for split in splits_of(path):
         for batch in read_split(split, 1000):
@@ -308,6 +322,8 @@ pq.write_table(pa.table({f"c{n}": ["x"] for n in range(1000)}), MANY)
 # Name of the file, its bytes, the exit status, and what the one line says.
 REFUSED: dict[str, tuple[str, bytes, int, str]] = {
     "a zone that is none": ("a.parquet", parquet(ZONE), 2, "timezone"),
+    "a text of lists": ("a.parquet", parquet([["x"]]), 2, "column 'caption' holds"),
+    "a text of structs": ("a.parquet", parquet([{"a": "x"}]), 2, "column 'caption' holds"),
     "a name for terminals": ("a.parquet", TERMINAL.getvalue(), 2, r"u\nrl\x1b[31m\u202e"),
     "many names": ("a.parquet", MANY.getvalue(), 2, "and 980 more"),
     "a damaged page": ("a.parquet", _damaged(PLAIN), 1, "replace the file"),
@@ -335,9 +351,18 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path, case: str):
     (tmp_path / name).write_bytes(body)
     with pytest.raises(UsageError if status == 2 else BrokenInputError) as refused:
         outcome(tmp_path / name)
-    line = on_one_line(str(refused.value))
+    line = escape_controls(str(refused.value))
     assert says in line
     assert len(line) < 700
+
+
+def test_a_file_of_line_ends_takes_memory_by_its_bytes(tmp_path: Path):
+    (tmp_path / "a.csv").write_bytes(TABLE + b"\r" * 1_000_000)
+    tracemalloc.start()
+    assert not text_files.header_columns(Split(str(tmp_path / "a.csv"), "csv"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20_000_000
 
 
 def test_columns_that_are_told(tmp_path: Path):
@@ -354,7 +379,7 @@ def test_columns_that_are_told(tmp_path: Path):
 
 
 def test_a_row_of_parquet_that_is_too_long_is_a_reason(tmp_path: Path):
-    """Of 41 MiB, which as JSON would end the command; its neighbours are read."""
+    """A row of 41 MiB, which as JSON would end the command, is dropped; its neighbours are read."""
     texts = ["some text 1", "x" * (41 << 20), "some text 2", "x" * (39 << 20)]
     urls = [f"http://a.org/{n}" for n in range(4)]
     pq.write_table(pa.table({"url": urls, "caption": texts}), tmp_path / "a.parquet")
@@ -462,19 +487,35 @@ def test_repeats_in_a_carried_column_are_read_up_to_a_bound(tmp_path: Path, form
         assert len(found.unreadable) == pytest.approx(rows / 2 - found.bytes / 10**6, abs=3)
 
 
-def test_row_groups_that_share_their_bytes_are_damage(tmp_path: Path):
-    (tmp_path / "a.parquet").write_bytes(parquet(["some text"] * 5, row_group_size=1))
-    size = (tmp_path / "a.parquet").stat().st_size
-    footer = pq.read_metadata(tmp_path / "a.parquet")
-    check_footer(footer, size)
-    with pytest.raises(FileFault, match="and it has 200"):
-        check_footer(footer, 200)
+def test_row_groups_that_share_their_bytes_are_damage():
+    """Of four row groups of a text each, the last two are moved to the bytes of the second."""
+    options = {"use_dictionary": False, "compression": None, "write_statistics": False}
+    sink = io.BytesIO()
+    table = pa.table({"caption": ["some text" * 100] * 4})
+    pq.write_table(table, sink, row_group_size=1, **options)
+    whole, footer = sink.getvalue(), pq.read_metadata(sink)
+    check_footer(footer, len(whole))
+    starts = [footer.row_group(at).column(0).data_page_offset for at in range(4)]
+    tail = whole[-8 - footer.serialized_size :]
+    for start in starts[2:]:
+        tail = tail.replace(zigzag(start), zigzag(starts[1]))
+    shared = whole[: starts[2]] + tail
+    with pytest.raises(FileFault, match=f"and it has {len(shared):,}"):
+        check_footer(pq.read_metadata(io.BytesIO(shared)), len(shared))
+    assert read_footer(io.BytesIO(whole)).num_rows == 4
+    with pytest.raises(FileFault, match="its footer cannot be true"):
+        read_footer(io.BytesIO(whole[: starts[2]] + whole[-8 - footer.serialized_size :]))
+
+
+def zigzag(number: int) -> bytes:
+    """A number as Thrift's compact protocol has it, of two bytes."""
+    return bytes([(number << 1) & 127 | 128, number >> 6])
 
 
 @pytest.mark.slow
 def test_values_that_share_much_are_not_decoded_at_once(tmp_path: Path):
-    """102 MB of text in 300 KB, as Spark may write it: each value adds to the one before. Of much
-    more the file is broken."""
+    """Reads 102 MB of text from 300 KB, as Spark may write it: each value extends the one before. A
+    file with much more text is broken."""
     rows, text = 340, "x" * 300_000
     table = pa.table({"url": np.arange(rows), "caption": [text] * rows})
     encodings = {"url": "PLAIN", "caption": "DELTA_BYTE_ARRAY"}
@@ -508,26 +549,6 @@ def test_a_hostile_shard_is_read_or_one_line(tmp_path: Path, name: str):
         plain = [(name, size) for name, size, plain in expected if plain]
         keys = [name for n, (name, _) in enumerate(plain) if name != plain[n - 1][0] or not n]
         assert len(read(path)) == len(keys)
-
-
-NO_PAIRS = {
-    "no JSON": b"{",
-    "nested": b"[" * 100_000,
-    "nested objects": b'{"a":' * 100_000,
-    "no object": b"7",
-    "a list": b'["url", "caption"]',
-    "no UTF-8": b'{"url": "\xff"}',
-    "NUL": bytes(1000),
-    "a long number": b'{"url": %s}' % (b"9" * 100_000),
-    "numbers": b'{"url": 1, "caption": NaN, "page_url": 1e999}',
-    "too long": b'{"url": "http://a.org", "caption": "%s"}' % (b"a" * (1 << 22)),
-}
-
-
-def test_text_files_of_shards_that_are_none_give_rows_without_a_pair(tmp_path: Path):
-    files = {f"{n}.json": body for n, body in enumerate(NO_PAIRS.values())}
-    (tmp_path / "a.tar").write_bytes(tar_of(files))
-    assert read(tmp_path / "a.tar") == good(*[(None, None)] * len(files))
 
 
 def test_a_caption_of_bytes_of_any_kind_is_read_as_it_is(tmp_path: Path):
@@ -688,7 +709,7 @@ PAGES: dict[str, tuple[bytes | pa.Table, list[bytes | None] | None]] = {
 
 @pytest.mark.parametrize("name", PAGES)
 def test_the_page_that_a_pair_is_from_goes_with_it(tmp_path: Path, name: str):
-    """One that is no text harms no pair."""
+    """A page address that is not a text costs no pair."""
     content, pages = PAGES[name]
     if isinstance(content, bytes):
         (tmp_path / name).write_bytes(content)

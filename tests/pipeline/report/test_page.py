@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image as PillowImage
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from alignset.pipeline.datasets.facts import Facts, find_facts
 from alignset.pipeline.options import parse
@@ -24,19 +24,18 @@ from alignset.pipeline.report.comparison import write_comparison
 from alignset.pipeline.report.page import render_page
 from alignset.pipeline.runs.documents import NamedList
 from alignset.pipeline.settings import Settings, deciding_settings
-from alignset.transforms.columns.records import LONGEST_TEXT, key_hashes
-from alignset.transforms.columns.rejects import REJECTED
+from alignset.transforms.columns.records import LONGEST_TEXT, REJECTED, key_hashes
 from alignset.transforms.corpus.corpus_documents import HashFile
 from alignset.transforms.decontamination.overlap_settings import INDEX_SETTINGS, EvaluationFile
 from alignset.transforms.rules.catalogue import PRODUCT
 from alignset.transforms.rules.rule import IMAGES
-from alignset.transforms.safety.model_files import ModelInput, UnsafeModel
+from alignset.transforms.safety.model_files import UnsafeModel
 from alignset.transforms.shards.shard_files import SHARD_SCHEMA
+from tests.pipeline.datasets.test_summary import MODEL
 from tests.support.golden_run import Golden
 from tests.support.made_sets import RULES, put_made_set, put_run
 from tests.support.small_sets import put_shard, put_table
 
-CHROMIUM = "/usr/bin/chromium"
 PROBE = "document.documentElement.dataset.hacked = 'yes'"
 HOSTILE = (
     f"</script><script>{PROBE}</script>",
@@ -50,16 +49,6 @@ HOSTILE = (
     "1 MB of <b> & \u202e" + "x" * (1 << 20),
 )
 NAMES_OF_OBJECTS = ("constructor", "toString", "__proto__")  # which a reason may be called
-OWN_MODEL = ModelInput(
-    input="in",
-    layout="NHWC",
-    size=8,
-    channels="RGB",
-    mean=(0, 0, 0),
-    scale=(1, 1, 1),
-    output="out",
-    unsafe_classes=(1,),
-)
 # What a run may have been told besides its rules.
 TOLD: dict[str, Any] = {
     "job": {"text_only": False, "holdout": 0.05, "input_format": "csv", "url_column": "a b"},
@@ -71,7 +60,7 @@ TOLD: dict[str, Any] = {
     "evaluation": [EvaluationFile("coco", "/home/me/val/1.jpg")],
     "given_vocabulary": HashFile("/home/me/old/vocabulary.u64", 8, "ab"),
     "overlap": INDEX_SETTINGS,
-    "unsafe_model": UnsafeModel("/home/me/own.onnx", "ab", OWN_MODEL),
+    "unsafe_model": UnsafeModel("/home/me/own.onnx", "ab", MODEL),
     "blocklists": [NamedList("takedowns.txt", "ab", {"host": 1})],
 }
 
@@ -83,14 +72,6 @@ class Shown(NamedTuple):
     facts: Facts
     said: list[str]
     asked: list[str]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield launched
-        launched.close()
 
 
 @pytest.fixture(scope="module")
@@ -214,7 +195,7 @@ def test_examples_on_either_side_of_a_threshold(shown: Shown):
     sides = page.locator("#near .cards")
     counts = [sides.nth(number).locator(".card").count() for number in (0, 1)]
     assert min(counts) > 0
-    said = f"{counts[0]} kept and {counts[1]} dropped, the nearest first"
+    said = f"{counts[0]} kept and {counts[1]} dropped of a sample, the nearest first"
     assert said in page.locator("#near-told").inner_text()
     kept = side_px(page, 0)
     assert kept == sorted(kept)
@@ -233,12 +214,12 @@ def test_a_slider_counts_what_another_threshold_would_keep(shown: Shown, side: i
     page, facts = shown.page, shown.facts
     slide(page, "min_image_side", side)
     expected = kept_alone(facts, "min_image_side", float(side))
-    outcome = page.locator("[data-plane=images] .outcome")
+    outcome = page.locator("[data-stage=images] .outcome")
     told = outcome.inner_text()
     assert f"{expected:,} pairs would be kept" in told
     assert f"--min_image_side={side}" in told
     assert ("The count is exact" in told) == (side > 200)
-    assert ("--also_rejected=too_small" in told) == (side < 200)
+    assert ("Only images that may come back are fetched" in told) == (side < 200)
     outcome.get_by_role("button", name="As in the run").click()
     assert "run's own thresholds" in outcome.inner_text()
     assert f"{facts.kept:,} pairs are kept" in outcome.inner_text()
@@ -247,19 +228,19 @@ def test_a_slider_counts_what_another_threshold_would_keep(shown: Shown, side: i
 def kept_alone(facts: Facts, rule: str, threshold: float) -> int:
     """How many pairs are kept where a rule has another threshold."""
     limit = PRODUCT.limits[rule]
-    numbers = facts.numbers.of(limit.plane)
+    numbers = facts.numbers.of(limit.judges)
     axis, counts = numbers.axes[limit.measure.axis], numbers.alone[rule]
-    passed = axis.passes(np.arange(axis.bins), limit.edge(threshold), beyond=limit.beyond)
+    passed = axis.passes(np.arange(axis.bins), limit.edge(threshold), beyond=limit.keeps_above)
     return int(counts[passed].sum())
 
 
-def kept_of_sample(facts: Facts, plane: str, **thresholds: float) -> int:
+def kept_of_sample(facts: Facts, stage: str, **thresholds: float) -> int:
     """About how many pairs are kept where several rules have other thresholds."""
-    numbers, passed = facts.numbers.of(plane), np.True_
+    numbers, passed = facts.numbers.of(stage), np.True_
     for limit in numbers.limits:
         axis = numbers.axes[limit.measure.axis]
         edge = limit.edge((facts.rules | thresholds)[limit.name])
-        passed = passed & axis.passes(numbers.bins[axis.name], edge, beyond=limit.beyond)
+        passed = passed & axis.passes(numbers.bins[axis.name], edge, beyond=limit.keeps_above)
     return round(float(passed.sum() * round(numbers.free / len(numbers.hashes), 6)))
 
 
@@ -268,35 +249,35 @@ def test_two_thresholds_count_together(shown: Shown):
     slide(page, "min_image_side", 256)
     slide(page, "max_unsafe_score", 0.1)
     expected = kept_of_sample(facts, IMAGES, min_image_side=256.0, max_unsafe_score=0.1)
-    told = page.locator("[data-plane=images] .outcome").inner_text()
+    told = page.locator("[data-stage=images] .outcome").inner_text()
     is_all = facts.numbers.images.free == len(facts.numbers.images.hashes)
     assert f"{'' if is_all else 'about '}{expected:,} pairs would be kept" in told
     assert ("counted in a sample" in told) != is_all
-    outcome = page.locator("[data-plane=images] .outcome")
+    outcome = page.locator("[data-stage=images] .outcome")
     outcome.get_by_role("button", name="As in the run").click()
 
 
 def test_a_slider_of_texts(shown: Shown):
     page = shown.page
     slide(page, "min_words", 5)
-    told = page.locator("[data-plane=texts] .outcome").inner_text()
+    told = page.locator("[data-stage=texts] .outcome").inner_text()
     assert "pairs would pass all rules of texts" in told
     assert "The rules of images come after." in told
     assert "The count is exact" in told
     slide(page, "min_words", 2)
-    told = page.locator("[data-plane=texts] .outcome").inner_text()
+    told = page.locator("[data-stage=texts] .outcome").inner_text()
     assert "up to" in told
-    assert "--also_rejected=too_few_words" in told
+    assert "Only images that may come back are fetched" in told
     assert "were not judged by the rules that come after" in told
     slide(page, "min_words", 15)
     slide(page, "max_words", 10)
-    outcome = page.locator("[data-plane=texts] .outcome")
+    outcome = page.locator("[data-stage=texts] .outcome")
     assert "0 pairs would pass" in outcome.inner_text()
     assert "no run takes these thresholds" in outcome.inner_text()
     assert not outcome.locator("pre").is_visible()
     slide(page, "min_words", 5)
     assert parsed(page, "min_words").max_words == 10
-    page.evaluate("data.textOnly = true, planes.forEach(update)")  # as of texts alone
+    page.evaluate("data.textOnly = true, stages.forEach(update)")  # as of texts alone
     told = outcome.inner_text()
     assert "pairs would be kept" in told
     assert "fetch" not in told.partition("alignset curate")[0]
@@ -372,12 +353,12 @@ def test_the_command_of_each_slider_is_one_that_the_command_takes(shown: Shown):
             command = parsed(page, rule)
             assert getattr(command, rule) == pytest.approx(float(edge))
             assert command.output == "NEW"
-        page.locator(f"[data-plane]:has(#rule-{rule}) [data-reset]").click()
+        page.locator(f"[data-stage]:has(#rule-{rule}) [data-reset]").click()
 
 
 def parsed(page: Page, rule: str) -> Settings:
     """The command that is shown, as the command reads it."""
-    text = page.locator(f"[data-plane]:has(#rule-{rule}) pre").inner_text()
+    text = page.locator(f"[data-stage]:has(#rule-{rule}) pre").inner_text()
     program, name, *flags = shlex.split(text)
     assert (program, name) == ("alignset", "curate")
     return parse(flags)
@@ -396,12 +377,11 @@ def test_the_command_has_all_that_the_run_was_told_and_no_path(shown: Shown, mad
     assert command.unsafe_model == "own.onnx"
     assert command.user_agent == 'a "b" $HOME'
     assert command.resize_mode == "keep_ratio"
-    outcome = page.locator("[data-plane=images] .outcome").inner_text()
+    outcome = page.locator("[data-stage=images] .outcome").inner_text()
     assert "Pass the paths of your own files in --vocabulary and --blocklist" in outcome
-    assert "The images were resized" in outcome
     assert "/home/me" not in page.content()
-    page.locator("[data-plane=images] [data-reset]").click()
-    assert "Pass the paths" not in page.locator("[data-plane=images] .outcome").inner_text()
+    page.locator("[data-stage=images] [data-reset]").click()
+    assert "Pass the paths" not in page.locator("[data-stage=images] .outcome").inner_text()
 
 
 # ---- What opens the very sample -----------------------------------------------------------
@@ -410,7 +390,7 @@ def test_the_command_has_all_that_the_run_was_told_and_no_path(shown: Shown, mad
 def test_the_query_and_the_line_of_python_open_the_very_sample(
     browser: Browser, golden: Golden, monkeypatch
 ):
-    """Of kept pairs and of dropped ones of both stages, as they are copied from the page."""
+    """Both are copied from the page, for kept pairs and for dropped pairs of both stages."""
     opened: list[PillowImage.Image] = []
     monkeypatch.setattr(PillowImage.Image, "show", lambda image: opened.append(image))
     page = browser.new_page()
@@ -459,7 +439,7 @@ def test_what_is_chosen_is_in_the_address_and_opens_from_it(
     for name, value in (("why", "too_small"), ("axis", "side"), ("from", "100"), ("order", "down")):
         assert other.locator(f"#{name}").input_value() == value
     assert other.locator("#near-rule").input_value() == "min_image_side"
-    assert "--min_image_side=128" in other.locator("[data-plane=images] pre").inner_text()
+    assert "--min_image_side=128" in other.locator("[data-stage=images] pre").inner_text()
     sides = sizes(other)
     assert sides == sorted(sides, reverse=True)
     assert min(sides) >= 100
@@ -469,7 +449,7 @@ def test_what_is_chosen_is_in_the_address_and_opens_from_it(
     assert cards(other, "#matches") == 24
     other.close()
     page.locator("#pair").get_by_role("button", name="Close").click()
-    page.locator("[data-plane=images] [data-reset]").click()
+    page.locator("[data-stage=images] [data-reset]").click()
     for name in ("why", "axis", "order"):
         page.locator(f"#{name}").select_option("")
     page.locator("#from").fill("")

@@ -66,6 +66,21 @@ def test_a_finished_run_is_told_and_left_alone(finished: Finished):
     assert state(finished.output) == before
 
 
+def test_a_run_knows_its_input_by_another_path(tmp_path: Path, monkeypatch):
+    """And does not take another file of that name and size for it."""
+    rows = [f"http://a.org/{n},{text}" for n, text in enumerate(ENOUGH)]
+    source, other = tmp_path / "pairs.csv", tmp_path / "moved" / "pairs.csv"
+    source.write_text("\n".join(["url,caption", *rows]))
+    succeed(source, tmp_path / "set", "--text_only")
+    other.parent.mkdir()
+    shutil.copy(source, other)
+    monkeypatch.chdir(tmp_path)
+    for same in ("./pairs.csv", "pairs.csv", other):
+        assert "is finished" in run(same, tmp_path / "set", "--text_only").err
+    other.write_text(source.read_text().replace("a.org/0", "b.org/0"))
+    assert "other input" in run(other, tmp_path / "set", "--text_only").err
+
+
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
@@ -137,22 +152,21 @@ def test_one_run_at_once_and_what_a_killed_attempt_left_is_taken_away(tmp_path: 
 
 
 def test_only_the_same_command_resumes_a_change(finished: Finished, tmp_path: Path):
-    again, work = "--retry_failed=all", WorkFolder(str(tmp_path))
-    change = Change("curate", [again], read_set(str(finished.output))[0])
+    by, work = "--blocklist=mine", WorkFolder(str(tmp_path))
+    change = Change("takedown", [by], read_set(str(finished.output))[0])
     write_document(work.change, change)
-    assert work.find_change("set", "curate", [again]) == change
-    for command, words in (("curate", []), ("curate", ["--retry_failed"]), ("takedown", [again])):
-        with pytest.raises(UsageError, match=f"alignset curate {again} was stopped on set; run it"):
+    assert work.find_change("set", "takedown", [by]) == change
+    for command, words in (("curate", []), ("takedown", ["--blocklist=x"]), ("deduplicate", [by])):
+        with pytest.raises(UsageError, match=f"alignset takedown {by} was stopped on set; run it"):
             work.find_change("set", command, words)
 
 
-def test_a_job_that_wrote_on_another_machine_is_told(tmp_path: Path, monkeypatch):
+def test_a_job_that_ended_without_its_summary_is_told(tmp_path: Path, monkeypatch):
     elsewhere = contextlib.contextmanager(lambda *_: iter([beam.Pipeline()]))
     monkeypatch.setattr(Engine, "pipeline", elsewhere)
     ended = run(write(tmp_path / "pairs.parquet"), tmp_path / "set", "--text_only")
     assert ended.status == 1
-    why = f"the text stage's job ended without its summary in {tmp_path}/set: --output must be a "
-    assert f"failed: {why}folder that all workers share, or in a store\n" in ended.err
+    assert f"the text stage's job ended without its summary in {tmp_path}/set" in ended.err
 
 
 def test_a_run_that_another_ended_meanwhile_leaves_nothing(
@@ -171,13 +185,13 @@ def test_a_run_that_another_ended_meanwhile_leaves_nothing(
 def test_a_finished_run_that_another_works_on_is_left_alone(
     finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """A retry holds the folder before anything else of it is there."""
+    """A takedown holds the folder before anything else of it is there."""
     out, gone, unlink = tmp_path / "set", list[str](), Path.unlink
     shutil.copytree(finished.output, out)
-    lock = take_lock(f"{out}/_temporary", "a retry")
-    (out / "_temporary" / "text.json").write_text("a retry's")
+    lock = take_lock(f"{out}/_temporary", "a takedown")
+    (out / "_temporary" / "text.json").write_text("a takedown's")
     succeed(finished.source, out, "--text_only", "--min_words=4")
-    assert (out / "_temporary" / "text.json").read_text() == "a retry's"
+    assert (out / "_temporary" / "text.json").read_text() == "a takedown's"
     lock.release()
     (tmp_path / "my").mkdir()
     (tmp_path / "my" / "a-file").touch()

@@ -116,6 +116,8 @@ def test_a_run_that_is_paused_keeps_a_file_and_loses_a_lease(
     assert paused.returncode == 1
     assert err.startswith(f"another run took {work.removesuffix('/_temporary')} over: this one sto")
     second.check()
+    # Else this process is stopped, where the lease is renewed before the next lines.
+    monkeypatch.setattr("_thread.interrupt_main", lambda _: None)
     other = take_lock_of_another(work)
     with pytest.raises(RuntimeError, match=r"another run took \S+/set over"):
         second.check()
@@ -169,9 +171,12 @@ def test_who_is_dead_here_is_taken_over_without_delay(work: str, monkeypatch: py
             assert ending.returncode is None, "nobody has waited for it"
 
 
-def test_who_waits_for_a_run_that_takes_its_folder_away_has_the_new_one(tmp_path: Path):
+def test_who_waits_for_a_run_that_takes_its_folder_away_has_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """Else it would write to a folder that is gone, and keep nobody out. A process that is killed
     is gone some time after: it gives its memory back first."""
+    monkeypatch.setattr(run_lock, "ENDING_S", LONG_S)
     work = tmp_path / "_temporary"
     first, others = take_lock(str(work), "first"), list[Lock]()
     waiting = threading.Thread(target=lambda: others.append(take_lock(str(work), "second")))
@@ -181,6 +186,7 @@ def test_who_waits_for_a_run_that_takes_its_folder_away_has_the_new_one(tmp_path
     work.rmdir()
     first.release()
     waiting.join()
+    monkeypatch.setattr(run_lock, "ENDING_S", 0.1)
     assert json.loads((work / LOCK).read_text()) == others[0].holder
     with pytest.raises(UsageError, match="another run is writing"):
         take_lock(str(work), "third")

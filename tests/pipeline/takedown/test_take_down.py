@@ -12,10 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import alignset
-from alignset.pipeline.takedown.__main__ import main
-from tests.runs.test_killed_changes import NEVER, run_killed
+from alignset.pipeline.commands import takedown as main
 from tests.runs.test_takedown import taken
-from tests.support.agreement import rows, samples, stored
+from tests.support.agreement import check_ledgers, rows, samples, stored
 from tests.support.command import digests
 from tests.support.golden import TEXTS
 from tests.support.made_batches import run_in_beam
@@ -97,25 +96,14 @@ def test_no_file_keeps_the_url_the_text_or_the_image(
     for tar in (*out.glob("shards/*.tar"), *out.glob("holdout/*.tar")):
         rest = pq.read_table(tar.with_suffix(".parquet"))["key"].to_pylist()
         assert [sample["__key__"] for sample in samples(tar)] == rest
-    assert sorted(row["key"] for row in rows(out, "responses")) == sorted(stored(out))
+    check_ledgers(out)
+    taken_images = [row for row in rows(out, "images") if row["reason"] == "taken_down"]
+    assert len(taken_images) == len(asked)
+    assert {name for row in taken_images for name, value in row.items() if value is not None} == {
+        *("image", "reason", "detail")
+    }
     assert taken(out, tmp_path, *entries) == 0
-    assert "nothing in the dataset is on the list" in capsys.readouterr().out
-
-
-@pytest.mark.slow
-def test_killed_at_any_change_the_same_command_ends_with_the_same_bytes(
-    made: tuple[Path, list[str]], tmp_path: Path
-) -> None:
-    (tmp_path / "l.txt").write_text("\n".join(f"url:{made[1][n]}" for n in (0, 3, 5, LOST)))
-    whole = Path(shutil.copytree(made[0], tmp_path / "whole"))
-    blocklist = f"--blocklist={tmp_path / 'l.txt'}"
-    status, said, changes = run_killed(whole, NEVER, "takedown", str(whole), blocklist)
-    assert status == 0, said
-    for when in (0, 2, len(changes) // 2, len(changes) - 1):
-        out = Path(shutil.copytree(made[0], tmp_path / f"{when}"))
-        assert run_killed(out, when, "takedown", str(out), blocklist)[0] < 0
-        assert main([str(out), blocklist]) == 0
-        assert digests(out) == digests(whole), when
+    assert "no pair of the dataset is on the list" in capsys.readouterr().out
 
 
 def test_what_cannot_be_done_is_one_line(

@@ -1,39 +1,42 @@
-"""The two stages of classification: what each trains, resuming, processes, and what is saved."""
+"""Classification: what each stage trains, resuming, processes; many tasks by one protocol."""
 
 import json
+import math
 import os
 import random
-import socket
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 from transformers import AlignVisionModel, AutoImageProcessor
 
-from alignset.train.classify import classifier
+from alignset.train.classify import classifier, vtab
 from alignset.train.classify.__main__ import main
 from alignset.train.classify.classifier import (
     ImageClassifier,
     evaluate,
     find_images,
-    measure,
     save_classifier,
     training_batches,
 )
 from alignset.train.classify.settings import FINE_GRAINED, IMAGENET, TINY
 from alignset.train.data.images import central_square
+from alignset.train.data.whole_files import write_whole
 from alignset.train.errors import Diverged, SettingsError, TrainingError
-from alignset.train.model.dual_encoder import export_model, to_pixels
-from tests.support.forks import Forked, start
+from alignset.train.model.dual_encoder import export_model, scale_pixels
+from tests.support.forks import start
 from tests.support.small_training import SETTINGS, small_model, small_tokenizer
+from tests.support.stores import free_port
 from tests.support.train_shards import COLOURS
 
 pytestmark = pytest.mark.numeric
+
 
 SMALL = (
     *("--frozen_train_px=32", "--frozen_eval_px=32", "--train_px=32", "--eval_px=32"),
@@ -56,7 +59,7 @@ def data(tmp_path_factory) -> Path:
     model = small_model()
     files = sorted(folder.glob("train/*/*.png"))
     pictures = np.stack([central_square(Image.open(path), 32) for path in files])
-    take_statistics(model.align.vision_model, to_pixels(torch.from_numpy(pictures)))
+    take_statistics(model.align.vision_model, scale_pixels(torch.from_numpy(pictures)))
     export_model(model, small_tokenizer(), SETTINGS, folder / "saved")
     return folder
 
@@ -104,7 +107,7 @@ def test_a_stage_on_each_device(device: torch.device, data: Path, tmp_path: Path
 def test_the_classifier_loads_as_documented(finished: Path, data: Path):
     folder, image = finished / "model", Image.open(data / "val" / "red" / "0.png")
     pixels = AutoImageProcessor.from_pretrained(folder)(image, return_tensors="pt")["pixel_values"]
-    ours = to_pixels(torch.tensor(central_square(image, 32))[None])
+    ours = scale_pixels(torch.tensor(central_square(image, 32))[None])
     assert torch.allclose(pixels, ours, atol=2.1 / 127.5)
     tower, head = AlignVisionModel.from_pretrained(folder), load_file(folder / "head.safetensors")
     with torch.no_grad():
@@ -172,7 +175,7 @@ def test_stopped_in_the_second_stage_it_goes_on_bit_equal(
         classifier, "load_last_checkpoint", lambda at: loaded.append(load(at)) or loaded[0]
     )
     assert main(arguments(data, run)) == 0
-    assert set(loaded[0]) == {"step", "results"}  # no second model stays in memory
+    assert set(loaded[0]) == {"step", "results", "skipped_steps"}  # no second model stays in memory
     for name in ("model.safetensors", "head.safetensors"):
         assert (run / "model" / name).read_bytes() == (finished / "model" / name).read_bytes()
 
@@ -194,25 +197,21 @@ def test_killed_between_the_model_and_the_end_it_still_has_results(
     assert (result["frozen"]["n"], "fine_tuned" in result) == (12, False)
 
 
-def command(data: Path, run: Path, **environment: str) -> Forked:
-    main = "alignset.train.classify.__main__:main"
-    return start(main, *arguments(data, run), env=os.environ | environment)
-
-
 @pytest.mark.slow
 def test_two_processes_classify_all_images(data: Path, tmp_path: Path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
-    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
-    both = [command(data, tmp_path / "run", RANK=str(rank), **group) for rank in range(2)]
+    flags = arguments(data, tmp_path / "run")
+    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
+    both = [
+        start(f"{main.__module__}:main", *flags, env=os.environ | group | {"RANK": str(rank)})
+        for rank in range(2)
+    ]
     said = [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert json.loads(said[0])["fine_tuned"]["n"] == 12
     assert said[1] == ""
 
 
-def test_wrong_flags_exit_2_with_one_line(data, tmp_path, capsys):
+def test_wrong_flags_exit_2_with_one_line(data, tmp_path, refused):
     for flag, text in (
         ("--batch_size=33", "batch_size must be at most the 32 training images; got 33"),
         ("--stages=3", "stages must be 1 or 2; got 3"),
@@ -223,21 +222,37 @@ def test_wrong_flags_exit_2_with_one_line(data, tmp_path, capsys):
         ("--epoch=3", "--epoch"),
         ("--device=cuda", "--device=cuda: torch finds no GPU"),
     ):
-        assert main(arguments(data, tmp_path / "run", flag)) == 2
-        error = capsys.readouterr().err
-        assert text in error
-        assert error.count("\n") == 1
+        refused(text, main, *arguments(data, tmp_path / "run", flag))
         assert not (tmp_path / "run").exists()
 
 
 def test_a_diverging_run_stops_with_a_line_that_names_the_stages_rate(data, tmp_path, capsys):
-    assert main(arguments(data, tmp_path / "run", "--frozen_learning_rate=1e38")) == 1
+    flags = ("--frozen_learning_rate=1e38", "--max_skipped_steps=2")
+    assert main(arguments(data, tmp_path / "run", *flags)) == 1
     error = capsys.readouterr().err
-    assert "try a lower --frozen_learning_rate, in a new --run" in error
-    model = ImageClassifier(small_model().align.vision_model, ["a"], IMAGENET)
-    model.frozen = False
-    with pytest.raises(Diverged, match="try a lower --learning_rate, in a new --run"):
-        measure(3, model, loss=torch.tensor(torch.nan))
+    assert "try a lower --frozen_learning_rate, in a new --output" in error
+
+
+def test_one_bad_step_is_left_out(data: Path, tmp_path: Path, monkeypatch, capsys):
+    """Weights stay as they were, in the first step too, and what follows is learned all the
+    same."""
+    right, calls = F.cross_entropy, []
+
+    def cross_entropy(logits: torch.Tensor, *given: object, **more: object) -> torch.Tensor:
+        calls.append(logits.detach())
+        return right(logits, *given, **more) * (math.nan if len(calls) == 1 else 1.0)
+
+    monkeypatch.setattr(classifier.F, "cross_entropy", cross_entropy)
+    assert main(arguments(data, tmp_path / "run", "--stages=1")) == 0
+    rows = [json.loads(row) for row in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [row["skipped_steps"] for row in rows] == [1, 1]
+    assert not calls[2].any(), "a new head gives zeros until it has learned"
+    assert calls[4].any()
+    assert json.loads(capsys.readouterr().out)["frozen"]["top_1"] > 25  # chance
+    strict = arguments(data, tmp_path / "strict", "--max_skipped_steps=0")
+    calls.clear()
+    assert main(strict) == 1
+    assert "(max_skipped_steps is 0): try a lower --frozen_learning_rate" in capsys.readouterr().err
 
 
 def folder(root: Path, classes: dict[str, int]) -> str:
@@ -302,3 +317,133 @@ def test_evaluation_goes_once_through_all_and_names_a_broken_image(tmp_path: Pat
     (tmp_path / "ant" / "1.png").write_bytes(b"no picture")
     with pytest.raises(TrainingError, match=r"ant/1.png can't be decoded"):
         evaluate(model, images, 8)
+
+
+SMALL_TASKS = (
+    *("--frozen_train_px=32", "--frozen_eval_px=32", "--train_px=32", "--eval_px=32"),
+    *("--batch_size=8", "--micro_batch_size=8", "--steps=2", "--trackers=", "--trials=3"),
+    *("--checkpoint_every=1", "--protocol=vtab"),
+)
+
+
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory) -> Path:
+    folder, rng = tmp_path_factory.mktemp("vtab"), random.Random(1)
+    for task in ("eurosat", "mine"):
+        for part, count in (("train", 5), ("test", 2)):
+            for name in ("blue", "red"):
+                (folder / "tasks" / task / part / name).mkdir(parents=True)
+                for i in range(count):
+                    colour = tuple(value + rng.randint(-9, 5) for value in COLOURS[name])
+                    path = folder / "tasks" / task / part / name / f"{i}.png"
+                    Image.new("RGB", (44, 36), colour).save(path)
+    export_model(small_model(), small_tokenizer(), SETTINGS, folder / "saved")
+    return folder
+
+
+def task_arguments(tasks: Path, run: Path, *more: str) -> list[str]:
+    return [
+        f"--model={tasks / 'saved'}",
+        f"--images={tasks / 'tasks'}",
+        f"--run={run}",
+        *SMALL_TASKS,
+        *more,
+    ]
+
+
+def test_tasks_are_searched_trained_anew_and_tabled(
+    tasks: Path, tmp_path: Path, capsys, monkeypatch
+):
+    begun: list[str] = []
+    train, first = vtab.classify, "eurosat/trial-01"
+
+    def trained(job) -> None:
+        name = f"{job.run.parent.name}/{job.run.name}"
+        begun.append(name)
+        is_final = job.run.name == "final"
+        assert len(job.images) == (10 if is_final else 8)
+        assert job.validation[0][0].split("/")[-3] == ("test" if is_final else "train")
+        if name == first and len(begun) == 2:
+            raise KeyboardInterrupt
+        train(job)
+
+    monkeypatch.setattr(vtab, "classify", trained)
+    run = tmp_path / "run"
+    assert main(task_arguments(tasks, run)) == 130
+    assert begun == ["eurosat/trial-00", first]
+    assert main(task_arguments(tasks, run)) == 0
+    trials = [f"trial-{i:02}" for i in range(3)]
+    of_task = [*trials, "final"]
+    assert begun[2:] == [*(f"eurosat/{n}" for n in of_task[1:]), *(f"mine/{n}" for n in of_task)]
+    result = json.loads(capsys.readouterr().out)
+    assert result == json.loads((run / "results.json").read_text())
+    own, other = result["tasks"]["eurosat"], result["tasks"]["mine"]
+    assert (own["group"], other["group"]) == ("specialized", "other")
+    assert (own["n"], own["examples"], own["classes"]) == (4, 10, 2)
+    assert result["mean"] == pytest.approx((own["top_1"] + other["top_1"]) / 2, abs=1e-3)
+    assert result["groups"] == {"other": other["top_1"], "specialized": own["top_1"]}
+    table = (run / "table.md").read_text()
+    assert f"| mean | all 2 |  | {result['mean']:.1f} | ALIGN 79.99 (19 tasks) |" in table
+    assert (run / "mine" / "final" / "model").exists()
+    assert not (run / "mine" / "trial-00" / "model").exists()
+    best = json.loads((run / "mine" / trials[other["trial"]] / "results.json").read_text())
+    assert best["fine_tuned"]["top_1"] == other["validation_top_1"]
+
+    assert main(task_arguments(tasks, run)) == 0  # nothing is run again
+    assert len(begun) == 9
+    assert main(task_arguments(tasks, run, "--seed=1")) == 2
+    assert "is a run with other settings (seed" in capsys.readouterr().err
+
+
+def test_a_trial_that_diverges_is_as_bad_as_can_be(
+    tasks: Path, tmp_path: Path, monkeypatch, capsys
+):
+    def train(job) -> None:
+        if job.run.name == "trial-00":
+            raise Diverged("the loss is nan")
+        scores = {"n": 4, "top_1": 75.0, "top_5": 100.0}
+        write_whole(job.run / "results.json", json.dumps({"fine_tuned": scores}))
+
+    monkeypatch.setattr(vtab, "classify", train)
+    settings = replace(TINY, model="m", images=str(tasks / "tasks"), batch_size=8)
+    result = vtab.run_protocol(settings, tmp_path, 2)
+    assert [of["trial"] for of in result["tasks"].values()] == [1, 1]
+    assert "trial-00 of mine: the loss is nan" in capsys.readouterr().err
+
+
+def test_the_search_follows_from_the_seed_and_the_examples_from_the_names():
+    settings = replace(TINY, steps=100)
+    trials = [vtab.trial_settings(settings, "dtd", number) for number in range(40)]
+    assert trials == [vtab.trial_settings(settings, "dtd", number) for number in range(40)]
+    assert trials[0] == settings
+    assert trials[1] != vtab.trial_settings(settings, "pets", 1)
+    assert {of.steps for of in trials} == {50, 100, 200}
+    assert {of.train_px for of in trials} == {48, 64, 80}
+    assert {of.horizontal_flip for of in trials} == {True, False}
+    rates = [of.learning_rate / settings.learning_rate for of in trials]
+    assert 0.1 <= min(rates) < 0.4 < 3 < max(rates) <= 10
+    images = [(f"{i % 7}/{i}.png", i % 7) for i in range(1500)]
+    learned, chosen_with = vtab.examples(images)
+    assert (len(learned), len(chosen_with)) == (800, 200)
+    assert not {*learned} & {*chosen_with}
+    assert all(int(path[0]) == label for path, label in learned)
+    assert vtab.examples(images[::-1])[0] == learned
+    assert sum(len(of.split()) for of in vtab.GROUPS.values()) == 19
+
+
+def test_bad_input_is_one_line(tasks: Path, tmp_path: Path, refused):
+    (tmp_path / "empty").mkdir()
+    few = tmp_path / "few" / "task"
+    for part in ("train", "test"):
+        (few / part / "a").mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(few / part / "a" / "0.png")
+    (tmp_path / "half" / "task").mkdir(parents=True)
+    (tmp_path / "half" / "task" / "train").symlink_to(few / "train")
+    for more, says in (
+        (f"--images={tmp_path / 'empty'}", "a folder for each task"),
+        (f"--images={tmp_path / 'half'}", "no images with classes in"),
+        (f"--images={tmp_path / 'few'}", "task/train has 1 image, and needs 5 or more"),
+        (f"--validation={tasks}", "leave --validation out"),
+        ("--trials=0", "--trials must be 1 or more"),
+    ):
+        refused(says, main, *task_arguments(tasks, tmp_path / "run", more))

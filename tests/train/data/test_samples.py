@@ -1,4 +1,4 @@
-"""Samples out of tars: grouped as WebDataset groups them, from any one on, damage told."""
+"""Samples out of tars, as WebDataset groups them; the index of shards, and texts drawn."""
 
 import gzip
 import io
@@ -7,6 +7,7 @@ import tarfile
 import tracemalloc
 from pathlib import Path
 
+import numpy as np
 import pytest
 import webdataset as wds
 
@@ -14,20 +15,28 @@ from alignset.train.data.samples import (
     LONGEST_IMAGE,
     LONGEST_JSON,
     LONGEST_TEXT,
+    TXT,
     json_captions,
     json_object,
     read_pairs,
     shard_samples,
 )
+from alignset.train.data.shard_index import (
+    DrawnTexts,
+    load_indexes,
+    read_indexes,
+    save_indexes,
+    scan_shards,
+)
 from alignset.train.data.shard_streams import ShardStream
-from alignset.train.errors import TrainingError
+from alignset.train.errors import SettingsError, TrainingError
 from tests.support.hostile_tars import HOSTILE, header
-from tests.support.train_shards import colour_files, colour_shards, write_tar
+from tests.support.train_shards import colour_files, write_tar
 
 
 def contents(shard: str, first: int = 0, **how) -> list[tuple]:
     """Key, image and text of each sample."""
-    return [sample[:3] for sample in shard_samples(shard, first, **how)]
+    return [(of.key, of.image, of.text) for of in shard_samples(shard, first, **how)]
 
 
 def written(path: Path, names: list[str], tar_format: int) -> Path:
@@ -59,12 +68,6 @@ def test_the_same_samples_as_webdataset(tmp_path: Path, tar_format: int):
     assert expected[3] == ("end", b"ebp", None)
 
 
-def test_from_any_sample_on(tmp_path: Path):
-    shard = str(colour_shards(tmp_path, shards=1) / "00000.tar")
-    for first in (1, 11, 12, 13):
-        assert list(shard_samples(shard, first)) == list(shard_samples(shard))[first:]
-
-
 def test_what_is_not_wanted_is_not_read(tmp_path: Path, monkeypatch):
     files = {f"{n}.jpg": bytes(10_000) for n in range(9)} | {"9.txt": b"t", "9.json": bytes(9_000)}
     shard = str(write_tar(tmp_path / "0.tar", files))
@@ -88,7 +91,7 @@ def test_only_pairs_are_read(tmp_path: Path):
 
 @pytest.mark.parametrize("pipe", [False, True])
 def test_a_shard_without_the_zeros_behind_its_members_is_whole(tmp_path: Path, pipe: bool):
-    """As it is to webdataset and to GNU's tar, where these zeros are those of the end."""
+    """webdataset and GNU's tar read it too, where the zeros of the end are missing."""
     path = write_tar(tmp_path / "0.tar", colour_files(0, 8))
     expected = list(shard_samples(str(path)))
     whole = path.read_bytes()
@@ -201,13 +204,16 @@ def test_texts_of_json_in_place_of_txt(tmp_path: Path):
         **{"c.jpg": b"z", "c.json": b'{"c": "' + bytes(LONGEST_JSON) + b'"}'},
     }
     shard = str(write_tar(tmp_path / "0.tar", files))
-    a, b, c = shard_samples(shard, caption_field="c")
-    assert a[:3] == ("a", b"x", "one\ntwo")
+    a, b, c = shard_samples(shard, places=["json.c"])
+    assert a[:3] == ("a", b"x", ("one\ntwo",))
     assert (b.text, c.text) == (None, None)
-    assert list(read_pairs([shard], "c")) == [("a", b"x", "one\ntwo", "")]
-    scanned = [*shard_samples(shard, images=False, caption_field="c")]
+    assert list(read_pairs([shard], places=["json.c"])) == [("a", b"x", "one\ntwo", "")]
+    scanned = [*shard_samples(shard, images=False, places=["json.c"])]
     assert [sample.text for sample in scanned] == ["one\ntwo", None, None]
     assert [(sample.image, sample.image_bytes) for sample in scanned] == [(b"", 1)] * 3
+    both = [*shard_samples(shard, places=["txt", "json.c"])]
+    assert [of.texts for of in both] == [("not this", "one\ntwo"), ("nor this", None), (None, None)]
+    assert [of.text for of in both] == ["not this\none\ntwo", "nor this", None]
 
 
 def test_the_language_of_a_text_by_its_usual_names(tmp_path):
@@ -240,3 +246,158 @@ def test_captions_of_a_field():
         (b'{"c": "' + b"x" * 900_000 + b'"}', "x" * LONGEST_TEXT),
     ):
         assert json_captions(json_object(data), "c") == text
+
+
+COLUMNS = ("shard", "start", "samples", "size", "image")
+
+
+@pytest.fixture
+def shards(tmp_path: Path, monkeypatch) -> tuple[str, ...]:
+    monkeypatch.setattr("alignset.train.data.shard_index.LOCAL_BLOCK", 8)
+    monkeypatch.setattr("alignset.train.data.shard_index.REMOTE_BLOCK", 10)
+    long = {f"{'k' * 150}{n}.txt": b"long" for n in range(3)}  # headers of their own before theirs
+    each = [colour_files(0, 21), {}, colour_files(50, 8) | long]
+    return tuple(str(write_tar(tmp_path / f"{i}.tar", files)) for i, files in enumerate(each))
+
+
+def assert_same(ones: list, others: list) -> None:
+    for one, other in zip(ones, others, strict=True):
+        assert all(np.array_equal(getattr(one, name), getattr(other, name)) for name in COLUMNS)
+
+
+def test_texts_are_drawn_in_the_same_reading(shards, tmp_path):
+    files = {f"{n}.{part}": f"text {n}".encode() for n in range(300) for part in ("jpg", "txt")}
+    many = str(write_tar(tmp_path / "many.tar", files))
+    drawn = read_indexes([(shards[0],), (many,)], texts=60)[1]
+    texts = drawn.texts[""]
+    assert len(texts) == 21 + 30
+    numbers = sorted(int(text.split()[1]) for text in texts[21:])
+    assert len(set(numbers)) == 30
+    assert numbers[0] < 60 < 240 < numbers[-1]  # of all of it
+    assert read_indexes([(shards[0], many)], texts=60)[1] == drawn
+    assert len(read_indexes([(many,)], texts=10_000)[1].texts[""]) == 300
+    assert read_indexes([(many,)])[1] == DrawnTexts({}, {})
+
+
+def bytes_read() -> int:
+    """By this process, in all of its life."""
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
+def test_an_index_skips_the_images_of_a_local_shard(tmp_path):
+    files = {}
+    for n in range(40):
+        files |= {f"{n}.jpg": bytes(100_000), f"{n}.txt": b"a text"}
+    shard = write_tar(tmp_path / "0.tar", files)
+    read = []
+    for _ in range(3):  # what is imported at first is read too
+        before = bytes_read()
+        read_indexes([(str(shard),)], texts=10)
+        read.append(bytes_read() - before)
+    assert min(read) < shard.stat().st_size / 10
+
+
+def test_languages_give_texts_by_their_share_to_the_power_of_a_half(tmp_path):
+    files = {}
+    for number, language in enumerate(["en"] * 400 + ["th"] * 16 + ["und"] * 4 + [None] * 4):
+        said = {"language": language} if language else {"language": 3}
+        files |= {f"{number}.jpg": b"x", f"{number}.txt": f"text {number}".encode()}
+        files[f"{number}.json"] = json.dumps(said).encode()
+    shards = tuple(str(write_tar(tmp_path / f"{i}.tar", files)) for i in range(2))
+    drawn = read_indexes([shards], texts=2 * 70, folder=tmp_path)[1]
+    assert drawn.counts == {"en": 800, "th": 32, "und": 8, "": 8}
+    # 20 : 4 : 2 : 2 of 70 are 50, 10, 5 and 5, and of two languages there are only 4 texts.
+    counts = {name: len(texts) // 2 for name, texts in drawn.texts.items()}
+    assert counts == {"en": 50, "th": 10, "und": 4, "": 4}
+    numbers = [int(text.split()[1]) for text in drawn.texts["en"][:50]]
+    assert len(set(numbers)) == 50
+    assert min(numbers) < 100 < 300 < max(numbers)
+    assert read_indexes([shards], texts=2 * 70, folder=tmp_path)[1] == drawn  # as it was kept
+
+
+def test_shards_that_hold_none_or_are_damaged_end_with_a_line(shards):
+    with pytest.raises(SettingsError, match=r"no sample in 1 shard, such as .*1\.tar"):
+        read_indexes([shards[:1], shards[1:2]])
+    path = Path(shards[0])
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(TrainingError, match=r"^\S*0\.tar is damaged"):
+        read_indexes([shards])
+    Path(shards[2]).write_bytes(b"none")  # all are named at once
+    with pytest.raises(TrainingError, match=r"^2 shards cannot .*\n .*0\.tar .*\n .*2\.tar "):
+        read_indexes([shards])
+
+
+def test_saved_and_loaded_whole_wherever_the_shards_are(shards, tmp_path):
+    path, names = tmp_path / "shards.npz", [("/x/0.tar", "/x/1.tar"), ("/y/2.tar",)]
+    indexes, _ = read_indexes([shards[:2], shards[2:]])
+    save_indexes(indexes, path)
+    loaded = load_indexes(path, names)
+    assert [index.shards for index in loaded] == names
+    assert_same(loaded, indexes)
+    assert load_indexes(path, [*names, ("/z/3.tar",)]) is None
+    whole = path.read_bytes()
+    for size in (0, 10, 300):
+        path.write_bytes(whole[:size])
+        assert load_indexes(path, names) is None
+    assert load_indexes(tmp_path / "none.npz", names) is None
+
+
+def test_what_was_read_before_a_kill_is_not_read_again(shards, tmp_path):
+    kept, whole = tmp_path / "kept", read_indexes([shards], texts=60)
+    read: list[int] = []
+
+    def killed() -> None:
+        read.append(1)
+        if len(read) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        read_indexes([shards], texts=60, folder=kept, advance=killed)
+    first, *others = sorted(kept.glob("*.npz"))
+    assert len(others) == 2
+    first.write_bytes(first.read_bytes()[:100])  # as a power cut may leave it: read anew
+    for shard in shards[1:]:
+        Path(shard).unlink()
+    again = read_indexes([shards], texts=60, folder=kept)
+    assert again[1] == whole[1]
+    assert_same(again[0], whole[0])
+
+
+def test_processes_read_their_shares_and_the_first_reads_no_shard_again(shards, tmp_path):
+    kept, whole = tmp_path / "kept", read_indexes([shards], texts=60)
+    for rank in range(2):
+        share = scan_shards([shards], 60, TXT, kept, range(rank, len(shards), 2))
+        assert len([*share]) == len(shards[rank::2])
+    for shard in shards:
+        Path(shard).unlink()
+    again = read_indexes([shards], texts=60, folder=kept)
+    assert again[1] == whole[1]
+    assert_same(again[0], whole[0])
+
+
+def test_samples_of_one_image_file_are_alike(tmp_path):
+    sizes = [5, 600, 5, 0, 70_000, 600, 601]
+    files = {f"{n}.jpg": bytes(size) for n, size in enumerate(sizes)} | {"7.txt": b"no image"}
+    (index,), _ = read_indexes([(str(write_tar(tmp_path / "0.tar", files)),)])
+    assert index.image.dtype == np.uint16
+    alike = dict(zip(sizes, index.image.tolist(), strict=False))
+    assert index.image.tolist() == [alike[size] for size in [*sizes, 0]]
+    assert len(set(alike.values())) == len(alike)
+
+
+def test_memory_of_the_texts_has_a_bound(tmp_path):
+    """Texts are as long as the reader allows, 1,000 characters each."""
+
+    def peak(count: int) -> int:
+        files = {f"{n}.{part}": b"a " * 8_192 for n in range(count) for part in ("jpg", "txt")}
+        shard = str(write_tar(tmp_path / f"{count}.tar", files))
+        tracemalloc.start()
+        try:
+            texts = read_indexes([(shard,)], texts=count)[1].texts[""]
+            assert {len(text) for text in texts} == {1_000}
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(1)
+    assert (peak(400) - peak(200)) / 200 < 4_500  # of 16 KiB each

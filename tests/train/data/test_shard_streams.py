@@ -1,6 +1,8 @@
-"""Bytes of shards from files, web servers, commands and stores; also where these fail midway."""
+"""What --shards can name, and the bytes of shards from files, web servers, commands and stores."""
 
+import re
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -8,14 +10,83 @@ from pathlib import Path
 
 import pytest
 
-from alignset.train.data.find_shards import find_shards
+from alignset.train.data.find_shards import ShardSet, find_sets, find_shards
 from alignset.train.data.samples import shard_samples
 from alignset.train.data.shard_streams import ShardStream, fingerprint
 from alignset.train.errors import SettingsError, TrainingError
 from alignset.transforms.storage.files import publish
 from tests.support.shard_server import hub_of, shard_server
 from tests.support.stores import Store, chosen_store, options_of
-from tests.support.train_shards import colour_files, write_tar
+from tests.support.train_shards import colour_files, colour_shards, write_tar
+
+
+@pytest.fixture(scope="module")
+def three_shards(tmp_path_factory) -> Path:
+    return colour_shards(tmp_path_factory.mktemp("a") / "shards", shards=3, each=1)
+
+
+def test_folders_files_globs_and_numbers(three_shards: Path):
+    expected = [f"{three_shards}/0000{i}.tar" for i in range(3)]
+    assert find_shards(str(three_shards)) == expected
+    assert find_shards(str(three_shards.parent)) == expected  # a dataset's folder
+    assert find_shards(f"{three_shards}/*1.tar, {expected[0]}") == [expected[1], expected[0]]
+    assert find_shards(f"{three_shards}/{{00000..00002}}.tar") == expected
+    assert find_shards(f"{three_shards}/{{00002,00000}}.tar,{expected[1]}") == [
+        *(expected[2], expected[0]),
+        expected[1],
+    ]
+
+
+def test_urls_and_commands():
+    assert find_shards("https://a.example/{08..10}.tar?k=1") == [
+        f"https://a.example/{n}.tar?k=1" for n in ("08", "09", "10")
+    ]
+    command = "pipe:get --range=1,2 x{0..1}.tar | tr a, b"
+    assert find_shards(f"https://a.example/0.tar,{command}") == [
+        "https://a.example/0.tar",
+        *(command.replace("{0..1}", n) for n in "01"),
+    ]
+
+
+def test_nothing_there_is_one_line(three_shards: Path, tmp_path: Path, monkeypatch):
+    none = f"{three_shards}/{{00000..00003}}.tar"
+    for nothing in ("", ",", str(tmp_path), f"{tmp_path}/none", f"{three_shards},{tmp_path}", none):
+        with pytest.raises(SettingsError, match="no shards"):
+            find_shards(nothing)
+    with pytest.raises(SettingsError, match=r"00003\.tar"):
+        find_shards(none)
+    with pytest.raises(SettingsError, match="braces do not match"):
+        find_shards(f"{three_shards}/{{0.tar")
+    for url in ("https://a.example/*.tar", "http://a.example/shards/", "https://a.example"):
+        with pytest.raises(SettingsError, match=r"lists nothing: .* as \{00000\.\.00099\}\.tar"):
+            find_shards(url)
+    with pytest.raises(SettingsError, match="hdfs:// cannot be read here; name a path of this"):
+        find_shards("hdfs://there/0.tar")
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    with pytest.raises(SettingsError, match=r"s3:// needs boto3: pip install 'alignset\[aws\]'"):
+        find_shards("s3://there/0.tar")
+
+
+def test_sets_and_their_weights(three_shards: Path):
+    zero, one, two = (f"{three_shards}/0000{i}.tar" for i in range(3))
+    assert find_sets(f"{zero},{one}") == [ShardSet((zero, one))]
+    assert find_sets(f"{zero}::2,{three_shards}/*[12].tar::0.5") == [
+        ShardSet((zero,), 2.0),
+        ShardSet((one, two), 0.5),
+    ]
+    assert find_sets("pipe:cat a.tar::3") == [ShardSet(("pipe:cat a.tar",), 3.0)]
+    for wrong, says in (
+        (f"{zero}::2,{one}", "every part of --shards a weight (A::2,B::1) or none"),
+        (f"{zero}::0", "a number larger than 0"),
+        (f"{zero}::many", "a number larger than 0"),
+        (f"{zero}::nan", "a number larger than 0"),
+        (f"{zero}::inf", "a number larger than 0"),
+        (f"{zero}::", "a number larger than 0"),
+        (f"{three_shards},{two}", "00002.tar is named twice"),
+        (f"{three_shards}::1,{two}::2", "00002.tar is named twice"),
+    ):
+        with pytest.raises(SettingsError, match=re.escape(says)):
+            find_sets(wrong)
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +186,9 @@ def test_a_reading_that_is_cut_goes_on_where_it_was(samples, web, waits, ranges)
 @pytest.mark.parametrize(
     ("ranges", "status", "says", "waited"),
     [
-        (True, 200, r"cannot be read at byte 19\d{3} .*cut off", 8),
-        (False, 200, r"cannot be read at byte 19\d{3} .*cut off", 8),
-        (True, 503, "503", 8),
+        (True, 200, r"cannot be read at byte 19\d{3} .*cut off", 17),
+        (False, 200, r"cannot be read at byte 19\d{3} .*cut off", 17),
+        (True, 503, "503", 17),
         (True, 403, "403", 0),
         (True, 404, "FileNotFoundError", 0),
     ],

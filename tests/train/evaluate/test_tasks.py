@@ -1,197 +1,40 @@
 """The tasks as a user runs them: what each prints of small files, and what it refuses."""
 
 import base64
-import gzip
+import hashlib
 import io
 import json
 import re
-from itertools import permutations
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
+from alignset.train.data.find_shards import find_sets
 from alignset.train.errors import SettingsError
-from alignset.train.evaluate.classes import find_classes, imagenet_names
+from alignset.train.evaluate.classes import find_classes
 from alignset.train.evaluate.tasks.segmentation import find_masked, read_mask
 from alignset.train.evaluate.tasks.zero_shot import warn_of_names
-from tests.support.evaluations import WordEmbedder, colour_folders, evaluated, refused
-from tests.support.train_shards import COLOURS, encoded, write_tar
+from alignset.train.presets import TINY
+from alignset.train.runs.run_folder import open_run
+from alignset.train.runs.trained_images import trained_images
+from tests.support.evaluations import WordEmbedder, evaluated, refused
+from tests.support.task_files import HEAD, HOSTILE, NAMES, PHOTO, task_files
+from tests.support.train_shards import COLOURS, write_tar
 
-NAMES = list(COLOURS)
-SWAPPED = dict(zip(NAMES, NAMES, strict=True)) | {"red": "green", "green": "red"}
-HEAD = "word1\tword2\tPOS\tSimLex999\tconc(w1)\tconcQ\tSimAssoc333"
-PHOTO = "COCO_val2014_{:012d}.jpg"
-SENTENCE = "COCO_val2014:sentid:{}"
 WAYS = ("image_to_text", "text_to_image")
-
-
-def plain(colour: object, size: tuple[int, int] = (9, 9)) -> bytes:
-    return encoded(Image.new("RGB", size, colour))
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
-    """Files of every task."""
-    root = tmp_path_factory.mktemp("tasks")
-    colour_folders(root / "colours", each=6)
-    captions(root)
-    languages(root)
-    classes(root)
-    learned(root)
-    words(root)
-    crisscrossed(root / "cxc")
-    halves(root / "halves")
-    return root
-
-
-def captions(root: Path) -> None:
-    """Karpathy's splits; equal images, and one that is none."""
-    entries = [
-        {
-            "filename": "0.png",
-            "filepath": name,
-            "split": "test",
-            "sentences": [{"raw": f"a {name} thing"}, {"raw": f"{name} {i}"}],
-        }
-        for i, name in enumerate(NAMES)
-    ]
-    (root / "splits.json").write_text(json.dumps({"images": entries}))
-    for name, colour in (("a", "red"), ("b", "red"), ("c", "blue")):
-        (root / f"{name}.png").write_bytes(plain(COLOURS[colour]))
-    (root / "d.png").write_bytes(b"no image")
-    text = "image,caption\na.png,red one\nb.png,red two\nc.png,blue\nd.png,green\n"
-    (root / "equal.csv").write_text(text)
-    (root / "none.csv").write_text("image,caption\nd.png,a\n")
-
-
-def languages(root: Path) -> None:
-    """Captions in two languages. The same ones in a table, in one for each language, in shards, in
-    lines as Multi30K's and XTD10's, and in XM3600's JSON lines."""
-    rows = [f"{name}/0.png,a {name} thing,en\n" for name in NAMES]
-    rows += [f"{name}/1.png,ein {name} Ding,de\n" for name in NAMES[:4]] + ["red/1.png,green,en\n"]
-    (root / "some.csv").write_text("image,caption,language\n" + "".join(rows))
-    names = [f"{name}/0.png" for name in NAMES]
-    texts = {"en": ("a {} thing", "{}"), "de": ("ein {} Ding", "rot {}")}
-    said = {c: [[text.format(n) for n in NAMES] for text in own] for c, own in texts.items()}
-    said["de"][0][2] = "green"  # which is wrong
-    shard, table, records = {}, {"en": [], "de": []}, []
-    for code, files in said.items():
-        for number, lines in enumerate(files):
-            packed = gzip.compress("".join(f"{line}\n" for line in lines).encode())
-            (root / f"test.{number}.{code}.gz").write_bytes(packed)
-            for name, text in zip(names, lines, strict=True):
-                table[code].append(f"{name},{text},{code}\n")
-                key = f"{len(shard):03}"
-                shard[f"{key}.png"] = (root / "colours" / name).read_bytes()
-                shard[f"{key}.txt"] = text.encode()
-                shard[f"{key}.json"] = json.dumps({"language": code}).encode()
-        (root / f"{code}.csv").write_text("image,caption,\n" + "".join(table[code]))
-    both = "image,caption,language\n" + "".join(table["en"] + table["de"])
-    (root / "both.csv").write_text(both)
-    write_tar(root / "both.tar", shard)
-    (root / "list.txt").write_text("".join(f"{name}#0\n" for name in names))
-    (root / "short.txt").write_text("red/0.png\n")
-    for i, name in enumerate(names):
-        (root / f"0{i}.jpg").write_bytes((root / "colours" / name).read_bytes())
-        own = {code: {"caption": [lines[i] for lines in files]} for code, files in said.items()}
-        records.append(json.dumps({"image/key": f"0{i}", "image/locale": "en", **own}))
-    (root / "captions.jsonl").write_text("\n".join(records))
-    wrong = '{"image/key": "00", "en": {"caption": "a"}, "de": {"captions": []}}'
-    (root / "wrong.jsonl").write_text(wrong)
-
-
-def classes(root: Path) -> None:
-    """Names of classes, wrong ones, several languages', and images in tables and shards."""
-    for file, names in (("swapped", SWAPPED), ("right", dict(zip(NAMES, NAMES, strict=True)))):
-        (root / file).write_text("".join(f"{label}\tthe {n} one\n" for label, n in names.items()))
-    (root / "names").write_text("\n".join(NAMES))
-    (root / "two").write_text("red\ngreen\n")
-    (root / "empty" / "a").mkdir(parents=True)
-    rows = [f"{name}/{i}.png,{name},en" for name in NAMES for i in range(2)]
-    rows += [f"{name}/0.png,{name},de" for name in ("red", "green")]
-    rows += ["blue/0.png,white,de", "white/0.png,blue,de"]
-    (root / "labels.csv").write_text("\n".join(["image,label,language", *rows]))
-    files = {"bad.png": b"no image", "bad.cls": b"1"}
-    for number, name in enumerate(NAMES):
-        files[f"{name}.png"] = (root / "colours" / name / "0.png").read_bytes()
-        files[f"{name}.cls"] = str(number).encode()
-    write_tar(root / "classes.tar", files)
-    colour_folders(root / "synsets", each=2)
-    for name, synset in zip(NAMES, imagenet_names(), strict=False):
-        (root / "synsets" / name).rename(root / "synsets" / synset)
-    babel = {"DE": [[0, 1, 4], [NAMES[0], NAMES[1], NAMES[4]]], "XX": [[2, 3], NAMES[3:1:-1]]}
-    (root / "babel.json").write_text(json.dumps(babel))
-    hostile = ["[]", '{"DE": [[0, 1], ["a"]]}', '{"DE": [[0, 1000], ["a", "b"]]}', "{"]
-    for i, text in enumerate(hostile):
-        (root / f"hostile{i}.json").write_text(text)
-
-
-def learned(root: Path) -> None:
-    """Images to learn from, and to test, by the numbers of `colour_folders`."""
-    for name, numbers in {
-        "tested": (5, 7),
-        "many": (0, 7),
-        "held": (0, 1),
-        "shifted": (1, 8),
-        "others": (6, 8),
-        "few": (0, 2),
-        "apart": (7, 9),
-    }.items():
-        colour_folders(root / name, each=numbers[1] - numbers[0], first=numbers[0])
-    (root / "tested" / "red" / "8.png").write_bytes(b"no image")
-    for path in [*(root / "colours").rglob("[01].png")]:  # which must not be set aside
-        (root / "apart" / path.parent.name / f"of-data-{path.name}").write_bytes(path.read_bytes())
-
-
-def words(root: Path) -> None:
-    """SimLex's form: all pairs of colours; POS, quartile and association by their number. The last
-    pairs, "X", all have one score."""
-    lines = [HEAD]
-    for i, (a, b) in enumerate(permutations(NAMES, 2)):
-        lines.append(f"{a} {b}\t{b}\t{'ANV'[i % 3]}\t{7 * i % 11}\t1\t{i % 4 + 1}\t{i % 5 // 4}")
-    lines += [f"red\t{word}\tX\t5\t1\t1\t0" for word in ("red", "blue", "pink")]
-    (root / "simlex.txt").write_text("\n".join(lines) + "\n")
-
-
-def crisscrossed(folder: Path) -> None:
-    """16 images, two of each colour, with two captions each, and judgements: of the same colour 5,
-    of the colour before 1."""
-    (folder / "images" / "val2014").mkdir(parents=True)
-    entries: list[dict] = []
-    files: dict[str, list] = {"sits": ["caption,image"], "sts": ["caption1,caption2"]}
-    files["sis"] = ["image1,image2"]
-    for i in range(16):
-        colour = tuple(max(0, value - i // 8) for value in COLOURS[NAMES[i % 8]])
-        (folder / "images/val2014" / PHOTO.format(i)).write_bytes(plain(colour, (20, 20)))
-        texts = f"a {NAMES[i % 8]} picture {i}", f"all {NAMES[i % 8]} {i}"
-        sentences = [{"raw": text, "sentid": 2 * i + n} for n, text in enumerate(texts)]
-        entry = {"filename": PHOTO.format(i), "filepath": "val2014", "split": "test"}
-        entries.append({**entry, "sentences": sentences})
-        for judged, score in (((i + 8) % 16, 5 - i / 99), ((i + 7) % 16, 1 + i / 99)):
-            own, other = ((SENTENCE.format(2 * n), PHOTO.format(n)) for n in (i, judged))
-            files["sits"].append(f"{own[0]},{other[1]},{score}")
-            files["sts"].append(f"{own[0]},{other[0]},{score}")
-            files["sis"].append(f"{own[1]},{other[1]},{score}")
-    (folder / "coco.json").write_text(json.dumps({"images": entries}))
-    for kind, (columns, *lines) in files.items():
-        (folder / f"{kind}_test.csv").write_text("\n".join([f"{columns},agg_score", *lines]) + "\n")
-
-
-def halves(folder: Path) -> None:
-    """Four images of two colours each, left and right, with masks from 1 on; one has no class."""
-    for part in ("images", "masks"):
-        (folder / part / "below").mkdir(parents=True)
-    for left in range(4):
-        picture, mask = np.zeros((32, 48, 3), np.uint8), np.zeros((32, 48), np.uint8)
-        picture[:, :24], picture[:, 24:] = (COLOURS[NAMES[left + side]] for side in (0, 1))
-        mask[4:, :24], mask[4:, 24:] = (left + 1, left + 2) if left < 3 else (0, 0)
-        name = "below/0.png" if not left else f"{left}.png"
-        Image.fromarray(picture).save(folder / "images" / name)
-        Image.fromarray(mask).save(folder / "masks" / name)
-    (folder / "names").write_text("\n".join(NAMES))
+    return task_files(tmp_path_factory.mktemp("tasks"))
 
 
 IMAGES, LIST = "--images={}/colours", "--image_list={}/list.txt"
@@ -210,7 +53,13 @@ TASKS: dict[str, tuple[str, tuple[str, ...], dict[str, Any], tuple[int, ...] | t
             "median_rank": {"image_to_text": 1, "text_to_image": 1},
             "intervals/mean_recall": [100, 100],
         },
-        (16, "its own: a red thing"),
+        (16, "its own: a red thing", " 100 to 100 "),
+    ),
+    "hostile captions are text": (
+        "retrieval",
+        ("--data={}/hostile.csv",),
+        {"n": 2},
+        (4, "&lt;script&gt;"),
     ),
     "equal images are one": (
         "retrieval",
@@ -298,7 +147,7 @@ TASKS: dict[str, tuple[str, tuple[str, ...], dict[str, Any], tuple[int, ...] | t
         },
         (24,),
     ),
-    # Of eight images that would be set aside, three are tested.
+    # Three of the eight images that would be set aside are tested.
     "a strength chosen on a fifth": (
         "probe",
         ("--data={}/colours", "--test={}/tested"),
@@ -364,8 +213,13 @@ def test_what_a_task_prints(name: str, root: Path, tmp_path: Path, capsys):
     assert {path: at(result, path) for path in expected} == expected
     assert {"torch", "python"} <= result["versions"].keys()
     html = page.read_text()
+    names = re.findall("<tr><th>(.*?)</th>", html)
+    assert "measured" in names
+    assert [name for name in names if "_" in name] == []
     assert html.count("<img ") == images
     assert [text for text in texts if text not in html] == []
+    assert [text for text in (HOSTILE, "x" * 301) if text in html] == []
+    assert "http" not in html.replace("http-equiv", "")  # it needs nothing beside itself
     if name in ("folders", "languages of a column"):  # each image is shown with its own class
         pictures = re.findall(r'alt="(red|green|yellow)" src="[^"]*,([^"]*)"', html)
         assert len(pictures) > 2
@@ -428,6 +282,129 @@ def test_judgements_correlate_within_their_intervals_and_shifted_masks_do_not_fi
     # Shifted by one, each pixel is told as its neighbour's colour.
     flags = (*filled(HALVES, root), "--first_value=2")
     assert evaluated(capsys, "segmentation", *flags)["mean_iou"] < 20
+
+
+@pytest.mark.parametrize("flags", [("zero_shot", "--data={}/colours"), ("segmentation", *HALVES)])
+def test_threads_that_prepare_images_start_no_others(flags, root: Path, capsys):
+    before = torch.get_num_threads()
+    WordEmbedder.torch_threads.clear()
+    try:
+        torch.set_num_threads(3)
+        evaluated(capsys, *filled(flags, root), f"--cache={root}/threads")
+        with ThreadPoolExecutor(1) as later:
+            assert later.submit(torch.get_num_threads).result() == 3
+        assert (torch.get_num_threads(), WordEmbedder.torch_threads) == (3, {1})
+    finally:
+        torch.set_num_threads(before)
+
+
+def small_run(run: Path, images: dict[str, bytes], **settings: str) -> Path:
+    """A run's config and metrics; its shard and the table beside it are in `run`.set."""
+    folder = run.with_suffix(".set")
+    folder.mkdir()
+    files = {}
+    for name, image in images.items():
+        files |= {f"{name}.png": image, f"{name}.txt": b"a"}
+    write_tar(folder / "00000.tar", files)
+    hashes = [hashlib.sha256(image).hexdigest() for image in images.values()]
+    pq.write_table(pa.table({"key": [*images], "sha256": hashes}), folder / "00000.parquet")
+    open_run(run, replace(TINY, **settings), find_sets(str(folder)))
+    rows = [{"step": step, "loss": 9 / step, "validation/R1": step} for step in range(10, 2000, 10)]
+    (run / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return run
+
+
+@pytest.mark.parametrize(
+    ("task", "flags", "path", "less"),
+    [
+        ("zero_shot", ("--data={}/colours",), "top1", -25),
+        ("zero_shot", ("--data={}/labels.csv", IMAGES), "languages/de/top1", -50),
+        ("probe", ("--data={}/colours", "--test={}/tested"), "mean_per_class", 0),
+        ("retrieval", ("--data={}/splits.json", IMAGES), "text_to_image/R@1", -25),
+        ("retrieval", ("--data={}/both.csv", IMAGES), "mean_recall", None),
+        ("words", ("--data={}/simlex.txt",), "", None),
+    ],
+)
+def test_models_are_compared_on_the_same_images(task, flags, path, less, root, tmp_path, capsys):
+    reds = {f"{i}": (root / f"colours/red/{i}.png").read_bytes() for i in range(2)}
+    run = small_run(tmp_path / "confused<b>", reds)
+    flags = (*filled(flags, root), f"--cache={tmp_path}/cache")
+    alone = evaluated(capsys, task, *flags)
+    page = f"--page={tmp_path}/page.html"
+    both = evaluated(capsys, task, f"--model={run}", "--model=words", *flags, page)
+    assert both["task"] == task
+    assert [both["results"][0], both["results"][2]] == [alone, alone]
+    confused, html = both["results"][1], (tmp_path / "page.html").read_text()
+    assert confused["model"]["name"] == "confused"
+    # The curves of the run alone: its loss falls and its R@1 rises.
+    assert re.findall(r'points="63\.2,(\d+)', html) == ["10", "210"]
+    assert re.findall(r'(\d+)\.0 "/>', html) == ["210", "10"]
+    if not path:  # of words there are no images
+        assert both["differences"] == []
+        return
+    trained_on = {"probe": 8, "zero_shot": 2, "retrieval": 1}[task]
+    assert confused["also_trained_on"] == trained_on
+    more, same = both["differences"]
+    assert at(more, path) == pytest.approx(at(confused, path) - at(alone, path), abs=2e-3)
+    assert less in (None, at(more, path))
+    low, high = at(more["intervals"], path)
+    assert low <= at(more, path) <= high
+    assert (at(same, path), at(same["intervals"], path)) == (0, [0, 0])
+    assert f"<td>{at(more, path):+g}</td>" in html
+    assert html.count(" less A") == 2
+
+
+def test_a_run_of_others_names_no_command_and_no_file_elsewhere(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    image = b"an image"
+    run, name = small_run(tmp_path / "run", {"0": image}), hashlib.sha256(image).hexdigest()
+    command = "pipe:touch ran; cat run.set"
+    (tmp_path / command).mkdir()
+    (tmp_path / command / "00000.tar").write_bytes(b"")
+    config = json.loads((run / "config.json").read_text())
+    ((_, digest),) = config["sets"][0]["shards"]
+    for folder, shard, identity in (
+        (command, "00000.tar", "command"),
+        ("", f"{command}/00000.tar", "command"),
+        (str(tmp_path), "run.set/00000.tar", digest),
+        (str(tmp_path / "run"), str(tmp_path / "run.set/00000.tar"), digest),
+    ):
+        config |= {"folders": [folder], "sets": [{"shards": [[shard, identity]]}]}
+        (run / "config.json").write_text(json.dumps(config))
+        assert trained_images("run", {name}) is None
+    assert not (tmp_path / "ran").exists()
+
+
+def test_what_a_run_was_trained_on_is_told_where_it_is_known(root: Path, tmp_path: Path):
+    red, blue, other = ((root / f"colours/{n}/0.png").read_bytes() for n in ("red", "blue", "pink"))
+    names = [hashlib.sha256(image).hexdigest() for image in (red, blue, other)]
+    first = small_run(tmp_path / "first", {"0": red})
+    second = small_run(tmp_path / "second", {"0": blue}, start_from=str(first))
+    (second / "model").mkdir()
+    assert trained_images(str(first), {*names}) == {names[0]}
+    assert trained_images(str(second / "model"), {*names}) == {*names[:2]}
+    assert trained_images("open_clip:ViT-B-32", {*names}) is None
+    table, shard, config = (
+        *(tmp_path / f"first.set/00000.{kind}" for kind in ("parquet", "tar")),
+        first / "config.json",
+    )
+    resized = io.BytesIO()
+    pq.write_table(pa.table({"key": ["0"], "sha256": names[1:2]}), resized)
+    odd = io.BytesIO()
+    pq.write_table(pa.table({"sha256": [[1, 2]]}), odd)
+    for path, content in (
+        *((table, data) for data in (resized.getvalue(), odd.getvalue(), b"no table")),
+        (shard, b"another"),
+        *((config, data) for data in (b'{"sets": 3}', b'{"sets": [1], "settings": []}', b"\xff")),
+        (config, config.read_bytes().replace(b'"folders"', b'"none"')),  # as of earlier versions
+    ):
+        before = path.read_bytes()
+        path.write_bytes(content)
+        assert trained_images(str(first), {*names}) is None
+        assert trained_images(str(second), {*names}) is None
+        path.write_bytes(before)
+    shard.rename(tmp_path / "moved.tar")
+    assert trained_images(str(second), {*names}) is None
 
 
 # What a file is changed to before the task is run: its name, what is replaced by what.

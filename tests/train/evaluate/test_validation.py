@@ -18,53 +18,37 @@ import torch.multiprocessing as mp
 from alignset.train.errors import SettingsError
 from alignset.train.evaluate import validation as validation_module
 from alignset.train.evaluate.__main__ import main as evaluate
-from alignset.train.evaluate.validation import (
-    Validation,
-    read_held_out,
-    validation_loss,
-    validation_scores,
-)
+from alignset.train.evaluate.validation import Validation, read_held_out, validation_loss
 from alignset.train.loss import contrastive_loss
-from alignset.train.model.dual_encoder import export_model
 from alignset.train.runs import processes
 from alignset.train.runs.progress import Progress
 from tests.support.closeness import close
-from tests.support.small_training import (
-    SETTINGS,
-    TEXTS,
-    held_out_shards,
-    pictures,
-    small_model,
-    small_tokenizer,
-)
+from tests.support.small_training import SETTINGS, pictures, small_model, small_tokenizer
 from tests.support.stores import free_port
 from tests.support.train_shards import encoded, write_tar
 
 pytestmark = pytest.mark.numeric
 
 
-@pytest.fixture(scope="module")
-def holdout(tmp_path_factory) -> Path:
-    return held_out_shards(tmp_path_factory.mktemp("held"))
-
-
 @pytest.fixture
-def validation(tmp_path: Path, holdout: Path) -> Validation:
-    settings = replace(
-        SETTINGS, validate=str(holdout), trackers="", text_dropout=0.3, drop_path=0.3
-    )
+def validation(tmp_path: Path, holdout: Path, folders: Path) -> Validation:
+    data = {"validate": str(holdout), "validate_classes": str(folders), "trackers": ""}
+    settings = replace(SETTINGS, **data, text_dropout=0.3, drop_path=0.3)
     progress = Progress(tmp_path, settings, batch_size=8, start=0, steps=9, quiet=False)
     return Validation(tmp_path, settings, small_tokenizer(), read_held_out(settings), progress)
 
 
 def rows(run: Path) -> list[dict]:
-    """Those of validations, without the time that they took."""
+    """The rows of validations, without the time that they took."""
     read = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
     validated = [row for row in read if "validation/n" in row]
     return [{k: v for k, v in row.items() if k != "validation/seconds"} for row in validated]
 
 
-def test_the_model_and_the_random_numbers_are_as_they_were(validation: Validation):
+def test_it_scores_as_the_evaluation_and_leaves_the_model_as_it_was(
+    validation: Validation, folders: Path, tmp_path: Path, capsys
+):
+    """Without dropout. A best model that a kill left aside is put back."""
     model = small_model(validation.settings).train()
     with torch.no_grad():
         model.log_temperature.fill_(-3.0)  # another one than the AlignModel's own
@@ -76,10 +60,23 @@ def test_the_model_and_the_random_numbers_are_as_they_were(validation: Validatio
         return [*tensors, repr([modes, generators[0].tolist(), *generators[1:]]).encode()]
 
     before = state()
-    validation.after(3, model)
-    assert (validation.best / "model.safetensors").exists()
+    validation.validate(3, model)
     assert state() == before
     assert all(parameter.grad is None for parameter in model.parameters())
+    flags = [f"--model={validation.best}", f"--data={folders}", f"--cache={tmp_path / 'cache'}"]
+    assert evaluate(["zero_shot", *flags]) == 0
+    said, (row,) = json.loads(capsys.readouterr().out.splitlines()[-1]), rows(tmp_path)
+    for name in ("n", "top1", "top5"):
+        assert row[f"validation/zero_shot_{name}"] == pytest.approx(said[name], abs=1e-3)
+
+    replaced = validation.best.with_name(".model-best.old")
+    validation.best.rename(replaced)  # where the kill came
+    of = validation
+    again = Validation(tmp_path, of.settings, of.tokenizer, of.held_out, of.progress)
+    again.validate(6, model)  # not better
+    assert rows(tmp_path)[1] == row | {"step": 6}
+    assert json.loads((again.best / "validation.json").read_text())["step"] == 3
+    assert not replaced.exists()
 
 
 @pytest.mark.slow
@@ -104,34 +101,9 @@ def validate_slowly(rank: int, port: int, run: str, where: str) -> None:
     score = validation_module.validation_scores
     validation_module.validation_scores = lambda *given: time.sleep(12) or score(*given)
     processes.wait_for_all()
-    validation.after(3, model)
+    validation.validate(3, model)
     assert processes.gather(rank) == [0, 1]
     processes.stop_processes()
-
-
-def test_it_is_scored_without_dropout(validation: Validation, tmp_path: Path):
-    model = small_model(validation.settings).train()
-    for step in (3, 6):
-        validation.after(step, model)
-    first, second = rows(tmp_path)
-    assert first | {"step": 6} == second
-
-
-def test_a_replaced_model_is_put_back_after_a_kill(validation: Validation):
-    model = small_model(validation.settings).train()
-    validation.after(3, model)
-    replaced = validation.best.with_name(".model-best.old")
-    validation.best.rename(replaced)  # where the kill came
-    again = Validation(
-        validation.best.parent,
-        validation.settings,
-        validation.tokenizer,
-        validation.held_out,
-        validation.progress,
-    )
-    again.after(6, model)  # not better
-    assert json.loads((again.best / "validation.json").read_text())["step"] == 3
-    assert not replaced.exists()
 
 
 def test_the_loss_is_the_trainings_of_whole_batches():
@@ -152,15 +124,6 @@ def test_the_loss_is_the_trainings_of_whole_batches():
         found = validation_loss(images, texts, temperature, settings)
         # Sums of 5 products, divided by the temperature, and over 11 rows and columns.
         assert close(found, expected, terms=5 + 22, scale=5.0, precision=torch.float32)
-
-
-def test_pairs_are_the_first_and_cropped_as_the_finished_models_processor_does(holdout: Path):
-    settings = replace(SETTINGS, validate=str(holdout), validate_pairs=7, caption_lines=True)
-    held_out = read_held_out(settings)
-    assert held_out.captions == [[f"{TEXTS[i % 6]} {i}"] for i in range(7)]
-    assert held_out.pixels.shape == (7, 32, 32, 3)
-    assert held_out.pixels.dtype == np.uint8
-    assert held_out.digest() != read_held_out(replace(settings, validate_pairs=8)).digest()
 
 
 def test_each_line_may_be_a_caption(tmp_path: Path):
@@ -184,26 +147,6 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (root / name / f"{number}.png").write_bytes(encoded(next(drawn), "PNG"))
     (root / "cat" / "torn.png").write_bytes(b"no picture")
     return root
-
-
-def test_as_the_evaluation_has_it_and_the_model_stays(
-    folders: Path, holdout: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    settings = replace(SETTINGS, validate=str(holdout), validate_classes=str(folders))
-    held_out, model = read_held_out(settings), small_model(settings).train()
-    before = [value.numpy().tobytes() for value in model.state_dict().values()]
-    scores = validation_scores(model, held_out, small_tokenizer(), settings)
-    assert [value.numpy().tobytes() for value in model.state_dict().values()] == before
-    assert model.training
-    export_model(model, small_tokenizer(), settings, tmp_path / "model")
-    flags = ["--model", str(tmp_path / "model"), "--data", str(folders)]
-    assert evaluate(["zero_shot", *flags, "--cache", str(tmp_path / "cache")]) == 0
-    said = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert scores["validation/zero_shot_n"] == said["n"]
-    assert scores["validation/zero_shot_top1"] == pytest.approx(said["top1"], abs=1e-3)
-    assert scores["validation/zero_shot_top5"] == pytest.approx(said["top5"], abs=1e-3)
-    without = validation_scores(model, replace(held_out, classes=None), small_tokenizer(), settings)
-    assert {name: scores[name] for name in without} == without
 
 
 def test_classes_come_by_turns_and_what_cannot_be_decoded_is_counted(

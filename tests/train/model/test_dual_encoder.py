@@ -1,7 +1,7 @@
-"""The model: what it is made of, and that a user's AlignModel sees what we trained."""
+"""The model: its layers, and that a user's AlignModel sees what we trained."""
 
+import copy
 from dataclasses import replace
-from functools import partialmethod
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +11,17 @@ from torch import nn
 from transformers import AlignModel, AlignProcessor
 
 from alignset.train.loss import contrastive_loss
-from alignset.train.model.dual_encoder import DualEncoder, compile_towers, export_model, new_align
+from alignset.train.model.dual_encoder import DualEncoder, export_model, new_align
+from alignset.train.model.tower_layers import tower_blocks, use_ghost_groups
 from alignset.train.optim.optimizer import make_optimizer
 from alignset.train.settings import Settings
+from alignset.train.step import step_gradients
 from alignset.train.towers import TEXT_TOWERS
-from tests.support.closeness import close, summed_terms
+from tests.support.closeness import close, largest, summed_terms
 from tests.support.small_training import (
     SETTINGS,
     TEXTS,
+    in_float64,
     pictures,
     small_inputs,
     small_model,
@@ -26,11 +29,6 @@ from tests.support.small_training import (
 )
 
 pytestmark = pytest.mark.numeric
-
-
-@pytest.fixture(scope="module")
-def tokenizer():
-    return small_tokenizer()
 
 
 @pytest.fixture
@@ -88,6 +86,16 @@ def test_a_users_align_model_scores_as_ours(model, tokenizer, tmp_path: Path):
         same = theirs(**inputs | {"pixel_values": pixels})
     terms = summed_terms(model)
     assert close(same.logits_per_image, expected, terms=terms, scale=1 / 0.031)
+
+
+def test_the_loss_decides_the_first_temperature_and_bias():
+    by_loss = replace(SETTINGS, temperature=Settings().temperature)
+    softmax, sigmoid = (small_model(replace(by_loss, loss=of)) for of in ("softmax", "sigmoid"))
+    assert (softmax.temperature.item(), softmax.bias) == (1.0, None)
+    assert close(sigmoid.temperature, 0.1, terms=5)
+    assert sigmoid.bias is not None
+    assert sigmoid.bias.item() == -10
+    assert Settings(loss="sigmoid").resolve("cpu").temperature == 0.1
 
 
 def test_temperature_stays_above_its_floor_and_can_leave_it():
@@ -166,22 +174,105 @@ def test_bf16_computes_in_bf16_and_scores_in_fp32(device, tokenizer):
         assert (exact * rounded).sum(dim=1).min() > 0.99  # cosine
 
 
-@pytest.mark.slow
-def test_compiled_towers_give_the_same_for_texts_of_any_length(tokenizer, monkeypatch):
-    # "eager": what is traced is run by Python; to compile it takes minutes.
-    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend="eager"))
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
-    settings = replace(SETTINGS, batch_norm_group_size=3)  # two groups
-    model = small_model(settings, vocabulary_size=len(tokenizer)).train()
-    several = [[f"{text} {'red ' * n}" for text in TEXTS] for n in (0, 3, 5, 9)]
-    inputs = [small_inputs(tokenizer, texts) for texts in several]
-    expected = [model(batch) for batch in inputs]
-    terms = summed_terms(model)
-    compile_towers(model.align)
-    of_compiled = [model(batch) for batch in inputs]
-    for plain_pair, compiled_pair in zip(expected, of_compiled, strict=True):
-        for plain, compiled in zip(plain_pair, compiled_pair, strict=True):
-            assert close(plain, compiled, terms=terms)
-    graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
-    assert graphs == 3  # images, several texts, and one: a bucket of the six has but one
+@pytest.mark.parametrize("micro_batch_size", [6, 3])
+def test_activations_that_are_computed_twice_change_nothing(device, micro_batch_size: int):
+    tokenizer = small_tokenizer()
+    settings = replace(SETTINGS, micro_batch_size=micro_batch_size, text_dropout=0.3, drop_path=0.4)
+    twice = replace(settings, checkpoint_activations=True)
+    after = []
+    with in_float64():
+        for numbers in (settings, twice):
+            model = small_model(numbers, vocabulary_size=len(tokenizer))
+            model.double().to(device).train()
+            texts = small_inputs(tokenizer).captions
+            parts = [
+                small_inputs(tokenizer, texts[i : i + micro_batch_size], numbers)
+                for i in range(0, 6, micro_batch_size)
+            ]
+            step_gradients(model, iter(parts), numbers, 1)
+            gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+            after.append(copy.deepcopy(gradients | dict(model.named_buffers())))
+    assert after[0].keys() == after[1].keys()
+    terms, scale = 2 * summed_terms(model), largest(after[0].values())
+    for name, value in after[0].items():
+        assert close(value, after[1][name], terms=terms, scale=scale), name
+
+
+def test_first_weights_are_those_of_efficientnets_code():
+    """By the sizes of each kind of kernel; squeeze-excite's second has few inputs."""
+    torch.manual_seed(4)
+    tower = new_align(replace(SETTINGS, image_tower="b0"), 100).vision_model
+    block = list(tower_blocks(tower))[5]
+    depthwise = block.depthwise_conv.depthwise_conv
+    kernels = {
+        tower.embeddings.convolution: 3 * 3 * 32,
+        block.expansion.expand_conv: block.expansion.expand_conv.out_channels,
+        depthwise: depthwise.kernel_size[0] ** 2,
+        block.squeeze_excite.expand: block.squeeze_excite.expand.out_channels,
+        block.projection.project_conv: block.projection.project_conv.out_channels,
+    }
+    for kernel, fan_out in kernels.items():
+        deviation = kernel.weight.std(correction=0).item()
+        spread = 4 / (2 * kernel.weight.numel()) ** 0.5
+        assert deviation == pytest.approx((2 / fan_out) ** 0.5, rel=spread)
+    assert not block.squeeze_excite.reduce.bias.any()
+
+
+@pytest.fixture
+def norm_of_groups(device):
+    def make(group_size: int, *, batch_size: int = 12, momentum: float = 0.1) -> nn.Module:
+        model = nn.Sequential(nn.BatchNorm2d(3))
+        nn.init.uniform_(model[0].weight)
+        nn.init.uniform_(model[0].bias)
+        names = list(model.state_dict())
+        sizes = {"group_size": group_size, "batch_size": batch_size}
+        use_ghost_groups(model, **sizes, momentum=momentum)
+        assert list(model.state_dict()) == names
+        return model.to(device)
+
+    return make
+
+
+TERMS = 2 * 12 * 5 * 4  # the mean and the variance of at most all pixels of a channel
+
+
+@pytest.fixture
+def images(device):
+    return lambda seed=0: scaled_noise(seed).to(device)
+
+
+def scaled_noise(seed: int) -> torch.Tensor:
+    noise = torch.randn(12, 3, 5, 4, generator=torch.Generator().manual_seed(seed))
+    return (noise * torch.arange(1, 13)[:, None, None, None]).to(memory_format=torch.channels_last)
+
+
+def test_each_group_is_normalised_by_itself(norm_of_groups, images):
+    model, x = norm_of_groups(4), images()
+    y = model(x)
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    norm = model[0]
+    for group, normalised in zip(x.split(4), y.split(4), strict=True):
+        var, mean = torch.var_mean(group, dim=(0, 2, 3), keepdim=True, correction=0)
+        scaled = (group - mean) / (var + norm.eps).sqrt()
+        expected = scaled * norm.weight[:, None, None] + norm.bias[:, None, None]
+        assert close(normalised, expected, terms=TERMS)
+
+
+@pytest.mark.parametrize("group_size", [4, 12, 16])
+def test_running_statistics_take_a_step_in_with_the_momentum(
+    norm_of_groups, images, group_size: int
+):
+    model, x = norm_of_groups(group_size), images()
+    model(x)
+    groups = x.split(group_size)
+    mean = torch.stack([g.mean(dim=(0, 2, 3)) for g in groups]).mean(0)
+    var = torch.stack([g.var(dim=(0, 2, 3)) for g in groups]).mean(0)
+    # The step's last group weighs a little more, by the momentum's share at most.
+    assert torch.allclose(model[0].running_mean, 0.1 * mean, atol=0.01)
+    assert torch.allclose(model[0].running_var, 0.9 + 0.1 * var, rtol=0.1)
+    # A step of all equal groups, which shows that they weigh 0.1 together and not each.
+    same = x[:4].repeat(3, 1, 1, 1)
+    model = norm_of_groups(4)
+    model(same)
+    expected = 0.9 + 0.1 * x[:4].var(dim=(0, 2, 3))
+    assert close(model[0].running_var, expected, terms=TERMS)

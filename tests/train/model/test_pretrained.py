@@ -21,17 +21,11 @@ from alignset.train.model.pretrained import check_name, load_pretrained
 from tests.support.root import ROOT
 from tests.support.small_hub import small_hub
 from tests.support.small_training import SETTINGS, small_model, small_tokenizer
-from tests.support.train_shards import colour_shards
 
 SMALL = (
     *("--crop_px=32", "--resize_px=40", "--batch_size=8", "--steps=2", "--warmup_steps=0"),
     *("--learning_rate=1e-5", "--trackers=", "--log_every=1", "--micro_batch_size=8"),
 )
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    return colour_shards(tmp_path_factory.mktemp("shards"))
 
 
 @pytest.fixture
@@ -73,6 +67,9 @@ def test_a_folder_is_gone_on_with_and_no_hub_is_asked(saved, shards, tmp_path, c
     run = tmp_path / "run"
     started = ["--shards", str(shards), "--run", str(run), "--start_from", str(saved), *SMALL]
     assert main(started) == 0
+    for of_run in (run, run / "model"):  # one and the same run, which the second resumes
+        again = [*started[: -len(SMALL)], *SMALL, f"--run={tmp_path / 'again'}", "--start_from"]
+        assert main([*again, str(of_run)]) == 0
     assert evaluate(["retrieval", "--model", str(run / "model"), "--data", str(shards)]) == 0
     assert json.loads(capfd.readouterr().out)["n"] == 24
     assert asked == []

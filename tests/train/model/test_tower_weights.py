@@ -28,13 +28,13 @@ from transformers import (
 from alignset.train.__main__ import main
 from alignset.train.errors import SettingsError
 from alignset.train.model.dual_encoder import new_align, text_config, vision_config
+from alignset.train.model.pretrained import check_tower_weights, load_towers
 from alignset.train.model.tokenizer import SPECIAL
-from alignset.train.model.tower_weights import check_tower_weights, load_towers
 from alignset.train.step import step_gradients
 from alignset.train.towers import IMAGE_TOWERS, TEXT_TOWERS
 from tests.support.closeness import close, summed_terms
 from tests.support.small_training import SETTINGS, small_inputs, small_model, small_tokenizer
-from tests.support.train_shards import colour_files, colour_shards, write_tar
+from tests.support.train_shards import colour_files, write_tar
 
 pytestmark = pytest.mark.numeric
 
@@ -45,13 +45,8 @@ SMALL = (
 
 
 @pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    return colour_shards(tmp_path_factory.mktemp("shards"))
-
-
-@pytest.fixture(scope="module")
 def efficientnet(tmp_path_factory) -> Path:
-    """Of transformers, of the size of `tiny`, with statistics of its own."""
+    """A model of transformers, as large as `tiny`, with statistics of its own."""
     folder = tmp_path_factory.mktemp("efficientnet")
     torch.manual_seed(5)
     sizes = vision_config(IMAGE_TOWERS["tiny"], SETTINGS).to_dict()
@@ -241,7 +236,7 @@ REFUSED = [
 
 
 def test_what_is_no_such_model_is_refused(
-    efficientnet, bert, shards, foreign_tokenizers, tmp_path, capsys
+    efficientnet, bert, shards, foreign_tokenizers, tmp_path, refused
 ):
     (tmp_path / "empty").mkdir()
     folders = {"bert": bert, "efficientnet": efficientnet, "empty": tmp_path / "empty"}
@@ -252,10 +247,7 @@ def test_what_is_no_such_model_is_refused(
     run = tmp_path / "run"
     for flags, text in REFUSED:
         given = flags.format(**folders).split()
-        assert main(["--shards", str(shards), "--run", str(run), *SMALL, *given]) == 2
-        printed = capsys.readouterr().err
-        assert text in printed
-        assert printed.count("\n") == 1
+        refused(text, main, "--shards", shards, "--run", run, *SMALL, *given)
         assert not run.exists()
 
 

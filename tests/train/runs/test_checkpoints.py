@@ -1,7 +1,9 @@
-"""Checkpoints: whole or not at all, kept so many, a damaged one refused by name; written beside the
-training."""
+"""Checkpoints and folders: whole or not at all, also in place of others; a damaged one is named."""
 
 import errno
+import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -9,16 +11,10 @@ import pytest
 import torch
 
 from alignset.train.__main__ import main
-from alignset.train.data.position import SKIPPED, Cursor, Position
+from alignset.train.data.whole_files import put_back, save_folder
 from alignset.train.errors import TrainingError
 from alignset.train.runs import checkpoints
-from alignset.train.runs.checkpoints import (
-    CheckpointWriter,
-    capture,
-    load_last_checkpoint,
-    restore,
-    save_checkpoint,
-)
+from alignset.train.runs.checkpoints import CheckpointWriter, load_last_checkpoint, save_checkpoint
 from tests.support.train_shards import colour_shards
 
 
@@ -33,15 +29,6 @@ def flip(path: Path, at: int) -> None:
     data = bytearray(path.read_bytes())
     data[at] ^= 1
     path.write_bytes(data)
-
-
-def test_the_last_few_are_kept(tmp_path: Path):
-    assert load_last_checkpoint(tmp_path / "none") is None
-    saved(tmp_path, 3, 6, 9)
-    assert {path.name for path in tmp_path.iterdir()} == {"step_000000006.pt", "step_000000009.pt"}
-    state = load_last_checkpoint(tmp_path)
-    assert state["step"] == 9
-    assert torch.equal(state["x"], torch.full((999,), 9))
 
 
 def test_a_flipped_bit_is_noticed_or_changes_nothing(tmp_path: Path):
@@ -87,27 +74,6 @@ def test_what_is_left_of_a_kill_or_of_later_steps_goes(tmp_path: Path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_all_that_the_next_step_depends_on_comes_back(tmp_path: Path):
-    def made() -> tuple:
-        model = torch.nn.Linear(3, 2)
-        return model, torch.optim.AdamW(model.parameters())
-
-    model, optimizer = made()
-    model(torch.rand(5, 3)).sum().backward()
-    optimizer.step()
-    position = Position((Cursor(1, 2), Cursor()), 7, dict.fromkeys(SKIPPED, 1))
-    save_checkpoint(tmp_path, capture(5, model, optimizer, position), keep=1)
-    restored, other_optimizer = made()
-    state = load_last_checkpoint(tmp_path)
-    assert restore(state, restored, other_optimizer) == (5, position)
-    assert torch.equal(restored.weight, model.weight)
-    moments = [
-        o.state[p]["exp_avg"]
-        for o, p in ((optimizer, model.weight), (other_optimizer, restored.weight))
-    ]
-    assert torch.equal(*moments)
-
-
 def test_what_is_written_is_a_copy(tmp_path, monkeypatch):
     going = threading.Event()
 
@@ -130,43 +96,108 @@ def test_what_is_written_is_a_copy(tmp_path, monkeypatch):
     assert len(list(tmp_path.glob("*.pt"))) == 1
 
 
-@pytest.mark.parametrize("call", ["check", "wait", "save", "leaving"])
-def test_an_error_is_raised_once_by_the_next_call(tmp_path, call: str):
-    (tmp_path / "file").touch()
-    writer = CheckpointWriter(tmp_path / "file", keep=1)
-
-    def calls() -> None:
-        with writer:
-            writer.save({"step": 1})
-            if call == "save":
-                writer.save({"step": 2})
-            while call == "check":  # it waits for nothing
-                writer.check()
-            if call == "wait":
-                writer.check(wait=True)
-
-    with pytest.raises(OSError, match="file"):
-        calls()
-    writer.check()
-
-
 def test_a_failed_checkpoint_ends_a_run_before_the_next_is_due(tmp_path: Path, monkeypatch, capsys):
     steps = []
 
     def failing(folder, state, *, keep):
         raise OSError(errno.ENOSPC, "no space left")
 
-    def any_of_all(_: object) -> bool:
+    def greatest_of_all(_: object) -> int:
         steps.append(1)
         while len(steps) > 4 and any(t.name == "checkpoint" for t in threading.enumerate()):
             pass
-        return False
+        return 0
 
     monkeypatch.setattr(checkpoints, "save_checkpoint", failing)
-    monkeypatch.setattr("alignset.train.runs.processes.any_of_all", any_of_all)
+    monkeypatch.setattr("alignset.train.runs.processes.greatest_of_all", greatest_of_all)
     flags = ["--crop_px=32", "--resize_px=36", "--batch_size=8", "--trackers=", "--steps=6"]
     flags += ["--checkpoint_every=3", "--vocabulary_size=60", "--shuffle_samples=10"]
     where = ["--shards", str(colour_shards(tmp_path / "shards")), "--run", str(tmp_path / "run")]
     assert main([*where, *flags]) == 1
     assert "no space left" in capsys.readouterr().err
     assert len(steps) in (4, 5)  # the first of them is the start
+
+
+def saver(text: str):
+    def save(folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        (folder / text).write_text(text)
+
+    return save
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_folder_takes_the_place_of_another_and_files_of_others_stay(tmp_path: Path):
+    for name in ("a.old", "a.new", ".a.mine.new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "notes").write_text("mine")
+    save_folder(tmp_path / "a", saver("one"), saver("two"))
+    (tmp_path / "a" / "engine").mkdir()
+    (tmp_path / "a" / "engine" / "plan").write_text("mine")
+    (tmp_path / "a" / "link").symlink_to("nowhere")
+    save_folder(tmp_path / "a", saver("three"), saver("two"), replaced=["one"])
+    beside = [".a.mine.new/notes", "a.new/notes", "a.old/notes"]
+    assert names(tmp_path) == sorted([*beside, "a/engine/plan", "a/three", "a/two"])
+    assert (tmp_path / "a" / "engine" / "plan").read_text() == "mine"
+    assert (tmp_path / "a" / "link").readlink() == Path("nowhere")
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "a.old").stat().st_mode
+
+
+def test_one_that_fails_leaves_the_former(tmp_path: Path):
+    save_folder(tmp_path / "a", saver("one"))
+
+    def fail(folder: Path) -> None:
+        raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        save_folder(tmp_path / "a", saver("two"), fail)
+    assert names(tmp_path / "a") == ["one"]
+    save_folder(tmp_path / "a", saver("two"), replaced=["one"])
+    assert names(tmp_path) == ["a/two"]
+
+
+# Saves to the folder; it ends itself at the call of the given number.
+KILLED = """
+import os, shutil, signal, sys
+from pathlib import Path
+from alignset.train.data import whole_files
+
+calls = int(sys.argv[2])
+
+def dying(call):
+    def wrapped(*args, **kwargs):
+        global calls
+        calls -= 1
+        if calls == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return call(*args, **kwargs)
+    return wrapped
+
+def save(folder):
+    folder.mkdir()
+    for name in ("one", "two"):
+        dying((folder / name).write_text)("new")
+
+os.replace, os.link, shutil.rmtree = map(dying, (os.replace, os.link, shutil.rmtree))
+whole_files.save_folder(Path(sys.argv[1]), save)
+"""
+
+
+def test_killed_anywhere_the_former_folder_or_the_new_one_is_there(tmp_path: Path):
+    folder, killed = tmp_path / "a", 0
+    for call in range(1, 12):
+        save_folder(folder, saver("one"), saver("two"), saver("mine"))
+        ended = subprocess.run([sys.executable, "-c", KILLED, str(folder), str(call)], check=False)
+        killed += ended.returncode == -signal.SIGKILL
+        put_back(folder)
+        put_back(folder)
+        assert names(tmp_path) == ["a/mine", "a/one", "a/two"]
+        texts = {(folder / name).read_text() for name in ("one", "two")}
+        assert texts in ({"new"}, {"one", "two"})
+        assert (folder / "mine").read_text() == "mine"
+        for path in folder.iterdir():
+            path.unlink()
+    assert killed == 9  # two files, a link, two renames, and removals of what lies aside

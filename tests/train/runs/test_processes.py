@@ -3,7 +3,6 @@
 import os
 import select
 import signal
-import socket
 import time
 from dataclasses import replace
 from datetime import timedelta
@@ -16,10 +15,9 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from alignset.train.data.batches import Batch
+from alignset.train.data.batches import Batch, make_inputs
 from alignset.train.data.images import resize_square
-from alignset.train.data.inputs import to_inputs
-from alignset.train.data.position import Position
+from alignset.train.data.order import Position
 from alignset.train.loss import contrastive_loss
 from alignset.train.runs import processes
 from alignset.train.step import step_gradients
@@ -32,6 +30,7 @@ from tests.support.small_training import (
     small_model,
     small_tokenizer,
 )
+from tests.support.stores import free_port
 
 pytestmark = pytest.mark.numeric
 
@@ -70,7 +69,7 @@ def one_of(rank: int, port: int, folder: str) -> None:
 
 
 def outcome() -> dict:
-    """Of this process: the loss of its rows of 12, and a whole step of its part of 16 pairs."""
+    """This process's loss of its rows of 12, and a whole step of its part of 16 pairs."""
     rank, count = processes.rank(), processes.count()
     images, texts = (
         unit_rows(12, seed=seed).double().chunk(count)[rank].clone() for seed in (1, 2)
@@ -80,6 +79,10 @@ def outcome() -> dict:
         leaf.requires_grad_()
     loss = contrastive_loss(images, texts, temperature)
     loss.backward()
+    bias = torch.tensor(-10.0, dtype=torch.float64)
+    own = [leaf.detach().requires_grad_() for leaf in (images, texts, temperature, bias)]
+    sigmoid = contrastive_loss(*own)
+    sigmoid.backward()
 
     tokenizer = small_tokenizer()
     pixels = [resize_square(np.array(image), 32) for image in pictures(16)]
@@ -89,7 +92,7 @@ def outcome() -> dict:
     micro_batches = [
         Batch(np.stack(pixels[i : i + 2]), TEXTS[i : i + 2], Position()) for i in mine[::2]
     ]
-    inputs = (to_inputs(batch, tokenizer, STEP) for batch in micro_batches)
+    inputs = (make_inputs(batch, tokenizer, STEP) for batch in micro_batches)
     with in_float64():
         step = step_gradients(replica, inputs, STEP, step=1)
     processes.average_buffers(model)
@@ -98,6 +101,10 @@ def outcome() -> dict:
         "images": images.grad,
         "texts": texts.grad,
         "temperature": temperature.grad,
+        "sigmoid": sigmoid.detach(),
+        "sigmoid_images": own[0].grad,
+        "sigmoid_texts": own[1].grad,
+        "bias": own[3].grad,
         "step_loss": processes.mean(step.loss),
         "gradients": {n: p.grad for n, p in model.named_parameters() if p.requires_grad},
         "buffers": {n: b for n, b in model.named_buffers() if b.is_floating_point()},
@@ -106,15 +113,17 @@ def outcome() -> dict:
 
 def test_loss_and_its_gradients_are_those_of_one_process(outcomes):
     whole, parts = outcomes
-    mean = torch.stack([part["loss"] for part in parts]).mean()
-    assert close(mean, whole["loss"], terms=TERMS)
+    for name in ("loss", "sigmoid"):
+        mean = torch.stack([part[name] for part in parts]).mean()
+        assert close(mean, whole[name], terms=TERMS)
     # A row's gradient is whole on its own process, but counts 1 / count there: DDP takes the mean,
     # as each process's loss is one over its own rows.
-    for name in ("images", "texts"):
+    for name in ("images", "texts", "sigmoid_images", "sigmoid_texts"):
         shared = torch.cat([part[name] for part in parts]) / COUNT
         assert close(shared, whole[name], terms=TERMS)
-    shared = torch.stack([part["temperature"] for part in parts]).mean()
-    assert close(shared, whole["temperature"], terms=TERMS)
+    for name in ("temperature", "bias"):
+        shared = torch.stack([part[name] for part in parts]).mean()
+        assert close(shared, whole[name], terms=TERMS)
 
 
 def test_a_cached_step_has_the_gradients_and_statistics_of_one_process_on_all(outcomes):
@@ -150,12 +159,6 @@ def wait_for_a_slow_one(rank: int, port: int) -> None:
 def unit_rows(n: int, *, seed: int) -> torch.Tensor:
     rows = torch.randn(n, 5, generator=torch.Generator().manual_seed(seed))
     return torch.nn.functional.normalize(rows, dim=-1)
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 @pytest.mark.slow

@@ -48,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def by_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "alignset.train.model.embed.open_embedder",
-        lambda name: ColourModel(name, seed=int(name == "other")),
+        lambda name, fast=True: ColourModel(name, seed=int(name == "other")),
     )
 
 
@@ -183,23 +183,19 @@ def test_the_page_is_served_until_it_is_stopped(
 
 WRONG = [
     (["query", "INDEX"], "the query is empty"),
-    (["query", "INDEX", "--text", " "], "an empty text finds nothing"),
     (["query", "INDEX", "--text", "a", "red", "dog"], "put a text of several words in quotes"),
     (["query", "INDEX", "--text", "red", "many"], "takes a value and a weight"),
-    (["query", "INDEX", "--text", "red", "0"], "other than 0"),
-    (["query", "INDEX", "--text", "red", "--text", "red", "-1"], "cancel each other out"),
     (["query", "INDEX", "--text", "\udcff"], "argument --text: must be in UTF-8; got '\\udcff'"),
     (["query", "INDEX", "--text", "a", "--caption", "\udcff"], "--caption: must be in UTF-8"),
     (["query", "INDEX", "--text", "a", "--host", "\udcff"], "--host: must be in UTF-8"),
     (["query", "INDEX", "--image", "none.jpg"], "cannot be read (No such file or directory)"),
     (["query", "INDEX", "--image", "BROKEN"], "cannot be opened as an image"),
-    (["query", "INDEX", "--image", "http://127.0.0.1/a.jpg"], "forbidden_address"),
     (["query", "INDEX", "--key", "none"], "the index has no image 'none'"),
     (["query", "INDEX", "--text", "red", "--n", "1001"], "n must be at most 1000"),
     (["query", "INDEX", "--text", "red", "--n", "0"], "whole number, 1 or more"),
     (["query", "INDEX", "--text", "red", "--model", "other"], "was made by the model colours"),
     (["query", "DATA", "--text", "red"], "holds no index: make one"),
-    (["query", "INDEX", "--texts", "red"], "unrecognized arguments"),
+    (["query", "INDEX", "--texts", "red"], "unknown flag --texts: did you mean --text?"),
     (["index", "--model=colours", "--data=EMPTY", "--index=NEW"], "neither shards (.tar) nor ima"),
     (
         ["index", "--model=colours", "--data=MISSING", "--index=NEW"],
@@ -208,7 +204,6 @@ WRONG = [
     (["index", "--model=colours", "--data=nothing/here", "--index=NEW"], "no shards at"),
     (["serve", "INDEX", "--port=99999"], "port must be from 0 to 65535"),
     (["serve", "INDEX", "--host=192.0.2.1", "--port=0"], "nothing can listen at 192.0.2.1"),
-    (["serve", "DATA"], "holds no index"),
     (["find", "INDEX"], "invalid choice: 'find'"),
     ([], "required: index|query|serve"),
 ]

@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect
 
 from alignset.train.search.query import OpenedIndex
 from tests.support.colour_search import (
@@ -23,16 +22,6 @@ from tests.support.train_shards import COLOURS
 
 expect.set_options(timeout=60_000)  # beside busy neighbours
 PHONE, DESK, WIDE = (390, 844), (1280, 860), (2200, 1200)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(
-            executable_path="/usr/bin/chromium", args=["--no-sandbox"]
-        )
-        yield started
-        started.close()
 
 
 @contextlib.contextmanager

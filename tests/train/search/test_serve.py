@@ -10,13 +10,18 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
 
+from alignset.train.data.images import UPLOAD_PX, RefusedPicture, decode_upload
 from alignset.train.search import serve
 from alignset.train.search.__main__ import main
 from alignset.train.search.index_files import ROWS
-from alignset.train.search.query import OpenedIndex
+from alignset.train.search.query import OpenedIndex, SearchQuery
+from alignset.transforms.images import decode
+from alignset.transforms.workers.limited_process import Limits
 from tests.support.colour_search import (
     answer,
     drawn,
@@ -26,7 +31,7 @@ from tests.support.colour_search import (
     serving,
 )
 from tests.support.nginx import nginx
-from tests.support.picture_files import png_that_says
+from tests.support.picture_files import encoded, photograph, png_that_says
 from tests.support.train_shards import COLOURS
 
 
@@ -160,7 +165,7 @@ def test_a_request_whose_head_does_not_end_is_closed(
             time.sleep(0.5)
 
 
-def test_what_the_paths_answer_with(site: str) -> None:
+def test_what_the_paths_answer_with(site: str, index: OpenedIndex) -> None:
     """As docs/search.md has it; pages of results follow each other."""
     told = answer(f"{site}/api/index")[1]
     assert told.keys() == {"pictures", "model", "search", "recall_at_10", "sample"}
@@ -180,13 +185,25 @@ def test_what_the_paths_answer_with(site: str) -> None:
     assert told["results"][0]["caption"] == "a red picture, number 3"
     assert len(told["results"]) == 3
     assert all(of["folded"] == 0 and min(of["width"], of["height"]) >= 81 for of in told["results"])
+    for filters, keys in (
+        ("host=EXAMPLE.com.", ["x3"]),  # and hosts below it, of which it is not an end alone
+        ("host=example.org&caption=RED", ["x2"]),
+        ("host=ample.com", []),
+        ("max_side=79", []),
+    ):
+        results = answer(f"{site}/api/search?text=pink&{filters}")[1]["results"]
+        assert [of["key"] for of in results] == keys, filters
+    unsafe = pa.array(~index.row_mask(SearchQuery(safe=True)))  # what has no score stays
+    assert index.rows["key"].filter(unsafe).to_pylist() == ["x3"]
 
 
 def test_hostile_uploads_are_refused(site: str) -> None:
     for data, status, text in (
         (b"", 400, "is empty"),
         (b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>", 415, "no image"),
-        (png_that_says(9_000, 9_000), 415, "too much time or memory"),
+        (png_that_says(9_000, 8_000), 415, "too much time or memory"),
+        (png_that_says(70_000, 2), 415, "too much time or memory"),
+        (b"\xff\xd8" + b"\xff\xe1\0\2" * 5000, 415, "too much time or memory"),
         (picture_bytes(drawn(COLOURS["red"], 5))[:900], 415, "no image that can be opened"),
     ):
         got, told = answer(f"{site}/api/pictures", data=data, method="POST")
@@ -247,3 +264,25 @@ def test_heads_that_are_odd_and_long(site: str) -> None:
     terms = urllib.parse.urlencode([("text", letter * 1000) for letter in "犬猫鳥馬"])  # 36 KB
     end = " HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
     assert b" 200 " in raw_answer(site, f"GET /api/search?{terms}", end).partition(b"\r\n")[0]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM"])
+def test_pictures_are_decoded(kind: str) -> None:
+    difference = np.asarray(decode_upload(encoded(photograph(3), kind)), float) - np.asarray(
+        photograph(3), float
+    )
+    assert np.abs(difference).mean() < 12
+
+
+def test_a_large_picture_is_made_small_and_upright() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(photograph(1).resize((3000, 1500)), "JPEG", exif=exif.tobytes())
+    assert decode_upload(data).size == (UPLOAD_PX // 2, UPLOAD_PX)
+
+
+def test_what_takes_too_long_or_too_much_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for limits in (Limits(1e-3, 2 << 30), Limits(10.0, 1 << 20)):
+        monkeypatch.setattr(decode, "Limits", lambda *usual, limits=limits: limits)
+        with pytest.raises(RefusedPicture, match="too much time or memory"):
+            decode_upload(encoded(photograph().resize((4000, 3000)), "PNG"))

@@ -1,7 +1,6 @@
 """Images of a shard: looked at as they come in any order, compared with lists, and judged."""
 
 import hashlib
-import io
 import sys
 import threading
 import time
@@ -12,7 +11,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import imagehash
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,29 +20,29 @@ from PIL import Image as PillowImage
 from PIL import PngImagePlugin
 
 from alignset.transforms.arrivals import arrivals as arrivals_module
-from alignset.transforms.arrivals.arrivals import blocked_by, take_in
+from alignset.transforms.arrivals.arrivals import EvaluationSearch, Thumbnails, blocked_by, take_in
 from alignset.transforms.arrivals.images import Images
-from alignset.transforms.blocklists.blocklists import Blocklists
+from alignset.transforms.arrivals.stored_images import stored_bodies
+from alignset.transforms.blocklists.blocklists import NO_LISTS, Blocklists
 from alignset.transforms.blocklists.compiled_list import compile_images, compile_list
-from alignset.transforms.decontamination.copy_index_files import build_copy_index
+from alignset.transforms.decontamination.copy_index import Nearest, build_copy_index
 from alignset.transforms.decontamination.copy_thumbnails import stack_thumbnails
 from alignset.transforms.decontamination.evaluation_index import IMAGE_ROWS, IMAGES, EvaluationIndex
 from alignset.transforms.fetching import fetcher
-from alignset.transforms.fetching.body_memory import TakenBytes
-from alignset.transforms.fetching.fetch import Fetched, fetch_all
+from alignset.transforms.fetching.connection_limit import TakenBytes
 from alignset.transforms.fetching.fetch_settings import FetchSettings
+from alignset.transforms.fetching.fetcher import fetch_all
+from alignset.transforms.fetching.orders import Fetched
 from alignset.transforms.images.examine import Image, Unusable, examine
-from alignset.transforms.rules.rule_settings import RuleSettings
-from alignset.transforms.safety.model_files import describe_model
+from alignset.transforms.safety.model_files import UnsafeModel, describe_model
 from alignset.transforms.shards.build_shard import judge
 from tests.support.bad_web import BODY, bad_web
-from tests.support.made_images import pairs_of, shard_settings
+from tests.support.made_images import image_settings, pairs_of
 from tests.support.onnx_files import write_model
 from tests.support.picture_files import encoded, photograph
-from tests.support.rules import run_rules
+from tests.transforms.decontamination.test_evaluation_index import looks, made
 
-RULES = run_rules(max_unsafe_score=1.0)
-KEEPING = run_rules(max_unsafe_score=1.0, min_evaluation_distance=0.0)
+SETTINGS = image_settings(max_unsafe_score=1.0)
 
 
 def scene(seed: int, size: tuple[int, int] = (250, 240)) -> bytes:
@@ -73,15 +71,16 @@ def judged(
     index: EvaluationIndex | None,
     folder: Path,
     size: int | None = None,
-    rules: RuleSettings = RULES,
+    lists: Blocklists = NO_LISTS,
+    model: UnsafeModel | None = None,
     **settings: Any,
 ) -> tuple[Images, pa.Table]:
     """The images, and their pairs with the verdicts of the rules."""
     images = Images(len(list(bodies)) if size is None else size, folder)
-    how = shard_settings(rules, **settings)
-    take_in(bodies, images, how, index, lambda done: None)
+    how = replace(SETTINGS, **settings)
+    take_in(bodies, images, how, lists, model, index, lambda done: None)
     images.spool.close()
-    return images, judge(pairs_of(images, how, index), rules)
+    return images, judge(pairs_of(images, how, index), how)
 
 
 def test_each_image_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,43 +105,22 @@ def test_each_image_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     )
     model = describe_model(str(write_model(tmp_path)))
     came = [Fetched(row, body, None) for row, body in enumerate(bodies)]
-    how = {"unsafe_model": model, "looks": True, "blocklists": found}
-    images, pairs = judged(came, index, tmp_path, **how)
+    images, pairs = judged(came, index, tmp_path, lists=found, model=model, duplicates="near")
     assert len(decodes) == len(bodies)
     assert pairs["evaluation_distance"][0].as_py() == 0
     blocked = ["evaluation_overlap", "blocked", None, "blocked", "blocked"]
     assert pairs["reason"].to_pylist() == blocked
     assert pairs["unsafe_score"].null_count == 3
-    assert images["planes"].count(None) == 3
+    assert images["thumbnails"].count(None) == 3
 
 
-def test_images_come_in_any_order_and_each_keeps_its_row(tmp_path: Path):
+def test_what_crashed_is_not_decoded_and_what_is_too_small_is_not_searched_for(tmp_path: Path):
     good, small = scene(1), scene(2, (240, 200))
-    bodies = [
-        Fetched(4, scene(3, (603, 201)), None),
-        Fetched(0, good, None),
-        Fetched(3, b"<html>", None),
-        Fetched(1, None, "http_404"),
-        Fetched(2, small, None),
-        Fetched(5, good[:-900], None),
-        Fetched(6, good, "crashed_decoder"),
-    ]
-    images, pairs = judged(bodies, index_of([small, good], tmp_path), tmp_path, rules=KEEPING)
-    assert list(zip(*(pairs[name].to_pylist() for name in ("reason", "detail")), strict=True)) == [
-        (None, None),
-        ("fetch_failed", "http_404"),
-        ("too_small", None),
-        ("not_an_image", "html"),
-        ("too_elongated", None),
-        ("undecodable", "truncated"),
-        ("undecodable", "crashed_decoder"),
-    ]
-    assert pairs["unsafe_score"].null_count == 7
-    # What is dropped for its size is not searched for.
-    assert pairs["evaluation_distance"].to_pylist() == [0, *[None] * 6]
-    assert pairs["evaluation_image"].to_pylist() == ["1", *[None] * 6]
-    assert images["sha256"][0] == hashlib.sha256(good).hexdigest()
-    assert images.bytes_fetched == sum(len(body.body or b"") for body in bodies)
+    bodies = [Fetched(0, good, None), Fetched(1, small, None), Fetched(2, good, "crashed_decoder")]
+    rules = {"max_unsafe_score": 1.0, "min_evaluation_distance": 0.0}
+    _, pairs = judged(bodies, index_of([small, good], tmp_path), tmp_path, **rules)
+    assert pairs["detail"].to_pylist() == [None, None, "crashed_decoder"]
+    assert pairs["evaluation_image"].to_pylist() == ["1", None, None]
 
 
 def test_a_failure_of_ours_ends_the_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -209,21 +187,6 @@ def list_of(found: Blocklists, body: bytes) -> str | None:
 PHOTO = encoded(photograph(1, 600, 400), "JPEG")
 
 
-@pytest.mark.parametrize("size", [(1200, 800), (600, 400), (60, 40)])
-def test_a_list_knows_an_image_by_the_hash_that_others_have_of_it(
-    tmp_path: Path, size: tuple[int, int]
-) -> None:
-    body = encoded(photograph(3, *size), "JPEG")
-    whole = imagehash.phash(PillowImage.open(io.BytesIO(body)))
-    found = lists(tmp_path, f"phash:{whole}")
-    assert list_of(found, body) == "l.txt:phash"
-    off = (int(str(whole), 16) ^ looked_at(body).phash).bit_count()
-    assert off <= 4
-    nearer = Blocklists(found.lists, min_phash_distance=off)
-    assert list_of(nearer, body) is None
-    assert list_of(found, encoded(photograph(2, *size), "PNG")) is None
-
-
 def test_pdq_is_computed_where_a_list_has_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -238,3 +201,67 @@ def test_pdq_is_computed_where_a_list_has_it(
     assert list_of(lists(tmp_path, f"pdq:{'0' * 63}1"), PHOTO) is None
     assert list_of(lists(tmp_path, "host:a.example"), PHOTO) is None
     assert len(calls) == 2
+
+
+# The nearest evaluation images of a shard's images, which several threads bring.
+
+
+def nearest_of(index: EvaluationIndex | None, image: Image, folder: Path) -> Nearest | None:
+    images = Images(1, folder)
+    search = EvaluationSearch(index, images)
+    search.add({0: image})
+    search.finish()
+    return images["nearest"][0]
+
+
+def test_images_of_several_threads_are_searched_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = EvaluationIndex(Path(made(tmp_path)))
+    images = looks(6)  # the index has three of them
+    alone = [nearest_of(index, image, tmp_path) for image in images]
+    assert [near and near.row for near in alone[:3]] == [0, 1, 2]
+    sizes = list[int]()
+
+    def nearest(thumbnails: Thumbnails) -> list[Nearest | None]:
+        sizes.append(len(thumbnails))
+        return EvaluationIndex.nearest(index, thumbnails)
+
+    monkeypatch.setattr(index, "nearest", nearest)
+    found = Images(700, tmp_path)
+    search = EvaluationSearch(index, found)
+    groups = [range(first, first + 10) for first in range(0, 600, 10)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda rows: search.add({r: images[r % 6] for r in rows}), groups))
+    search.add({})
+    search.finish()
+    assert found["nearest"] == alone * 100 + [None] * 100, "the last rows have no images"
+    assert sum(sizes) == 600
+    assert len(sizes) < 10  # of 60 groups: twice 256, which four threads may see, and the rest
+
+
+def test_nothing_is_near_without_an_index(tmp_path: Path) -> None:
+    assert [nearest_of(None, image, tmp_path) for image in looks(2)] == [None, None]
+
+
+def test_stored_images_are_read_in_any_order_and_what_is_gone_costs_itself(tmp_path: Path):
+    (tmp_path / "a").write_bytes(b"0123456789")
+    (tmp_path / "b").write_bytes(b"abcdefghij")
+    places = [("b", 4, 3), ("a", 0, 10), ("b", 0, 2), ("a", 9, 1), ("b", 3, 0)]
+    places += [("b", 8, 3), ("none", 0, 1), ("a", 0, 11), ("a", -1, 0)]
+    columns = {
+        "source_path": [str(tmp_path / name) for name, _, _ in places],
+        "source_at": [at for _, at, _ in places],
+        "source_size": [size for _, _, size in places],
+    }
+    bodies = sorted(stored_bodies(pa.table(columns), 10), key=lambda fetched: fetched.index)
+    assert bodies == [
+        *(
+            Fetched(row, body, None)
+            for row, body in enumerate([b"efg", b"0123456789", b"ab", b"9", b""])
+        ),
+        Fetched(5, None, "input_gone"),
+        Fetched(6, None, "input_gone"),
+        Fetched(7, None, "too_large"),
+        Fetched(8, None, "sparse_or_link"),
+    ]

@@ -8,15 +8,20 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from alignset.transforms.arrivals.images import Images, Spool
-from alignset.transforms.arrivals.sharing import bad_hashes, input_hashes, shared_images
-from alignset.transforms.blocklists.blocklists import Blocklists
+from alignset.transforms.arrivals.images import (
+    Images,
+    Spool,
+    bad_hashes,
+    input_hashes,
+    shared_images,
+)
+from alignset.transforms.blocklists.blocklists import NO_LISTS, Blocklists
 from alignset.transforms.blocklists.compiled_list import compile_list
 from alignset.transforms.columns.carried import CARRIED
 from alignset.transforms.images.resize_settings import Encoded
-from alignset.transforms.shards.build_shard import listed, with_images
+from alignset.transforms.opt_outs.host_statements import recorded_requests
+from alignset.transforms.shards.build_shard import join_images, listed, note_pages
 from alignset.transforms.shards.shard_samples import encoded_once
-from tests.support.made_images import shard_settings
 from tests.support.rules import run_rules
 
 URLS = ["http://a/1", "http://a/2", "HTTP://A/1#x", "http://a/3", "http://a/2", "http://a/1?"]
@@ -27,7 +32,7 @@ URLS = ["http://a/1", "http://a/2", "HTTP://A/1#x", "http://a/3", "http://a/2", 
     [
         (URLS, [True] * 6, None, [0, 1, 3, 5], [0, 1, 0, 2, 1, 3]),
         (URLS, [False, True, True, False, True, False], None, [1, 2], [-1, 0, 1, -1, 0, -1]),
-        # Each its pair's own; and that of the first for a pair that has none.
+        # Each stored image is its pair's own; a pair without one gets the first of its URL.
         (URLS, [True] * 6, [5, None, 5, None, None, None], [0, 1, 2, 3, 5], [0, 1, 2, 3, 1, 4]),
         (URLS, [True] * 6, [None, None, 5, None, 5, 5], [2, 3, 4, 5], [0, 2, 0, 1, 2, 3]),
         # Neither an image that is on a list nor one without bytes is shared.
@@ -55,19 +60,30 @@ def test_a_pair_has_the_end_of_its_image_or_its_own(tmp_path: Path) -> None:
     lists = Blocklists(
         (replace(compile_list(str(tmp_path / "l.txt"), str(tmp_path)), name="l.txt"),)
     )
-    pairs = listed(table, shard_settings(run_rules(), blocklists=lists))
+    pairs = listed(table, run_rules(), lists)
     shared = shared_images(pairs, pairs["reason"].is_null().to_numpy())
     images = Images(len(shared.rows), tmp_path)
     images.drop(1, "fetch_failed", "dns")
     images.drop(1, "undecodable", "truncated")  # the first end stays
     images.note(3, opted_out="c2pa")
-    pairs = with_images(pairs, images, shared, None)
+    pairs = join_images(pairs, images, shared, None)
     reasons = [None, "fetch_failed", "blocked", None, "fetch_failed", None]
     assert pairs["reason"].to_pylist() == reasons
     assert pairs["detail"].to_pylist() == [None, "dns", "l.txt:key", None, "dns", None]
     assert pairs["image"].to_pylist() == [0, 1, None, 2, 1, 3]
     assert pairs["opted_out"].to_pylist() == [None] * 5 + ["c2pa"]
     images.spool.close()
+
+
+@pytest.mark.parametrize("count", [50, 100])
+def test_an_image_has_few_licences_of_pages(tmp_path: Path, count: int) -> None:
+    pages = [f"http://page.example/{number}" for number in range(count)]
+    files = [f"http://page.example/rsl{number // 4}" for number in range(count)]
+    pairs = pa.table({"url": ["http://a/1"] * count, "page_url": pages, "source_rsl": files})
+    note_pages(images := Images(1, tmp_path), pairs, shared_images(pairs, np.ones(count, bool)))
+    ((*_, (*_, named)),) = [[*recorded_requests("http://a/1", text)] for text in images["pages"]]
+    assert len({file.url for file in named}) == 8
+    assert len({file.by for file in named}) == 16
 
 
 @pytest.mark.parametrize("images", [[], [0, 1, 2], [3, 1, 3, 2, 1, 1], [0, 0]])
@@ -105,12 +121,12 @@ def test_a_file_is_the_one_that_is_meant_or_not(tmp_path: Path, kind: str) -> No
     pairs = pairs.append_column("source_path", pa.array(paths, pa.string()))
     pairs = pairs.append_column("source_size", pa.array([0] * 9 + [9, 0], pa.int64()))
     pairs = pairs.append_column(CARRIED + "hash", pa.array(hashes))
-    pairs = listed(pairs, shard_settings(run_rules(verify_hash=f"{kind}=hash")))
+    pairs = listed(pairs, run_rules(verify_hash=f"{kind}=hash"), NO_LISTS)
     shared = shared_images(pairs, pairs["reason"].is_null().to_numpy())
     images = Images(len(shared.rows), tmp_path)
     for image in {*range(len(shared.rows))} - {shared.of_pairs[8].as_py()}:
         images.note(image, digest=right)
-    pairs = with_images(pairs, images, shared, None)
+    pairs = join_images(pairs, images, shared, None)
     said = [
         detail or reason or ""
         for reason, detail in zip(

@@ -3,6 +3,7 @@
 import logging
 import pickle
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from threading import Event
 
@@ -11,20 +12,21 @@ import pytest
 import simplejpeg
 from PIL import ImageFile
 
+from alignset.pipeline.settings import Settings
 from alignset.transforms.arrivals.arrivals import screened
-from alignset.transforms.arrivals.shard_settings import ShardSettings
-from alignset.transforms.fetching.fetch import Fetched, FetchSettings
+from alignset.transforms.blocklists.blocklists import NO_LISTS
+from alignset.transforms.fetching.orders import Fetched
 from alignset.transforms.images import try_decoders
 from alignset.transforms.images.resize_settings import ResizeSettings
 from alignset.transforms.images.try_decoders import crashes, decode_all_ways
-from alignset.transforms.safety.model_files import describe_model
+from alignset.transforms.safety.model_files import UnsafeModel, describe_model
 from alignset.transforms.shards.build_shard import build_shard
 from alignset.transforms.workers.limited_process import CHECKED, Limits
 from tests.support.disturbances import FOLDER
 from tests.support.disturbed.sitecustomize import MARK
+from tests.support.made_images import image_settings
 from tests.support.onnx_files import write_model
 from tests.support.picture_files import encoded, photograph
-from tests.support.rules import run_rules
 
 PLAIN = ResizeSettings()
 RESIZED = ResizeSettings(resize_mode="border", image_size=40)
@@ -51,7 +53,8 @@ def test_one_that_crashes_has_a_detail_and_its_url_is_logged(
 
 
 def test_one_that_keeps_its_decoder_busy_crashes_it(monkeypatch: pytest.MonkeyPatch):
-    body = encoded(photograph(1, 2000, 1800), "JPEG")
+    # It takes 0.3 CPU-s: some systems look at a process's CPU time each 10 ms, or later.
+    body = encoded(photograph(1, 6000, 5000), "JPEG")
     assert not crashes(body, PLAIN)
     monkeypatch.setattr(try_decoders, "AMPLE", Limits(0.001, 1 << 33))
     assert crashes(body, PLAIN)
@@ -77,16 +80,15 @@ def test_all_that_a_shard_decodes_is_decoded(
     monkeypatch.setattr(simplejpeg, "decode_jpeg", decode_jpeg)
     monkeypatch.setattr(ImageFile.ImageFile, "load", load_file)
     model = describe_model(str(write_model(tmp_path)))
-    rules = run_rules(min_image_side=90, max_unsafe_score=1.0)
-    more = {"unsafe_model": model, "thumbnails": 8, "looks": True}
-    settings = ShardSettings(rules, FetchSettings(), resize, **more)
+    rules = {"min_image_side": 90, "max_unsafe_score": 1.0, "duplicates": "near", "thumbnails": 8}
+    settings = image_settings(**rules, **asdict(resize))
     sides = [(2000, 1800), (901, 700), (420, 333), (240, 180), (150, 100), (1600, 400)]
     kinds = "JPEG", "JPEG", "PNG", "GIF", "JPEG", "JPEG"  # the last is too long: an example
     bodies = [
         encoded(photograph(row, *size), kind)
         for row, (size, kind) in enumerate(zip(sides, kinds, strict=True))
     ]
-    _build(bodies, settings, tmp_path)
+    _build(bodies, settings, model, tmp_path)
     of_shard = set(decodes)
     decodes.clear()
     for body in bodies:
@@ -95,7 +97,7 @@ def test_all_that_a_shard_decodes_is_decoded(
     assert {("RGB", (225, 250, 3), False), ("Pillow", (420, 333))} <= of_shard
 
 
-def _build(bodies: Sequence[bytes], settings: ShardSettings, folder: Path) -> None:
+def _build(bodies: Sequence[bytes], settings: Settings, model: UnsafeModel, folder: Path) -> None:
     (folder / "images").write_bytes(b"".join(bodies))
     sizes = [len(body) for body in bodies]
     pairs = {
@@ -107,5 +109,8 @@ def _build(bodies: Sequence[bytes], settings: ShardSettings, folder: Path) -> No
         "source_at": pa.array([sum(sizes[:row]) for row in range(len(bodies))], pa.int64()),
         "source_size": pa.array(sizes, pa.int64()),
     }
-    stats = build_shard(0, pa.table(pairs), settings, None, folder, lambda _: None, Event())
+    stats = build_shard(
+        *(0, pa.table(pairs), settings, NO_LISTS, model, (), None),
+        *(folder, lambda _: None, Event()),
+    )
     assert stats.successes == 5

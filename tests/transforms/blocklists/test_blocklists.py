@@ -103,13 +103,13 @@ def word_of(phash: int) -> np.ndarray:
 
 def test_pictures(lists: Blocklists) -> None:
     near, far = word_of(0xFFFF0000FFFF001F), word_of(0xFFFF0000FFFF003F)
-    assert lists.near("phash", near) == "second.txt:phash"
+    assert lists.find_nearest("phash", near) == "second.txt:phash"
     again = replace(lists.lists[1], name="another.txt")
-    assert Blocklists((*lists.lists, again)).near("phash", near) == "second.txt:phash"
-    assert lists.near("phash", far) is None
+    assert Blocklists((*lists.lists, again)).find_nearest("phash", near) == "second.txt:phash"
+    assert lists.find_nearest("phash", far) is None
     pdq = np.array([0xF0F0F0F0F0F0F0F0] * 4, np.uint64)
-    assert lists.near("pdq", pdq ^ np.uint64(0x7F)) == "second.txt:pdq"
-    assert lists.near("pdq", pdq ^ np.uint64(0xFF)) is None
+    assert lists.find_nearest("pdq", pdq ^ np.uint64(0x7F)) == "second.txt:pdq"
+    assert lists.find_nearest("pdq", pdq ^ np.uint64(0xFF)) is None
 
 
 def test_the_nearest_of_more_hashes_than_are_compared_at_once() -> None:
@@ -121,7 +121,7 @@ def test_the_nearest_of_more_hashes_than_are_compared_at_once() -> None:
 
 def test_nothing_is_near_at_the_distance_zero(lists: Blocklists) -> None:
     none = Blocklists(lists.lists, min_phash_distance=0)
-    assert none.near("phash", word_of(0xFFFF0000FFFF0000)) is None
+    assert none.find_nearest("phash", word_of(0xFFFF0000FFFF0000)) is None
 
 
 def test_they_cross_to_workers_and_none_blocks_nothing(lists: Blocklists) -> None:
@@ -129,7 +129,7 @@ def test_they_cross_to_workers_and_none_blocks_nothing(lists: Blocklists) -> Non
     urls = pa.array(["http://bad.example/"])
     assert NO_LISTS.match_pairs(urls, urls, np.zeros(1, np.uint64)).to_pylist() == [None]
     assert NO_LISTS.match_file(bytes(32), b"") is None
-    assert NO_LISTS.near("phash", word_of(1)) is None
+    assert NO_LISTS.find_nearest("phash", word_of(1)) is None
 
 
 def test_arrays_are_where_all_workers_see_them(lists: Blocklists) -> None:

@@ -1,21 +1,33 @@
 """A list as arrays."""
 
+import gzip
 import hashlib
+import random
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import zstandard
 
+from alignset.demo import text_rules
 from alignset.transforms.blocklists.compiled_list import (
+    Entries,
     compile_list,
     digests,
+    format_of_list,
     hashed,
     host_value,
     phrases,
+    read_entries,
     url_value,
 )
-from alignset.transforms.blocklists.read_list import Entries, ListError
+from alignset.transforms.blocklists.kinds import ListError
+from alignset.transforms.blocklists.targets import has_any_phrase, phrase_hashes, target_of, targets
+from alignset.transforms.columns.hashing import HashSet
+from alignset.transforms.pairs.texts import measure_texts
 from tests.support.made_batches import xxh
 from tests.support.memory_files import FILES
 
@@ -131,3 +143,215 @@ def test_phrases_have_words() -> None:
     assert hashes[0] == np.uint64(xxh("word".ljust(8, "\0")))
     assert "must have 1 to 32 words" in refused("text", "...")
     assert "must have 1 to 32 words" in refused("text", "a " * 33)
+
+
+# Files of entries: text, CSV, TSV and Parquet, as they come from others.
+
+
+def entries(path: Path) -> dict[str, list[tuple[str, int]]]:
+    made = defaultdict(list)
+    for part in read_entries(str(path), str(path)):
+        made[part.kind] += zip(part.values.to_pylist(), part.places.to_pylist(), strict=True)
+    return dict(made)
+
+
+TEXT = """\ufeff# whom to keep out\r
+host:a.example\r
+\r
+  URL: http://b.example/x\t
+sha256:ab
+host:c"""
+EXPECTED = {
+    "host": [("a.example", 2), ("c", 6)],
+    "url": [("http://b.example/x", 4)],
+    "sha256": [("ab", 5)],
+}
+
+
+@pytest.mark.parametrize("ending", ["", ".gz", ".zst"])
+def test_lines_with_their_kind(tmp_path: Path, ending: str) -> None:
+    body, path = TEXT.encode(), tmp_path / f"list.txt{ending}"
+    packed = {".gz": gzip.compress, ".zst": zstandard.ZstdCompressor().compress}
+    path.write_bytes(packed.get(ending, bytes)(body))
+    assert entries(path) == EXPECTED
+
+
+@pytest.mark.parametrize(("ending", "delimiter"), [(".csv", ","), (".tsv", "\t")])
+def test_columns_by_their_names(tmp_path: Path, ending: str, delimiter: str) -> None:
+    rows = [["added", " Host", "url "], ["2024", "a.example", ""], ["x", "", '"http://b/,\tx"']]
+    path = tmp_path / f"list{ending}"
+    path.write_text("\n".join(delimiter.join(row) for row in rows) + "\n")
+    assert entries(path) == {"host": [("a.example", 1)], "url": [("http://b/,\tx", 2)]}
+
+
+def test_parquet_of_strings_bytes_numbers_and_nulls(tmp_path: Path) -> None:
+    columns = {
+        "md5": pa.array([b"\x01" * 16, None], pa.binary()),
+        "sha1": pa.array([None, b"\x02" * 20], pa.binary(20)),
+        "sha256": pa.array([None, b"\x03" * 32], pa.large_binary()),
+        "phash": pa.array([1, None], pa.uint64()),
+        "host": pa.array(["a.example", "a.example"]).dictionary_encode(),
+        "notes": [{"x": 1}, None],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "list.parquet")
+    assert entries(tmp_path / "list.parquet") == {
+        "md5": [("01" * 16, 1)],
+        "sha1": [("02" * 20, 2)],
+        "sha256": [("03" * 32, 2)],
+        "phash": [(f"{1:016x}", 1)],
+        "host": [("a.example", 1), ("a.example", 2)],
+    }
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"host:a\nexample.com\n" + b"x\n" * 999_999, "line 2: 'example.com' does not begin with"),
+        (b"host:a\nhost:\n", "line 2: '' has nothing behind host:"),
+        (b"host:\xff\xfe\n", "line 1: 'host:\ufffd\ufffd' is not UTF-8"),
+        (b"host:" + b"a" * 70_000, "begins a line of more than 65,536 bytes"),
+        (b"host:a\nurl:b/" + b"a" * 70_000, "line 2: 'url:b/"),
+        (bytes(200_000), "begins a line of more than"),
+        (b"url:b/" + b"a" * 70_000 + b"\nhost:c\n", "is longer than 65,536 bytes"),
+    ],
+)
+def test_lines_that_are_no_entries(tmp_path: Path, body: bytes, said: str) -> None:
+    path = tmp_path / "list.txt"
+    path.write_bytes(body)
+    with pytest.raises(ListError) as error:
+        entries(path)
+    assert said in str(error.value)
+    assert len(str(error.value)) < 500
+    if body.count(b"\n") > 9:
+        assert "more are wrong, too)" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "said"),
+    [
+        ("a.csv", b"site,why\na,b\n", "has no column that is named host, domain"),
+        ("a.csv", b"", "has no column"),
+        ("a.csv", b"host,x\na\n", "cannot be read as csv"),
+        ("a.parquet", b"host:a\n", "cannot be read as parquet"),
+        ("a.csv", b"a" * 70_000, "no column .*; got 'a{80}'$"),
+        ("a.txt.gz", b"\x1f\x8b\x08nothing", "cannot be read as text"),
+    ],
+)
+def test_files_that_are_no_lists(tmp_path: Path, name: str, body: bytes, said: str) -> None:
+    (tmp_path / name).write_bytes(body)
+    with pytest.raises(ListError, match=said):
+        entries(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", ["host", "text", "sha256"])
+def test_parquet_of_strings_that_are_no_utf8(tmp_path: Path, kind: str) -> None:
+    strings = pa.array([b"a.example", b"a\xffb"]).view(pa.string())
+    pq.write_table(pa.table({kind: strings}), tmp_path / "list.parquet")
+    with pytest.raises(ListError, match="cannot be read as parquet: Invalid UTF8 sequence"):
+        entries(tmp_path / "list.parquet")
+
+
+def test_formats_by_names() -> None:
+    names = {
+        "a": "text",
+        "A.CSV.gz": "csv",
+        "b.tsv": "tsv",
+        "c.parquet": "parquet",
+        "d.lst": "text",
+    }
+    assert {name: format_of_list(f"s3://b/{name}") for name in names} == names
+
+
+# What URLs ask for, in one form whatever way they are written.
+
+
+def one_by_one(urls: list[str]) -> list[tuple[str, str]]:
+    """Host and rest of each, as `targets` has them."""
+    made = targets(pa.array(urls, pa.string()))
+    data = made.data.tobytes()
+    spans = zip(made.starts, made.host_ends, made.stops, strict=True)
+    return [(data[a:b].decode(), data[b:c].decode()) for a, b, c in spans]
+
+
+@pytest.mark.parametrize(
+    ("url", "target"),
+    [
+        ("http://a.example/b.jpg", ("a.example", "/b.jpg")),
+        ("HTTP://A.Example:80/B.jpg#part", ("a.example", "/B.jpg")),
+        ("http://a.example:443/", ("a.example", ":443/")),
+        ("https://a.example:00080/", ("a.example", ":80/")),
+        ("http://me:secret@a.example./b", ("a.example", "/b")),
+        ("http://a.example?q", ("a.example", "/?q")),
+        ("http://a%2eexample/x/../%62/./c", ("a.example", "/b/c")),
+        ("http://a.example/%7euser%2fx%C3%a9", ("a.example", "/~user%2Fx%C3%A9")),
+        ("http://a.example/a b'é", ("a.example", "/a%20b'%C3%A9")),
+        ("http://ａ.EXAMPLE\\b", ("a.example", "/b")),
+        ("http://bücher.example/", ("xn--bcher-kva.example", "/")),
+        ("http://0x1.02.3.4:80/", ("1.2.3.4", "/")),
+        ("http://[::0:1]:8080/", ("[::1]", ":8080/")),
+        ("http://[::0:1]:0/", ("[::1]", "/")),  # which cannot be asked for, and yet is a pair's URL
+        ("http://[.]/x", None),
+        ("http:/A.example/x", ("a.example", "/x")),
+        ("ftp://a.example/", None),
+        ("http:///x", ("x", "/")),  # as browsers have it
+        ("http://", None),
+        ("http://a.example:99999/", None),
+    ],
+)
+def test_target_of_a_url(url: str, target: tuple[str, str] | None) -> None:
+    assert target_of(url) == target
+    assert one_by_one(["http://x.example/", url, "http://y.example/"])[1] == (target or ("", ""))
+
+
+def test_a_target_of_what_is_no_text() -> None:
+    assert target_of("http://a.example/\ud800") == ("a.example", "/?")
+
+
+def test_hosts_that_no_resolver_takes_have_no_end() -> None:
+    long = "a" * 300 + ".example"
+    for url in (f"http://{long}/x", "http://" + "a" * 1_000_000, "http://" + "1." * 500_000 + "/"):
+        target_of(url)
+        one_by_one([url])
+
+
+def test_no_urls_and_a_slice() -> None:
+    assert one_by_one([]) == []
+    column = pa.array(["http://a/", "http://b:8/", "http://c/"]).slice(1)
+    made = targets(column)
+    assert made.data[made.starts[1] : made.stops[1]].tobytes() == b"c/"
+
+
+# Words and phrases of a list in alt-texts, against a scan of the words.
+
+
+def marked(texts: list[str], phrases: list[str]) -> list[bool]:
+    hashes, words = phrase_hashes(pa.array(phrases, pa.string()))
+    measured = measure_texts(pa.array(texts, pa.string()), np.ones(len(texts), np.bool_))
+    return has_any_phrase(measured, HashSet(np.unique(hashes)), int(words.max())).tolist()
+
+
+def words_of(text: str) -> list[str]:
+    return text_rules.words(text_rules.text_identity(text_rules.kept_text(text)))
+
+
+def test_phrases_are_found_wherever_they_stand() -> None:
+    seed = random.randrange(1 << 32)
+    print("seed", seed)
+    draw = random.Random(seed)
+    words = ["a", "b", "c", "Ö", "d,", "STRASSE", "straße", "&quot;B"]
+    lines = [" ".join(draw.choices(words, k=draw.randrange(1, 9))) for _ in range(600)]
+    phrases = [" ".join(draw.choices(words, k=draw.randrange(2, 5))) for _ in range(25)]
+    sought = [words_of(phrase) for phrase in phrases]
+    expected = []
+    for line in lines:
+        of_line = words_of(line)
+        expected.append(
+            any(
+                of_line[at : at + len(phrase)] == phrase
+                for phrase in sought
+                for at in range(len(of_line))
+            )
+        )
+    assert marked(lines, phrases) == expected
+    assert any(expected)
+    assert not all(expected)

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from alignset.transforms.columns.carried import (
-    from_json,
+    json_column,
     json_values,
     plain_type,
     type_name,
@@ -34,7 +34,7 @@ for _ in range(3000):
     ],
 )
 def test_json_has_its_type_or_does_not_fit(values: list, kind: pa.DataType, expected: list) -> None:
-    column, wrong = from_json(values, kind)
+    column, wrong = json_column(values, kind)
     assert column.type == kind
     misfits = [] if wrong is None else wrong.nonzero()[0].tolist()
     found = column.to_pylist()
@@ -193,6 +193,6 @@ def test_values_that_json_cannot_hold_do_not_fit(values: pa.Array, misfits: list
     kept = [at for at in range(len(values)) if at not in misfits]
     assert column.take(kept).equals(values.take(kept).cast(kind))
     assert column.take(pa.array(misfits, pa.int64())).null_count == len(misfits)
-    again, wrong = from_json(json_values(column), kind)  # as a shard made of it is read
+    again, wrong = json_column(json_values(column), kind)  # as a shard made of it is read
     assert again.equals(column)
     assert wrong is None

@@ -41,10 +41,10 @@ def test_a_change_of_a_kernel_or_of_what_it_imports_leads_to_other_kernels(copie
 
     first = cache_folder(copied)
     assert first.parent == copied / "transforms" / "__pycache__"
-    assert after_change("duplicates/judge_contents.py") == first  # no kernel needs it
+    assert after_change("duplicates/contents.py") == first  # no kernel needs it
     of_kernel = after_change("pairs/text_kernels.py")
-    of_import = after_change("columns/batches.py")
-    of_package = after_change("rules/sizes.py")  # from its package its module is imported
+    of_import = after_change("storage/blocks.py")
+    of_package = after_change("rules/given.py")  # from its package its module is imported
     assert len({first, of_kernel, of_import, of_package}) == 4
     assert first.is_dir()  # an import takes nothing away
 

@@ -1,20 +1,34 @@
 from collections import Counter
+from random import Random
 
 import apache_beam as beam
 import numpy as np
+import pyarrow as pa
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alignset.demo import text_rules
-from alignset.transforms.columns.batches import batch_of
-from alignset.transforms.corpus.corpus_documents import CountClass, VocabularySummary
-from alignset.transforms.corpus.hash_counts import frequent_ngrams, vocabulary_cut
+from alignset.transforms.corpus.corpus_documents import (
+    CountClass,
+    CountSpread,
+    VocabularySummary,
+    add_spreads,
+    spread_of,
+)
+from alignset.transforms.corpus.hash_counts import (
+    ENGLISH_NUMBER,
+    frequent_ngrams,
+    language_numbers,
+    sum_by_hash,
+    vocabulary_cut,
+    vocabulary_sizes,
+)
 from alignset.transforms.corpus.vocabulary import BuildVocabulary, describe_vocabulary
-from alignset.transforms.storage.blocks import Blocks, unpack
-from tests.support.made_batches import run_in_beam
-from tests.support.ngram_hashes import count_ngrams, ngram_hash
+from alignset.transforms.storage.blocks import Blocks, batch_of, unpack
+from tests.fuzz import counts as count_cases
+from tests.support.made_batches import count_ngrams, ngram_hash, run_in_beam
 
 CAPTIONS = ["red dog", "Red dog, é", "a red cat", "a cat", "cat"]
 COUNTS = count_ngrams(CAPTIONS)
@@ -95,8 +109,7 @@ def test_exact_at_every_size(texts: list[str], buckets: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("buckets", "times", "by_reference"),
-    [(8, 1, True), (256, 90, False), (1, 30_000, False)],
+    ("buckets", "times", "by_reference"), [(8, 1, True), (256, 90, False), (1, 30_000, False)]
 )
 def test_the_transform_is_exact_at_each_size(
     tmp_path, buckets: int, times: int, by_reference: bool
@@ -130,24 +143,6 @@ def test_the_transform_is_exact_at_each_size(
     run_in_beam(build)
 
 
-def test_a_corpus_without_words_has_an_empty_vocabulary() -> None:
-    def build(pipeline: beam.Pipeline) -> None:
-        built = pipeline | beam.Create([]) | BuildVocabulary(10, Blocks())
-        assert_that(built["members"], equal_to([]), label="members")
-        assert_that(built["summary"], equal_to([describe_vocabulary({}, 10)]), label="summary")
-
-    run_in_beam(build)
-    assert describe_vocabulary({}, 10) == VocabularySummary(
-        ngrams=0,
-        vocabulary=0,
-        cut_off_count=0,
-        occurrences=0,
-        occurrences_in_vocabulary=0,
-        share_of_occurrences=1.0,
-        by_count=[],
-    )
-
-
 def test_the_tail_by_hand() -> None:
     """7 once, 2 twice, one each 3, 10, 11, 100 and 101 times; of the 2 one is within the cut."""
     histograms = {
@@ -170,3 +165,79 @@ def test_the_tail_by_hand() -> None:
         occurrences_in_vocabulary=227,
         share_of_occurrences=0.961864,
     )
+
+
+# N-grams by language: hashed with it, and cut so that as many texts keep all of theirs.
+
+OTHER = int(language_numbers(pa.array(["ja"]))[0])
+
+
+def histogram(**ngrams: int) -> tuple:
+    """As `count_5=3`: three n-grams occur five times each."""
+    counts = sorted(int(name.removeprefix("count_")) for name in ngrams)
+    return np.array(counts), np.array([ngrams[f"count_{count}"] for count in counts])
+
+
+ENGLISH = {0: histogram(count_1=10, count_8=5), 3: histogram(count_8=5)}  # 90 occurrences
+JAPANESE = {1: histogram(count_2=5, count_4=10)}  # 50
+
+
+@pytest.mark.parametrize(
+    ("size", "texts", "wanted"),
+    [
+        (20, (10, 10), 15),  # all of English: all of the other
+        (10, (9, 5), 13),  # 80 of 90 occurrences, and 44.4 of 50, which are 10 and 2.2 n-grams
+        (5, (9, 5), 6),  # 40 of 90: 22.2 of 50
+        (10, (9, 10), 10),  # texts half as long keep as many with a share of 0.79
+        (10, (18, 5), 14),  # texts twice as long, with 0.94
+        (1000, (1, 1), 15),
+    ],
+)
+def test_another_language_keeps_as_large_a_share_of_its_texts(
+    size: int, texts: tuple[int, int], wanted: int
+) -> None:
+    histograms = {ENGLISH_NUMBER: ENGLISH, OTHER: JAPANESE}
+    counted = dict(zip((ENGLISH_NUMBER, OTHER), texts, strict=True))
+    assert vocabulary_sizes(histograms, size, counted) == {ENGLISH_NUMBER: size, OTHER: wanted}
+
+
+def test_without_english_the_size_is_of_the_largest() -> None:
+    histograms = {7: JAPANESE, 9: ENGLISH}
+    assert vocabulary_sizes(histograms, 10, {7: 5, 9: 9}) == {7: 13, 9: 10}
+    assert vocabulary_sizes({7: JAPANESE}, 10, {7: 5}) == {7: 10}
+    assert vocabulary_sizes({}, 10, {}) == {}
+    assert vocabulary_sizes(histograms, 10, {}).keys() == {7, 9}  # nothing is divided by 0
+
+
+# How many things have which number of partners.
+
+
+def test_bins_end_at_round_numbers_and_at_the_limit():
+    counts = np.array([1, 1, 2, 10, 11, 13, 14, 20, 21, 1000, 1001], np.int64)
+    spread = spread_of(counts, 13)
+    assert spread.least == [1, 2, 10, 11, 14, 21, 501, 1001]
+    assert spread.things == [2, 1, 1, 2, 2, 1, 1, 1]
+    assert spread.partners == [2, 2, 10, 24, 34, 21, 1000, 1001]
+
+
+def test_spreads_add_up():
+    random = np.random.default_rng(3)
+    counts = random.zipf(1.5, 2000).clip(1, 10**9).astype(np.int64)
+    parts = [spread_of(counts[start::4], 10) for start in range(4)]
+    assert add_spreads(parts) == spread_of(counts, 10)
+    assert sum(add_spreads(parts).partners) == counts.sum()
+    assert add_spreads([]) == CountSpread() == spread_of(counts[:0], 10)
+
+
+def uint64(values: list[int]) -> np.ndarray:
+    return np.array(values, np.uint64)
+
+
+def test_counts_are_those_of_python() -> None:
+    for seed in range(60):
+        count_cases.check(Random(seed))
+
+
+def test_sums_are_of_64_bits() -> None:
+    sums = sum_by_hash(uint64([0] * 4), np.array([2**32 - 1] * 3 + [1], np.uint32))
+    assert [column.tolist() for column in sums] == [[0], [3 * (2**32 - 1) + 1]]

@@ -12,17 +12,15 @@ from alignset.transforms.decontamination.copy_check import (
     UNLIKE,
     PairCheck,
     Query,
-    share_of_one_tone,
-)
-from alignset.transforms.decontamination.copy_index import distance_of, distance_of_smooth
-from alignset.transforms.decontamination.copy_thumbnails import make_thumbnails
-from alignset.transforms.decontamination.thumbnail_alignment import (
     aligned,
     is_plausible,
     normalised_detail,
     placement_of,
+    share_of_one_tone,
 )
-from alignset.transforms.rules.overlap import COPY_DISTANCE
+from alignset.transforms.decontamination.copy_index import distance_of, distance_of_smooth
+from alignset.transforms.decontamination.copy_thumbnails import make_thumbnails
+from alignset.transforms.rules.thresholds import COPY_DISTANCE
 from tests.support.grey_pictures import degenerate_thumbnails, grey_photograph
 
 pytestmark = pytest.mark.numeric

@@ -6,28 +6,26 @@ from pathlib import Path
 import faiss
 import numpy as np
 import pytest
-import skimage.data
-from PIL import Image as PillowImage
 
-from alignset.transforms.blocklists.listed_images import ListedImages
-from alignset.transforms.decontamination import copy_index_files, copy_vectors
-from alignset.transforms.decontamination.copy_index import CopyIndex
-from alignset.transforms.decontamination.copy_index_files import (
+from alignset.transforms.decontamination import copy_index, copy_thumbnails
+from alignset.transforms.decontamination.copy_index import (
     ENTRIES,
     ROWS,
     SEARCH,
     THUMBNAILS,
     VARIANTS,
     VECTORS,
+    CopyIndex,
     build_copy_index,
     variants_of,
 )
-from alignset.transforms.decontamination.copy_thumbnails import make_thumbnails, stack_thumbnails
-from alignset.transforms.decontamination.copy_vectors import MODEL_PATH, descriptors
-from alignset.transforms.images.examine import examine
-from alignset.transforms.rules.overlap import COPY_DISTANCE
+from alignset.transforms.decontamination.copy_thumbnails import (
+    MODEL_PATH,
+    descriptors,
+    make_thumbnails,
+)
+from alignset.transforms.rules.thresholds import COPY_DISTANCE
 from tests.support.grey_pictures import degenerate_thumbnails, grey_photograph
-from tests.support.picture_files import encoded
 
 pytestmark = pytest.mark.numeric
 
@@ -59,7 +57,7 @@ def built(folder: Path, arrays) -> dict[str, bytes]:
 
 
 def altered() -> list[np.ndarray]:
-    """Of each evaluation image a copy, by turns of five kinds."""
+    """A copy of each evaluation image, by turns of five kinds."""
     kinds = [
         lambda picture: picture,
         lambda picture: picture[:, ::-1],
@@ -76,7 +74,7 @@ def index(request, tmp_path_factory) -> CopyIndex:
     folder = tmp_path_factory.mktemp(request.param)
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "listed":
-            patch.setattr(copy_index_files, "MOST_COMPARED", MANY)
+            patch.setattr(copy_index, "MOST_COMPARED", MANY)
         build_copy_index([rows(EVALUATION)], folder)
     return CopyIndex(folder)
 
@@ -119,7 +117,7 @@ def test_the_same_planes_give_the_same_bytes_however_they_are_divided(
     tmp_path, monkeypatch, is_large
 ):
     if is_large:  # of what takes centres and codes
-        monkeypatch.setattr(copy_index_files, "MOST_COMPARED", MANY)
+        monkeypatch.setattr(copy_index, "MOST_COMPARED", MANY)
     pairs = bordered(30)
     files = built(tmp_path / "one", [pairs])
     assert built(tmp_path / "each", list(pairs[:, np.newaxis])) == files
@@ -150,21 +148,13 @@ def test_an_index_of_none_or_one(tmp_path, count):
 def test_pictures_with_next_to_no_detail_are_copies_of_nothing_else(
     tmp_path, monkeypatch, most_compared
 ):
-    monkeypatch.setattr(copy_index_files, "MOST_COMPARED", most_compared)
+    monkeypatch.setattr(copy_index, "MOST_COMPARED", most_compared)
     made = rows(thumbnail for _, thumbnail in degenerate_thumbnails())
     assert build_copy_index([made, made], tmp_path) == 2 * len(made)
     matches = CopyIndex(tmp_path).nearest(made)
     for row, ((name, _), near) in enumerate(zip(degenerate_thumbnails(), matches, strict=True)):
         is_own = near is None or near.row % len(made) == row
         assert is_own or near.distance > COPY_DISTANCE, name
-
-
-@pytest.mark.parametrize(
-    "array", [np.zeros((1, 6, 64, 64), np.uint8), np.zeros((1, 2, 64, 64)), np.zeros(3, np.uint8)]
-)
-def test_arrays_of_another_shape_are_refused(tmp_path, array):
-    with pytest.raises(ValueError, match="planes to index must be uint8"):
-        build_copy_index([array], tmp_path)
 
 
 def test_an_index_with_a_fault_is_refused_in_one_line(tmp_path):
@@ -216,24 +206,6 @@ def test_pictures_without_corners_are_found_whole_and_not_as_parts(tmp_path):
     assert np.mean([match.distance < COPY_DISTANCE for match in matches]) > 0.8
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_a_file_shows_a_listed_photograph(kind):
-    """Real photographs: made ones lack fine detail."""
-    names = ("astronaut", "coffee", "rocket", "chelsea")
-    photographs = [PillowImage.fromarray(getattr(skimage.data, name)()) for name in names]
-    looks = [examine(encoded(of, "PNG"), keep_grey=True) for of in photographs]
-    listed = ListedImages(stack_thumbnails(looks), names)
-    mirrored = photographs[3].transpose(PillowImage.Transpose.FLIP_LEFT_RIGHT)
-    body = encoded(mirrored.resize((401, 275)), kind)
-    found = [listed.nearest(body, look) for look in (None, examine(body, keep_grey=True))]
-    assert found[0] is not None
-    assert found[0] == found[1]
-    assert (found[0].row, found[0].numbers["variant"]) == (3, "whole_mirrored")
-    moon = PillowImage.fromarray(skimage.data.moon())
-    for other in (encoded(moon, kind), b"no image", encoded(moon.resize((1, 1)), kind)):
-        assert listed.nearest(other) is None
-
-
 @pytest.mark.parametrize(("down", "across", "count"), [(0, 0, 28), (20, 0, 30), (20, 25, 30)])
 def test_each_variant_shows_the_part_that_it_says(down, across, count):
     assert len(VARIANTS) == len({variant.name for variant in VARIANTS}) == 30
@@ -267,6 +239,6 @@ def test_a_network_other_than_the_shipped_one_is_refused(tmp_path, monkeypatch):
     assert len(body) <= 500_000
     body[len(body) // 2] ^= 1  # one bit of a weight: onnxruntime opens the file
     (tmp_path / "other.onnx").write_bytes(body)
-    monkeypatch.setattr(copy_vectors, "MODEL_PATH", tmp_path / "other.onnx")
+    monkeypatch.setattr(copy_thumbnails, "MODEL_PATH", tmp_path / "other.onnx")
     with pytest.raises(ValueError, match="install alignset again"):
         descriptors(WHOLE[:1])

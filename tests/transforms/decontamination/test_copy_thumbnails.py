@@ -79,11 +79,3 @@ def test_any_picture_has_planes_within_its_tones(grey):
     assert thumbnails.whole.max() <= grey.max()
     assert thumbnails.whole.shape == thumbnails.trimmed.shape == (SIDE_PX, SIDE_PX)
     assert not thumbnails.is_trimmed or len(np.unique(grey)) > 1
-
-
-@pytest.mark.parametrize(
-    "grey", [np.zeros((0, 5), np.uint8), np.zeros((5, 5, 3), np.uint8), np.zeros((5, 5))]
-)
-def test_what_is_no_grey_plane_is_refused(grey):
-    with pytest.raises(ValueError, match="a grey thumbnail must be"):
-        make_thumbnails(grey)

@@ -14,8 +14,8 @@ from alignset.transforms.decontamination.evaluation_files import (
     set_folders,
 )
 from alignset.transforms.decontamination.overlap_settings import EvaluationFile
+from tests.support.hostile_tars import write_tar
 from tests.support.picture_files import encoded, photograph
-from tests.support.tar_files import tar_of
 
 NO_IMAGES = (".txt", ".json")
 BODIES = [encoded(photograph(seed), kind) for seed, kind in enumerate(("JPEG", "PNG", "WEBP"))]
@@ -36,7 +36,7 @@ def test_files_and_tars_of_images(tmp_path: Path) -> None:
     members = {"1.jpg": BODIES[0], "1.txt": b"a dog", "1.json": b"{}", "d/2.PNG": BODIES[1]}
     others = {"3.jpg": b"<html>", "5.tif": b"II*\0", "6.JFIF": BODIES[0]}  # all are counted
     images = {name: body for name, body in (members | others).items() if name[1:] not in NO_IMAGES}
-    assert dict(named_images(tar_of(tmp_path / "a.tar", members | others))) == images
+    assert dict(named_images(str(write_tar(tmp_path / "a.tar", members | others)))) == images
 
 
 @pytest.mark.parametrize("name", ["a.tar", "a.jpg", "a.parquet"])
@@ -47,7 +47,7 @@ def test_images_of_too_many_bytes_are_not_read(
     path = tmp_path / name
     for more, expected in ((b"", BODIES[0]), (b"\0", b"")):
         if name == "a.tar":
-            tar_of(path, {"1.jpg": BODIES[0] + more})
+            write_tar(path, {"1.jpg": BODIES[0] + more})
         elif name == "a.jpg":
             path.write_bytes(BODIES[0] + more)
         else:

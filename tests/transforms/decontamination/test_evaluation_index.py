@@ -1,6 +1,5 @@
 """Files of evaluation images to an index of them, which names what images are copies of."""
 
-import json
 import os
 from pathlib import Path
 
@@ -8,13 +7,11 @@ import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from apache_beam.testing.util import assert_that, equal_to
 
 from alignset.transforms.decontamination import index_evaluation_images as module
-from alignset.transforms.decontamination.compare_images import CompareImages, NearestImage
-from alignset.transforms.decontamination.copy_index import Nearest
-from alignset.transforms.decontamination.copy_index_files import FILES
+from alignset.transforms.decontamination.copy_index import FILES, Nearest
 from alignset.transforms.decontamination.copy_thumbnails import stack_thumbnails
-from alignset.transforms.decontamination.evaluation_files import parts_of
 from alignset.transforms.decontamination.evaluation_index import (
     EvaluationIndex,
     find_index,
@@ -22,19 +19,19 @@ from alignset.transforms.decontamination.evaluation_index import (
     sets_of,
 )
 from alignset.transforms.decontamination.index_evaluation_images import (
+    CompareImages,
     DescribedPart,
-    IndexEvaluationImages,
+    NearestImage,
     describe_part,
     digested,
     index_path,
     write_index,
 )
-from alignset.transforms.decontamination.overlap_settings import EvaluationFile, EvaluationSet
+from alignset.transforms.decontamination.overlap_settings import EvaluationFile
 from alignset.transforms.images.examine import Image, examine
-from tests.support.hostile_tars import HOSTILE
+from tests.support.hostile_tars import HOSTILE, write_tar
 from tests.support.made_batches import run_in_beam
 from tests.support.picture_files import encoded, photograph
-from tests.support.tar_files import tar_of
 
 BODIES = [encoded(photograph(seed), kind) for seed, kind in enumerate(("JPEG", "PNG", "WEBP"))]
 
@@ -63,53 +60,6 @@ def made(folder: Path, count: int = 3) -> str:
     return place
 
 
-def indexed(files: list[EvaluationFile], folder: Path) -> tuple[Path, dict[str, EvaluationSet]]:
-    """The place of the index that Beam makes of some files in a folder, and its sets."""
-
-    def build(pipeline: beam.Pipeline) -> None:
-        transform = IndexEvaluationImages(str(folder / "in"), str(folder))
-        for name, output in (pipeline | beam.Create(parts_of(files)) | transform).items():
-            encoded = output | f"Encode {name}" >> beam.Map(json.dumps, default=vars)
-            encoded | f"Write {name}" >> beam.Map((folder / f"{name}.json").write_text)
-
-    run_in_beam(build)
-    place, sets = (json.loads((folder / f"{name}.json").read_text()) for name in ("place", "sets"))
-    return Path(place), {name: EvaluationSet(**counts) for name, counts in sets.items()}
-
-
-def test_files_to_an_index_that_is_made_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    (tmp_path / "a.png").write_bytes(BODIES[1])
-    tar = tar_of(tmp_path / "b.tar", {"1.jpg": BODIES[0], "2.webp": b""})
-    files = [EvaluationFile("two", tar), EvaluationFile("one", str(tmp_path / "a.png"))]
-    place, sets = indexed(files, tmp_path)
-    assert place.parent == tmp_path / "in"
-    assert sets == {"one": EvaluationSet(1, 0), "two": EvaluationSet(1, 1)} == sets_of(str(place))
-    index = open_index(str(place))
-    assert index is not None
-    assert names_of(index, [0, 1]) == [("one", "a.png"), ("two", "b.tar/1.jpg")]
-    times = {path: path.stat().st_mtime_ns for path in place.iterdir()}
-    caplog.clear()
-    assert indexed(files, tmp_path) == (place, sets)
-    assert {path: path.stat().st_mtime_ns for path in place.iterdir()} == times
-    assert "1 of the evaluation images cannot be decoded" in caplog.text
-    assert "2.webp …" not in caplog.text  # there are no more
-    whole = (place / "planes.u8").read_bytes()
-    (place / "planes.u8").write_bytes(b"")  # as a killed run may have left it
-    assert indexed(files, tmp_path) == (place, sets)
-    assert (place / "planes.u8").read_bytes() == whole
-
-
-def test_a_set_of_which_nothing_can_be_decoded_ends_the_run(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(b"")
-    (tmp_path / "b.png").write_bytes(BODIES[1])
-    files = [EvaluationFile(of, str(tmp_path / f"{of}.png")) for of in ("a", "b")]
-    with pytest.raises(Exception, match="none of the 1 of a can be decoded"):
-        indexed(files, tmp_path)
-    assert not list(tmp_path.glob("in/*/description.json"))
-
-
 def test_an_index_names_its_images(tmp_path: Path) -> None:
     place = made(tmp_path)
     index = open_index(place)
@@ -134,32 +84,23 @@ def test_an_index_names_its_images(tmp_path: Path) -> None:
     assert index.columns([])["evaluation_distance"] == pa.array([], pa.float64())
 
 
-def test_images_are_compared_alike_in_any_company(tmp_path: Path) -> None:
-    place = made(tmp_path, 1)
-    other, shown = encoded(photograph(5), "PNG"), encoded(photograph(0), "JPEG")
-    bodies = [other, b"", shown, shown[:200], b"<html>", other]
+def test_an_image_is_a_copy_below_the_least_distance_alone(tmp_path: Path) -> None:
+    place, other = made(tmp_path, 1), encoded(photograph(5), "PNG")
+    index = open_index(place)
+    assert index is not None
+    near = index.nearest(stack_thumbnails([examine(other, keep_grey=True)]))[0].distance
+    images = [("other", other), ("html", b"<html>")]
 
-    def compared(images: list[tuple[int, bytes]], least: float) -> dict[int, NearestImage]:
-        written = tmp_path / f"nearest-{len(list(tmp_path.iterdir()))}.json"
+    def build(pipeline: beam.Pipeline) -> None:
+        singleton, input_images = pipeline | "Place" >> beam.Create([place]), beam.Create(images)
+        for least, is_copy in ((near, False), (near + 0.5, True)):
+            found = pipeline | f"Images {least}" >> input_images
+            found |= f"Compare {least}" >> CompareImages(singleton, least)
+            nearest = NearestImage(is_copy, "some", "0.jpg", near)
+            wanted = [("other", nearest), ("html", NearestImage(fault="not_an_image: html"))]
+            assert_that(found, equal_to(wanted), label=f"{least}")
 
-        def build(pipeline: beam.Pipeline) -> None:
-            singleton = pipeline | "Place" >> beam.Create([place])
-            found = pipeline | beam.Create(images) | CompareImages(singleton, least)
-            found | beam.combiners.ToList() | beam.Map(json.dumps) | beam.Map(written.write_text)
-
-        run_in_beam(build)
-        return {key: NearestImage(*values) for key, values in json.loads(written.read_text())}
-
-    together = compared(list(enumerate(bodies)), 0.25)
-    assert compared([(0, other)], 0.25)[0] == together[0] == together[5]
-    assert together[2] == NearestImage(True, "some", "0.jpg", 0.0)
-    faults = ["not_an_image: empty", "undecodable: truncated", "not_an_image: html"]
-    assert [together[at].fault for at in (1, 3, 4)] == faults
-    far = together[0]
-    assert far.distance is not None
-    assert far == NearestImage(False, "some", "0.jpg", far.distance)
-    assert not compared([(0, other)], far.distance)[0].is_copy  # below it alone
-    assert compared([(0, other)], far.distance + 0.5)[0] == far._replace(is_copy=True)
+    run_in_beam(build)
 
 
 def test_an_index_whose_files_are_not_whole_is_none(tmp_path: Path) -> None:
@@ -217,7 +158,7 @@ def test_a_part_of_several_files(
     monkeypatch.setattr(module, "BYTES_AT_ONCE", bytes_at_once)
     (tmp_path / "a.jpg").write_bytes(BODIES[0])
     many = {f"{n:03}.png": BODIES[1] for n in range(130)}  # more than are described at once
-    tar = tar_of(tmp_path / "b.tar", many | {"2.jpg": b"<html>", "d/3.webp": BODIES[2]})
+    tar = str(write_tar(tmp_path / "b.tar", many | {"2.jpg": b"<html>", "d/3.webp": BODIES[2]}))
     files = (EvaluationFile("one", str(tmp_path / "a.jpg")), EvaluationFile("two", tar))
     part = described(tmp_path, *files)
     assert part.first == files[0]
@@ -227,7 +168,8 @@ def test_a_part_of_several_files(
     images = [examine(body, keep_grey=True) for body in BODIES]
     thumbnails = stack_thumbnails([image for image in images if isinstance(image, Image)])
     assert Path(part.path).read_bytes() == thumbnails[[0, *[1] * 130, 2]].tobytes()
-    nothing = described(tmp_path, EvaluationFile("a", tar_of(tmp_path / "a.tar", {"1.jpg": b""})))
+    empty = str(write_tar(tmp_path / "a.tar", {"1.jpg": b""}))
+    nothing = described(tmp_path, EvaluationFile("a", empty))
     assert (nothing.rows, Path(nothing.path).read_bytes()) == ([], b"")
     assert len(nothing.unreadable) == 1
 

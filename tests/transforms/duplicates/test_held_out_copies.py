@@ -1,9 +1,7 @@
 """Which training images show what is held out: real photographs, altered, and graphics."""
 
 from collections.abc import Callable
-from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -11,20 +9,16 @@ import skimage.data
 from PIL import Image as PillowImage
 from PIL import ImageDraw
 
-from alignset.transforms.decontamination.copy_index import Nearest
-from alignset.transforms.decontamination.copy_index_files import build_copy_index
+from alignset.transforms.decontamination.copy_index import Nearest, build_copy_index
 from alignset.transforms.decontamination.copy_thumbnails import stack_thumbnails
 from alignset.transforms.decontamination.evaluation_index import IMAGE_ROWS, IMAGES, EvaluationIndex
-from alignset.transforms.duplicates.held_out_copies import (
-    LEAST_COSINE,
+from alignset.transforms.duplicates.find_copies import (
     PLAIN,
     PLAIN_DISTANCE,
     held_out_matches,
     is_near,
 )
-from alignset.transforms.images.examine import Image, examine
-from alignset.transforms.shards.descriptors import read_descriptors
-from alignset.transforms.shards.shard_files import TarWriter
+from alignset.transforms.images.examine import examine
 from tests.support.picture_files import encoded
 
 NAMES = ("astronaut", "chelsea", "coffee", "rocket")
@@ -98,22 +92,3 @@ def test_a_chart_of_the_same_family_is_no_copy_and_the_same_chart_is(index: Eval
 )
 def test_graphics_have_a_stricter_distance(plain: float, variant: str, distance: float, near: bool):
     assert is_near(Nearest(0, distance, {"plain": plain, "variant": variant})) == near
-
-
-def test_descriptors_are_computed_from_the_tar_where_nobody_wrote_them(
-    index: EvaluationIndex, tmp_path: Path
-):
-    bodies = [ALTERED["quality"](photo(name)) for name in NAMES]
-    bodies.append(encoded(PillowImage.new("RGB", (300, 200), "navy"), "JPEG"))
-    with (tmp_path / "0.tar").open("wb") as sink:
-        tar = TarWriter(sink)
-        for key, body in enumerate(bodies):
-            tar.add((f"{key:016x}.jpg", body), (f"{key:016x}.txt", b"text"))
-        tar.finish()
-    pq.write_table(pa.table({"key": ["0"]}), tmp_path / "0.parquet")
-    paths = (f"{tmp_path}/{name}" for name in ("none.parquet", "0.parquet", "0.tar"))
-    there = read_descriptors(*paths)
-    assert there.keys.tolist() == [*range(5)]
-    assert index.may_match(there.vectors, LEAST_COSINE) == [0, 1, 2, 3]
-    assert not np.any(there.vectors[4])  # of a flat image nothing is told
-    assert all(isinstance(examine(body), Image) for body in bodies)

@@ -6,20 +6,20 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from alignset.transforms.duplicates import near_groups
-from alignset.transforms.duplicates.near_groups import (
+from alignset.transforms.duplicates import find_near
+from alignset.transforms.duplicates.find_near import (
     EDGE,
     LEAVES,
     NODE,
     STAYS,
     assign,
-    by_rank,
     cluster,
     compare,
     find_centres,
     leaving,
     nearest_cells,
     settle,
+    sort_by_rank,
     staying,
 )
 
@@ -69,13 +69,13 @@ def test_each_condition_of_a_near_duplicate_counts():
 
 
 def test_representatives_are_those_that_are_near_no_better_one(monkeypatch):
-    monkeypatch.setattr(near_groups, "AT_ONCE", 16)
+    monkeypatch.setattr(find_near, "AT_ONCE", 16)
     groups = [copies(one, 1 + n % 7, n) for n, one in enumerate(nodes(40, 99))]
     cell = np.concatenate(groups)
     cell["rank"] = np.random.default_rng(5).permutation(len(cell))
     cell["look"]["one_tone"][: len(groups[0]) + len(groups[1])] = 0.5
     graphics = len(groups[0]) + len(groups[1])
-    cell = by_rank(cell)
+    cell = sort_by_rank(cell)
     clusters = cluster(cell)
     by_hand = {}
     for node in cell:
@@ -163,7 +163,7 @@ def test_every_machine_finds_the_same_cells_and_clusters():
     centres = find_centres(vectors[:640], 20)
     some = nodes(600)
     some["look"]["descriptor"] = vectors[:600] // 4 + vectors[0] // 2
-    clusters = cluster(by_rank(some))
+    clusters = cluster(sort_by_rank(some))
     found = [
         centres,
         nearest_cells(vectors, centres, 2).astype("<i8"),

@@ -3,7 +3,7 @@ import ipaddress
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alignset.transforms.fetching.fetch_target import is_public_address, request_url
+from alignset.transforms.columns.web_urls import is_public_address, request_url
 from alignset.transforms.fetching.host_queue import FetchJob
 
 SENT = {

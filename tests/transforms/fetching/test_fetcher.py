@@ -4,23 +4,27 @@ import dataclasses
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
 from alignset.transforms.fetching import connection_limit, fetcher
 from alignset.transforms.fetching.connection_limit import ConnectionLimit
-from alignset.transforms.fetching.fetch import Fetched, fetch_all
-from alignset.transforms.fetching.fetch_settings import FetchSettings
-from alignset.transforms.fetching.fetcher import connections_open
+from alignset.transforms.fetching.fetch_settings import FETCH_DETAILS, FetchSettings
+from alignset.transforms.fetching.fetcher import Fetched, connections_open, fetch_all
 from tests.support.bad_web import BODY, BadWeb, bad_web
+from tests.support.certificates import Authority
 from tests.support.root import ROOT
+from tests.support.serving import serving
 
 HOW = FetchSettings(robots_txt=False, allow_private_addresses=True, timeout_s=5.0, retries=0)
 
@@ -31,27 +35,13 @@ def web() -> Iterator[BadWeb]:
         yield server
 
 
-def at_once(calls: list[tuple[list[str], FetchSettings]]) -> list[list[Fetched]]:
-    """What each of several calls gives, each on a thread of its own."""
-    results: list[list[Fetched]] = [[] for _ in calls]
-
-    def call(n: int) -> None:
-        results[n] += fetch_all(*calls[n])
-
-    threads = [threading.Thread(target=call, args=(n,)) for n in range(len(calls))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return results
-
-
 def test_a_host_bears_no_more_of_several_calls_than_of_one(web: BadWeb):
     how = dataclasses.replace(HOW, connections_per_host=3)
     urls = [f"{web.url}/hang/0.05"] * 20
-    for results in at_once([(urls, how)] * 4):
-        assert sorted(one.index for one in results) == list(range(20))
-        assert all(one.body == BODY for one in results)
+    with ThreadPoolExecutor(4) as pool:
+        for results in pool.map(lambda _: list(fetch_all(urls, how)), range(4)):
+            assert sorted(one.index for one in results) == list(range(20))
+            assert all(one.body == BODY for one in results)
     assert web.most_at_once == 3
 
 
@@ -70,26 +60,20 @@ def test_the_end_of_one_calls_time_ends_no_other(web: BadWeb):
     settings = dataclasses.replace(
         HOW, shard_timeout_s=6.0, timeout_s=30.0, idle_timeout_s=30.0, connections_per_host=100
     )
-    ended: dict[str, Counter[str | None]] = {}
 
-    def call(name: str, urls: list[str], after_s: float) -> None:
+    def call(urls: list[str], after_s: float) -> Counter[str | None]:
         time.sleep(after_s)
-        ended[name] = Counter(one.detail for one in fetch_all(urls, settings))
+        return Counter(one.detail for one in fetch_all(urls, settings))
 
-    threads = [
-        threading.Thread(target=call, args=("early", [f"{web.url}/hang/20"] * 9, 0.0)),
-        threading.Thread(target=call, args=("late", [f"{web.url}/hang/3"] * 9, 4.0)),
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert ended == {"early": {"deadline": 9}, "late": {None: 9}}
+    with ThreadPoolExecutor(2) as pool:
+        early = pool.submit(call, [f"{web.url}/hang/20"] * 9, 0.0)
+        late = pool.submit(call, [f"{web.url}/hang/3"] * 9, 4.0)
+    assert (early.result(), late.result()) == ({"deadline": 9}, {None: 9})
 
 
 def test_that_urls_are_nearly_taken_and_how_many_are_open_is_known(web: BadWeb):
     nearly, events = threading.Event(), []
-    urls = [f"{web.url}/ok"] * 40
+    urls = [f"{web.url}/ok"] * 1_000
     for one in fetch_all(urls, dataclasses.replace(HOW, connections=4), nearly):
         events.append(nearly.is_set())
         assert one.body == BODY
@@ -151,7 +135,8 @@ FEW_FILES = """
 import os, resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
 from collections import Counter
-from alignset.transforms.fetching.fetch import FetchSettings, fetch_all
+from alignset.transforms.fetching.fetch_settings import FetchSettings
+from alignset.transforms.fetching.fetcher import fetch_all
 how = dict(robots_txt=False, allow_private_addresses=True, retries=0, connections_per_host=8)
 urls = [f"http://127.0.{n % 9}.{n % 200 + 1}:{sys.argv[1]}/hang/0.02" for n in range(600)]
 print(sorted(Counter(end.detail for end in fetch_all(urls, FetchSettings(**how))).items(), key=str))
@@ -173,7 +158,10 @@ def test_no_clock_that_may_jump_is_asked_but_for_the_date_of_an_answer():
     clocks = re.compile(r"time\.time\b|time_ns|datetime|gmtime|localtime|CLOCK_REALTIME")
     paths = sorted((ROOT / "transforms" / "fetching").glob("*.py"))
     asked = {path.name: clocks.findall(path.read_text()) for path in paths}
-    assert {name: used for name, used in asked.items() if used} == {"curl_handle.py": ["time.time"]}
+    assert {name: used for name, used in asked.items() if used} == {
+        "curl_transfers.py": ["time.time"],
+        "routes.py": ["time.time"],
+    }
 
 
 def test_one_answer_that_is_too_long_ends_no_other(web: BadWeb, monkeypatch: pytest.MonkeyPatch):
@@ -221,7 +209,8 @@ def test_answers_of_a_call_that_is_over_count_until_they_are_looked_at(
 
 STOPPED = """\
 import sys
-from alignset.transforms.fetching.fetch import FetchSettings, fetch_all
+from alignset.transforms.fetching.fetch_settings import FetchSettings
+from alignset.transforms.fetching.fetcher import fetch_all
 how = FetchSettings(robots_txt=False, allow_private_addresses=True, timeout_s=2.0, retries=1,
                     connections_per_host=20)
 print(*sorted({str(end.detail) for end in fetch_all(sys.argv[1:], how)}))
@@ -242,3 +231,66 @@ def test_a_process_that_stands_still_loses_nothing() -> None:
             assert child.stdout.read() == "None\n"
         asked = [server.requests_of(f"/hang/1?n={n}") for n in range(10)]
         assert max(asked) == 2  # they were late, or nothing was tested here
+
+
+# TLS: certificates are looked at as a browser does, and what is wrong with one is told.
+
+
+class _Secure(BadWeb):
+    def __init__(self, context: ssl.SSLContext) -> None:
+        super().__init__("127.0.0.1")
+        self.versions: list[str] = []  # of each connection
+        self.socket = context.wrap_socket(self.socket, server_side=True)
+
+    def get_request(self) -> tuple:
+        accepted = super().get_request()
+        self.versions.append(accepted[0].version())
+        return accepted
+
+
+@pytest.fixture
+def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Authority:
+    """The one that this process trusts."""
+    authority = Authority(tmp_path)
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.path))
+    return authority
+
+
+def own(folder: Path) -> FetchSettings:
+    """Settings of their own, so that their fetcher begins with the authority of this test."""
+    return dataclasses.replace(HOW, timeout_s=10.0, contact=str(folder))
+
+
+def details(server: _Secure, how: FetchSettings, count: int = 1) -> list[str | None]:
+    urls = [f"https://127.0.0.1:{server.server_address[1]}/ok?{n}" for n in range(count)]
+    return [end.detail for end in fetch_all(urls, how)]
+
+
+def test_what_is_wrong_with_a_certificate_is_told(authority: Authority, tmp_path: Path):
+    here, stranger = "127.0.0.1", Authority(tmp_path, "stranger")
+    how, found = own(tmp_path), {}
+    for name, context in {
+        "good": authority.context(here),
+        "expired": authority.context(here, days=(-2, -1)),
+        "wrong name": authority.context("other.example"),
+        "not yet valid": authority.context(here, days=(1, 2)),
+        "unknown issuer": stranger.context(here),
+    }.items():
+        with serving(_Secure(context)) as server:
+            (found[name],) = details(server, how)
+    assert found == {
+        "good": None,
+        "expired": "tls_expired",
+        "wrong name": "tls_wrong_name",
+        "not yet valid": "tls",
+        "unknown issuer": "tls_unknown_issuer",
+    }
+    assert {*found.values()} - {None} <= FETCH_DETAILS
+
+
+def test_a_connection_is_kept_across_calls_and_is_tls_1_3(authority: Authority, tmp_path: Path):
+    how = dataclasses.replace(own(tmp_path), connections_per_host=1)
+    with serving(_Secure(authority.context("127.0.0.1"))) as server:
+        for _ in range(3):
+            assert details(server, how, 4) == [None] * 4
+        assert server.versions == ["TLSv1.3"]

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from alignset.transforms.fetching import host_names, name_questions
-from alignset.transforms.fetching.fetch import fetch_all
+from alignset.transforms.fetching import host_names
 from alignset.transforms.fetching.fetch_settings import FetchSettings
+from alignset.transforms.fetching.fetcher import fetch_all
 from alignset.transforms.fetching.host_queue import FetchJob
 from tests.support.bad_web import BadWeb, bad_web
 from tests.support.name_server import NameServer, name_server
@@ -29,7 +29,7 @@ HOW = FetchSettings(
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServer]:
     with name_server() as server:
-        monkeypatch.setattr(name_questions, "SERVERS", [server.address])
+        monkeypatch.setattr(host_names, "SERVERS", [server.address])
         yield server
 
 

@@ -1,16 +1,33 @@
 """robots.txt: what it means, and that the fetcher asks and obeys."""
 
 import dataclasses
+import json
 import socket
 import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from urllib.parse import quote
 
 import pytest
 
-from alignset.transforms.fetching import routes
-from alignset.transforms.fetching.fetch import fetch_all
+from alignset.transforms.fetching import curl_transfers, routes
+from alignset.transforms.fetching.curl_transfers import EndedTransfer
 from alignset.transforms.fetching.fetch_settings import FetchSettings
-from alignset.transforms.fetching.robots import PolicyCache, Robots, read_robots
-from tests.support.small_web import SmallWeb, small_web
+from alignset.transforms.fetching.fetcher import fetch_all
+from alignset.transforms.fetching.host_files import FILES, ROBOTS, PolicyCache
+from alignset.transforms.fetching.orders import (
+    Fetched,
+    FindListed,
+    HostAnswer,
+    Order,
+    listed_nowhere,
+)
+from alignset.transforms.fetching.robots import Robots, read_robots
+from alignset.transforms.opt_outs.host_statements import record_page
+from tests.support.bad_web import BODY, BadWeb, bad_web
+from tests.support.host_files import forget_host_files
+from tests.support.small_web import POLICIES, SmallWeb, small_web
 
 POLITE = FetchSettings(
     allow_private_addresses=True, robots_txt=True, retries=0, timeout_s=2.0, connections_per_host=2
@@ -32,8 +49,8 @@ Disallow: /
 
 
 @pytest.fixture(autouse=True)
-def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(routes, "ROBOTS", PolicyCache[Robots]())
+def fresh() -> None:
+    forget_host_files()
 
 
 def details(web: SmallWeb, *paths: str, how: FetchSettings = POLITE) -> list[str | None]:
@@ -120,8 +137,12 @@ def test_answers_that_are_no_rules() -> None:
         **dict.fromkeys([f"http_{status}" for status in statuses]),
         "too_many_redirects": None,
         **dict.fromkeys(("http_429", "http_500", "reset", "bad_redirect"), "no_robots_txt"),
+        **dict.fromkeys(("host_refuses", "challenge", "deadline", "bad_answer"), "no_robots_txt"),
         **{detail: detail for detail in ("dns", "refused", "timeout", "tls", "forbidden_address")},
     }
+    for file in FILES.values():
+        passing = {detail: file.read(None, detail, "", POLITE).passing for detail in refusals}
+        assert passing == {detail: why is not None for detail, why in refusals.items()}
     url = "http://a.org/b"
     found = {detail: refusal_of(read_robots(None, detail, "alignset"), url) for detail in refusals}
     assert found == refusals
@@ -229,18 +250,20 @@ def test_rules_behind_redirects_that_images_may_not_take() -> None:
 
 def test_a_cache_forgets_the_oldest_by_number_and_by_length() -> None:
     """20,000 of 500 KiB would take 400 GB, parsed; what is put again counts once."""
-    cache = PolicyCache[Robots]()
+    cache, answer = PolicyCache[Robots](), HostAnswer("robots.txt", "", 404, "http_404", 0.0, None)
     assert cache.get("http://a", "alignset") is None
-    cache.put("http://a", "alignset", Robots(None))
-    assert cache.get("http://a", "alignset") == Robots(None)
+    cache.put("http://a", "alignset", Robots(None), answer)
+    assert cache.get("http://a", "alignset") == (Robots(None), answer)
     assert cache.get("http://a", "other") is None  # who may be told something else
     for number in range(20_000):
-        cache.put(f"http://{number}", "alignset", Robots(None))
+        cache.put(f"http://{number}", "alignset", Robots(None), answer)
     assert cache.get("http://a", "alignset") is None
-    for number in [0] * 20 + [*range(20)]:
-        cache.put(str(number), "alignset", Robots(None, size=512_000))
-    kept = [number for number in range(20) if cache.get(str(number), "alignset")]
-    assert kept == [*range(12, 20)]  # 4 Mi characters
+    large = answer._replace(packed=bytes(50 * 512_000))
+    for size, of in ((512_000, answer), (0, large)):  # of rules, or of what nobody parses
+        for number in [0] * 20 + [*range(20)]:
+            cache.put(str(number), "alignset", Robots(None, size=size), of)
+        kept = [number for number in range(20) if cache.get(str(number), "alignset")]
+        assert kept == [*range(12, 20)]  # 4 Mi characters, or 200 MiB
 
 
 USAGE = b"""User-Agent: *
@@ -278,3 +301,352 @@ def test_a_content_usage_that_breaks_the_grammar_says_nothing() -> None:
         text = f"User-Agent: *\nContent-Usage: {rule}\n".encode()
         robots = read_robots(text, None, "alignset", frozenset({"train-ai"}))
         assert refusal_of(robots, "http://a.org/x") is None
+
+
+# Opt-outs of hosts, from real servers: robots.txt, tdmrep.json and the headers of responses.
+
+HOW = FetchSettings(allow_private_addresses=True, retries=0, timeout_s=5.0)
+REPORT = replace(HOW, opt_outs="report")
+TDMREP = replace(HOW, tdmrep_json=True)
+WISHES = POLICIES
+PATHS = b"User-agent: *\nDisallow: /private/\nContent-Usage: /art/ train-ai=n\n"
+RESERVED = json.dumps([{"location": "/r/", "tdm-reservation": 1}]).encode()
+
+
+@pytest.fixture(scope="module")
+def bad() -> Iterator[BadWeb]:
+    with bad_web() as server:
+        yield server
+
+
+@pytest.fixture
+def web() -> Iterator[SmallWeb]:
+    with small_web() as server:
+        server.files = {"/robots.txt": PATHS, "/.well-known/tdmrep.json": RESERVED}
+        server.files |= dict.fromkeys(("/a", "/private/a", "/art/a", "/r/a", "/r/free"), b"x")
+        server.headers = {"/r/free": {"TDM-Reservation": "0"}}
+        yield server
+
+
+def fetched(urls: list[str], how: FetchSettings = HOW) -> list[Fetched]:
+    return sorted(fetch_all(urls, how), key=lambda one: one.index)
+
+
+def known_ends(
+    urls: list[str],
+    how: FetchSettings,
+    known: Mapping[int, str | None],
+    listed: FindListed = listed_nowhere,
+) -> list[Fetched]:
+    """Ends of URLs some of which are known."""
+    ends = fetch_all(urls, how, find_listed=listed, known=known)
+    return sorted(ends, key=lambda one: one.index)
+
+
+def outcomes(web: SmallWeb, how: FetchSettings) -> dict[str, str | None]:
+    paths = [path for path in web.files if path not in WISHES]
+    ends = fetched([web.url + path for path in paths], how)
+    return {path: one.detail for path, one in zip(paths, ends, strict=True)}
+
+
+SAID = {
+    "X-Robots-Tag=noai": "x_robots_tag",
+    "x-robots-tag=alignset%3A+noindex": "x_robots_tag",
+    "X-Robots-Tag=bot%3A+noai": None,
+    "tdm-reservation=1": "tdm_reservation",
+    "tdm-reservation=0": None,
+    "Content-Usage=train-ai%3Dn": "content_usage",
+    "Content-Usage=train-ai%3Dn%2C": None,
+    "Content-Usage=search%3Dn": None,
+    "content-signal=search%3Dyes%2Cai-train%3Dno": "content_signal",
+    "Content-Signal=ai-input%3Dno": None,
+}
+
+
+def test_headers_of_an_answer_and_of_a_redirect(bad: BadWeb) -> None:
+    urls = [f"{bad.url}/says?{query}" for query in SAID]
+    urls += [f"{url}&to={quote(bad.url)}/ok" for url in urls]
+    details = [*SAID.values()] * 2
+    assert [one.detail for one in fetched(urls)] == details
+    reported = fetched(urls, REPORT)
+    assert all((one.body, one.detail) == (BODY, None) for one in reported)
+    assert [one.opted_out for one in reported] == [(said,) if said else () for said in details]
+    off = replace(HOW, disallowed_header_directives="", tdm_reservation=False, content_usage="")
+    off = replace(off, content_signal="")
+    assert {one.detail for one in fetched(urls, off)} == {None}
+
+
+def test_tdmrep_json_is_asked_for_once_and_each_opt_out_has_a_flag(web: SmallWeb) -> None:
+    none = replace(HOW, robots_txt=False, tdm_reservation=False)
+    assert set(outcomes(web, none).values()) == {None}
+    assert web.policies_asked == []
+    for _ in range(2):
+        ends = outcomes(web, TDMREP)  # an answer comes before the file
+        assert (ends["/r/a"], ends["/r/free"], ends["/a"]) == ("tdm_reservation", None, None)
+    assert web.policies_asked == ["/robots.txt", "/.well-known/tdmrep.json"]
+    ends = outcomes(web, replace(HOW, content_usage=""))
+    assert (ends["/art/a"], ends["/private/a"]) == (None, "robots_txt")
+
+
+def test_what_is_only_reported_is_fetched_with_all_its_opt_outs(web: SmallWeb) -> None:
+    web.headers |= {"/private/a": {"X-Robots-Tag": "noai"}}
+    paths = ["/a", "/private/a", "/art/a", "/r/a", "/r/free"]
+    how = replace(REPORT, tdmrep_json=True)
+    ends = fetched([web.url + path for path in paths], how)
+    assert [one.opted_out for one in ends] == [
+        *((), ("robots_txt", "x_robots_tag"), ("content_usage",), ("tdm_reservation",), ())
+    ]
+    assert all(one.body == b"x" for one in ends)
+
+
+def test_of_known_images_the_hosts_alone_are_asked(web: SmallWeb) -> None:
+    with small_web() as other:
+        other.files = {"/robots.txt": RULES, "/a": b"x", "/private/a": b"x"}
+        web.moved = {"/to/a": f"{other.url}/a", "/to/private": f"{other.url}/private/a"}
+        paths = ["/a", "/private/a", "/art/a", "/to/a", "/to/private", "/gone", "/r/a", "/r/free"]
+        urls = [web.url + path for path in paths]
+        come_from = {number: web.moved.get(path, urls[number]) for number, path in enumerate(paths)}
+        known = come_from | {paths.index("/gone"): None}
+        ends = known_ends(urls, HOW, known)
+        # The same as of a new request, but that it failed is known, too.
+        scratch = [one.detail if "http" not in str(one.detail) else None for one in fetched(urls)]
+        assert [one.detail for one in ends] == scratch
+        assert scratch[1:5] == ["robots_txt", "content_usage", None, "robots_txt"]
+        assert [one.is_known for one in ends] == [detail is None for detail in scratch]
+        web.requests.clear()
+        web.policies_asked.clear()
+        forget_host_files()
+        other.policies_asked.clear()
+        other.requests.clear()
+
+        # What tdmrep.json reserves is asked for, where its own header counts.
+        ends = known_ends(urls, TDMREP, known)
+        assert [(one.detail, one.body) for one in ends[-2:]] == [
+            ("tdm_reservation", None),
+            (None, b"x"),
+        ]
+        assert sorted(web.requests) == ["/r/a", "/r/free"]
+        assert known_ends(urls[-2:], TDMREP, {0: None, 1: None})[0].is_known
+        assert [one.policies_asked for one in (web, other)] == [[*WISHES]] * 2
+        ends = known_ends(urls, REPORT, known)
+        assert all(one.is_known for one in ends)
+        assert [one.opted_out for one in ends[1:5]] == [
+            ("robots_txt",),
+            ("content_usage",),
+            (),
+            ("robots_txt",),
+        ]
+        assert (len(web.requests), other.requests) == (2, [])
+
+
+def test_that_the_host_of_a_known_image_cannot_be_asked_is_no_opt_out() -> None:
+    with small_web() as web, socket.socket() as silent, socket.socket() as nobody:
+        web.files = {"/robots.txt": RULES}
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        nobody.bind(("127.0.0.1", 0))  # and nothing listens there
+        came_from = {1: None, 2: f"{web.url}/listed", 3: f"{web.url}/private/a"}
+        listed = lambda url: "list:url" if url.endswith("/listed") else None  # noqa: E731
+
+        def outcomes(host: socket.socket, how: FetchSettings) -> list[str | bool]:
+            url = f"http://127.0.0.1:{host.getsockname()[1]}"
+            urls = [f"{url}/{name}" for name in ("new", "a", "listed", "moved")]
+            ends = known_ends(urls, how, came_from, listed)
+            return [one.detail or one.blocklist or one.is_known for one in ends]
+
+        assert outcomes(nobody, POLITE) == ["refused", True, "list:url", "robots_txt"]
+        how = replace(POLITE, shard_timeout_s=0.5, timeout_s=600.0, idle_timeout_s=600.0)
+        assert outcomes(silent, how) == ["deadline", True, "list:url", True]
+        assert web.requests == []
+
+
+def test_known_images_wait_for_no_crawl_delay() -> None:
+    with small_web() as web:
+        web.files = {"/robots.txt": b"User-agent: *\nCrawl-delay: 99999", "/a": b"x"}
+        urls = [f"{web.url}/a?{number}" for number in range(50)]
+        assert all(one.is_known for one in known_ends(urls, POLITE, dict.fromkeys(range(50))))
+        assert (web.requests, web.policies_asked) == ([], ["/robots.txt"])
+
+
+def test_where_a_redirect_leads_goes_before_what_waits() -> None:
+    ways, order = routes.Routes(replace(HOW, robots_txt=False)), Order([], 60.0)
+    for number in range(3):
+        ways.take(order, number, f"http://a.example/{number}")
+    job = ways.next_job()
+    assert job is not None
+    ways.note_end(EndedTransfer(job, redirect="http://a.example/new"))
+    assert ways.next_job() is job
+    assert job.url == "http://a.example/new"
+
+
+@pytest.mark.parametrize(
+    ("was_asked", "line_has_trouble", "is_tried_again"),
+    [(True, False, False), (True, True, True), (False, False, True)],
+)
+def test_a_host_that_was_asked_and_took_too_long_is_not_asked_again(
+    was_asked: bool, line_has_trouble: bool, is_tried_again: bool
+) -> None:
+    ways, order = routes.Routes(replace(HOW, robots_txt=False, retries=2)), Order([], 60.0)
+    ways.take(order, 0, "http://a.example/0")
+    job = ways.next_job()
+    assert job is not None
+    ways.note_end(EndedTransfer(job, detail="timeout", silent=True, was_asked=was_asked))
+    ways.settle(try_again=line_has_trouble)
+    order.end()
+    assert [result.detail for result in order.results()] == ["timeout"] * (not is_tried_again)
+    assert len(ways) == is_tried_again
+    assert job.attempts == 1 + is_tried_again
+
+
+def test_what_is_late_goes_with_its_order_and_a_file_of_opt_outs_is_asked_for_again() -> None:
+    ways, order = routes.Routes(replace(HOW, robots_txt=False, retries=2)), Order([], 60.0)
+    ways.take(order, 0, "http://a.example/0")
+    job = ways.next_job()
+    assert job is not None
+    ways.note_end(EndedTransfer(job, detail="timeout", was_asked=True))
+    assert ways.remove(order) == [job]
+    ways.settle(try_again=True)
+    assert len(ways) == 0
+    ways = routes.Routes(replace(HOW, retries=1))
+    ways.take(order, 0, "http://a.example/0")
+    job = ways.next_job()
+    assert job is not None
+    assert job.url.endswith(ROBOTS.path)
+    ways.note_end(EndedTransfer(job, detail="timeout", silent=True, was_asked=True))
+    assert ways.queue.due_s() > 0
+    assert job.attempts == 2
+
+
+def test_the_answer_of_an_image_is_that_behind_early_hints(bad: BadWeb) -> None:
+    [one] = fetched([f"{bad.url}/hinted"])
+    assert one.answer is not None
+    assert (one.answer.status, one.answer.etag) == (200, "late")
+
+
+def test_files_of_opt_outs_that_never_end_are_read_as_far_as_they_count() -> None:
+    rules = {"/robots.txt": PATHS, "/.well-known/tdmrep.json": b"[" + b" " * 9}
+    with small_web() as web:
+        web.files = {"/a": b"x", "/private/a": b"x"}
+        web.files |= {path: rules[path] + b"\n" * 30_000_000 for path in WISHES}
+        assert outcomes(web, TDMREP) == {"/a": None, "/private/a": "robots_txt"}
+
+
+def test_endless_and_hostile_files_of_opt_outs_end(bad: BadWeb) -> None:
+    for kind in ("endless", "drip", "gzip/50000000"):
+        with small_web() as web:
+            web.files = {"/a": b"x"}
+            web.moved = dict.fromkeys(WISHES, f"{bad.url}/{kind}")
+            details = {
+                one.detail for one in fetched([f"{web.url}/a"], replace(TDMREP, timeout_s=1))
+            }
+            assert details <= {None, "no_robots_txt"}
+
+
+def test_a_redirect_inside_is_not_followed_and_the_host_is_not_blamed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+
+    with bad_web() as inside, small_web() as web:
+        web.files = {"/a": b"x"}
+        web.moved = {path: f"http://127.0.0.2:{inside.server_address[1]}/ok" for path in WISHES}
+        monkeypatch.setattr(curl_transfers, "is_public_address", "127.0.0.1".__eq__)
+        guarded = replace(TDMREP, allow_private_addresses=False)
+        assert [one.detail for one in fetched([f"{web.url}/a"], guarded)] == ["no_robots_txt"]
+        unasked = replace(guarded, robots_txt=False)
+        assert [one.detail for one in fetched([f"{web.url}/a"], unasked)] == [None]
+        assert inside.heads == []
+
+
+# Licence files that robots.txt and responses name.
+
+REFUSES = b'<rsl xmlns="https://rslstandard.org/rsl"><content url="/art/"><license>'
+REFUSES += b'<prohibits type="usage">ai-train</prohibits></license></content></rsl>'
+
+
+def linked(url: str) -> dict[str, str]:
+    return {"Link": f'<{url}>; rel="license"; type="application/rsl+xml"'}
+
+
+def test_a_licence_file_is_requested_once_whoever_names_it() -> None:
+    with small_web() as web, small_web() as other:
+        web.files = {f"/{name}": b"x" for name in ("a", "art/a", "art/b", "linked/a")}
+        web.files |= {"/robots.txt": f"License: {other.url}/license.xml".encode()}
+        web.headers = {path: linked("/license/all") for path in ("/linked/a", "/linked/b")}
+        web.files |= {"/license/all": REFUSES.replace(b"/art/", b""), "/linked/b": b"y" * 9}
+        other.files = {"/license.xml": REFUSES, "/robots.txt": b"License: /license.xml"}
+        other.files |= {"/art/a": b"x", "/a": b"x"}
+        paths = ["/a", "/art/a", "/art/b", "/linked/a", "/linked/b", "/linked/none"]
+        urls = [web.url + path for path in paths] + [f"{other.url}/art/a", f"{other.url}/a"]
+        wanted = [None, "rsl", "rsl", "rsl", "rsl", "http_404", "rsl", None]
+        for _ in range(2):  # and on another shard
+            assert [one.detail for one in fetched(urls)] == wanted
+        assert web.policies_asked == ["/robots.txt", "/license/all"]
+        assert sorted(other.policies_asked) == ["/license.xml", "/robots.txt"]
+        assert web.requests.count("/art/a") == other.requests.count("/art/a") == 0
+        assert [web.requests.count(path) for path in ("/linked/a", "/linked/b")] == [2, 2]
+        reported = fetched(urls, REPORT)
+        assert [one.opted_out for one in reported] == [
+            ("rsl",) if detail == "rsl" else () for detail in wanted
+        ]
+        assert reported[4].body == b"y" * 9
+        assert {one.detail for one in fetched(urls, replace(HOW, rsl=False))} == {None, "http_404"}
+        known = known_ends(urls, HOW, dict.fromkeys(range(len(urls))))
+        assert [one.detail for one in known] == [None, "rsl", "rsl", None, None, None, "rsl", None]
+
+
+def test_a_licence_file_that_cannot_be_had(bad: BadWeb) -> None:
+    for kind, detail in (
+        *(("", None), ("status/503", "no_license"), ("endless", None), ("loop", None)),
+        *(("gzip/50000000", None), ("drip", "no_license")),
+    ):
+        with small_web() as web:
+            web.files = {"/a": b"x", "/b": b"x"}
+            web.moved = {"/license": f"{bad.url}/{kind}"} if kind else {}
+            web.moved["/license/loop"] = "/license/loop"
+            name = "/license/loop" if kind == "loop" else "/license"
+            web.files["/robots.txt"] = f"License: {name}".encode()
+            how = replace(HOW, timeout_s=1.0)
+            assert [one.detail for one in fetched([f"{web.url}/a"], how)] == [detail], kind
+            web.files["/robots.txt"], web.headers = b"", {"/b": linked(name)}
+            forget_host_files()
+            assert [one.detail for one in fetched([f"{web.url}/b"], how)] == [detail], kind
+            assert known_ends([f"{web.url}/b"], how, {0: None})[0].is_known
+
+
+@pytest.mark.parametrize(("count", "by_pages"), [(20, False), (20, True), (40, True)])
+def test_a_host_that_names_many_licence_files(
+    count: int, by_pages: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "_MOST_LINKED", 8)
+    with small_web() as web:
+        paths = [f"/{number}" for number in range(count)]
+        web.files = dict.fromkeys(paths, b"x")
+        web.headers = {} if by_pages else {path: linked(f"/license{path}") for path in paths}
+        page = f"http://page{count}.example/"  # which has named none before
+        lines = [record_page(f"{web.url}/license{path}", page) for path in paths]
+        records = dict(enumerate(lines)) if by_pages else {}
+        ends = fetch_all([web.url + path for path in paths], HOW, records=records)
+        assert Counter(one.detail for one in ends) == {None: 8, "rsl": count - 8}
+        assert len(web.policies_asked) == 1 + 8
+        assert len(web.requests) == (8 if by_pages else count)
+
+
+def test_images_that_wait_for_a_licence_file_take_bounded_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(routes, "_MOST_HELD", 1)
+    with small_web() as web:
+        paths = [f"/{number}" for number in range(6)]
+        web.files = dict.fromkeys(paths, b"x")
+        web.headers = dict.fromkeys(paths, linked("/license"))
+        ends = fetched([web.url + path for path in paths])
+        assert [(one.detail, one.body) for one in ends] == [(None, b"x")] * 6
+        assert web.policies_asked == ["/robots.txt", "/license"]
+
+
+def test_what_is_said_to_another_crawler_is_told_with_its_name() -> None:
+    with small_web() as web:
+        web.files = {"/a": b"x", "/robots.txt": b"User-agent: CCBot\nDisallow: /"}
+        assert [one.detail for one in fetched([f"{web.url}/a"])] == ["robots_txt:CCBot"]
+        assert fetched([f"{web.url}/a"], REPORT)[0].opted_out == ("robots_txt:CCBot",)
+        assert fetched([f"{web.url}/a"], replace(HOW, also_obey=""))[0].body == b"x"

@@ -17,12 +17,15 @@ from PIL import ImageFile, ImageOps
 from alignset.transforms.images import decode, file_formats
 from alignset.transforms.images import examine as images
 from alignset.transforms.images import thumbnail as thumbnails
-from alignset.transforms.images.displayed_picture import displayed_picture, small_grey
+from alignset.transforms.images.decode import (
+    displayed_picture,
+    jpeg_pixels,
+    open_picture,
+    small_grey,
+)
 from alignset.transforms.images.examine import Image, Unusable, examine
 from alignset.transforms.images.file_formats import FileLook
-from alignset.transforms.images.open_picture import open_picture
 from alignset.transforms.images.perceptual_hash import picture_hash, thumbnail_hash
-from alignset.transforms.images.scaled_jpeg import jpeg_pixels
 from alignset.transforms.images.thumbnail import SIDE_PX, thumbnail
 from alignset.transforms.workers.limited_process import (
     ChildError,
@@ -311,7 +314,7 @@ def test_exif_that_refers_to_the_same_bytes_again_and_again(
 
 
 def test_honest_exif_is_read_whatever_its_values_and_a_broken_one_does_no_harm() -> None:
-    """Of a camera's some values are long, and damaged ones claim more than there is."""
+    """Some values of a camera are long, and damaged values claim more than there is."""
     for size, entries in ((2000, 3), (70, 1), (60_000, 3)):
         exif = PillowImage.Exif()
         exif.load(exif_bomb(size, entries))
@@ -376,3 +379,12 @@ def test_a_large_image_keeps_its_turn_until_it_is_small(monkeypatch: pytest.Monk
     file = io.BytesIO()
     PillowImage.new("RGB", (9, 9)).save(file, "PNG")
     assert thumbnail(file.getvalue())
+
+
+def test_limits_grow_with_the_pixels_that_the_header_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    large = encoded(PillowImage.new("RGB", (4000, 4000)), "BMP")
+    monkeypatch.setattr(decode, "MAX_MEMORY", 1 << 26)
+    with pytest.raises(CostlyError):
+        decode.decoded_picture(large, "bmp", 4000 * 4000)
+    monkeypatch.undo()
+    assert decode.decoded_picture(large, "bmp", 4000 * 4000).size == (4000, 4000)

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from random import Random
 
 import numpy as np
 import pytest
@@ -166,6 +167,12 @@ def test_two_threads_give_the_same_and_leave_the_process_its_output() -> None:
     assert [status.st_ino for status in before] == [os.fstat(fd).st_ino for fd in (1, 2)]
 
 
+def test_the_quality_of_a_png_is_a_level_of_compression() -> None:
+    """Other settings: tests/pipeline/test_options.py."""
+    with pytest.raises(ValueError, match="encode_quality must be 0 to 9 for png; got 95"):
+        ResizeSettings(encode_format="png")
+
+
 def test_img2dataset_is_imported_only_for_what_is_exactly_its_own() -> None:
     code = (
         "import sys; from alignset.transforms.images.resize import *\n"
@@ -175,20 +182,71 @@ def test_img2dataset_is_imported_only_for_what_is_exactly_its_own() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        (
-            {"resize_mode": "crop"},
-            "resize_mode must be one of original, no, border, .*; got 'crop'",
-        ),
-        ({"encode_format": "jpeg"}, "encode_format must be one of jpg, png, webp; got 'jpeg'"),
-        ({"image_size": 0}, "image_size must be >= 1; got 0"),
-        ({"encode_quality": 101}, "encode_quality must be 0 to 100 for jpg; got 101"),
-        ({"encode_format": "png"}, "encode_quality must be 0 to 9 for png; got 95"),
-        ({"downscale_interpolation": "a"}, "downscale_interpolation must be one of nearest"),
-    ],
-)
-def test_wrong_settings(wrong: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        ResizeSettings(**wrong)
+# The fast resizing beside img2dataset's own.
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    """Decibels: of a peak of 255 over the mean square of the differences."""
+    return 10 * np.log10(255**2 / max(float(np.square(a - b).mean()), 1e-9))
+
+
+def both(how: ResizeSettings, body: bytes) -> tuple[np.ndarray, np.ndarray]:
+    """What the fast way gives and what img2dataset's gives."""
+    image = examine(body)
+    assert isinstance(image, Image)
+    exact = dataclasses.replace(how, exact_resize=True)
+    fast, slow = (Encoder(settings)(body, image) for settings in (how, exact))
+    assert (fast.width, fast.height) == (slow.width, slow.height)
+    assert fast.extension == slow.extension
+    pixels = shown(fast.body)
+    assert pixels.shape[:2] == (fast.height, fast.width)
+    return pixels, shown(slow.body)
+
+
+@pytest.mark.parametrize("size", [40, 256])
+@pytest.mark.parametrize("mode", MODES)
+def test_photographs_are_as_img2datasets_to_38_decibels(mode: str, size: int):
+    large = photograph().resize((640, 469), PillowImage.Resampling.BICUBIC)
+    noise = np.random.default_rng(1).normal(0, 4, (469, 640, 1))
+    body = encoded(PillowImage.fromarray(np.uint8((large + noise).clip(0, 255))), "JPEG")
+    assert psnr(*both(ResizeSettings(mode, size), body)) >= 38
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_every_kind_of_file_and_form_is_as_img2datasets(name: str):
+    for *form, decibels in (("png", 6, 38), ("jpg", 95, 34), ("webp", 90, 34)):
+        if form[0] == "png" or name == "jpeg":
+            assert psnr(*both(ResizeSettings("keep_ratio", 64, *form), GOOD[name])) >= decibels
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_size_becomes_the_size_that_img2datasets_has(seed: int):
+    random = Random(seed)
+    width, height = (round(2 ** random.uniform(0, 9)) for _ in range(2))
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    body = encoded(PillowImage.fromarray(pixels), random.choice(["PNG", "JPEG"]))
+    mode, size = random.choice(MODES), round(2 ** random.uniform(0, 9))
+    only = random.random() < 0.3
+    how = ResizeSettings(mode, size, "png", 1, resize_only_if_bigger=only)
+    image = examine(body)
+    assert isinstance(image, Image)
+    slow, fast = (Encoder(dataclasses.replace(how, exact_resize=exact)) for exact in (True, False))
+    try:
+        theirs = slow(body, image)
+    except ValueError as error:  # of an image that is smaller than the crop
+        print(seed, error)
+        assert mode == "center_crop"
+        return
+    ours = fast(body, image)
+    assert (ours.width, ours.height) == (theirs.width, theirs.height), (seed, how, width, height)
+    assert np.abs(shown(ours.body) - shown(theirs.body)).mean() < 3
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "linear", "cubic", "area", "lanczos"])
+def test_each_interpolation_is_opencvs_or_within_one_of_it(interpolation: str):
+    how = ResizeSettings("keep_ratio", 50, "png", 1, downscale_interpolation=interpolation)
+    ours, theirs = both(how, encoded(photograph(), "PNG"))
+    assert np.abs(ours - theirs).max() <= (1 if interpolation == "area" else 0)
+    how = ResizeSettings("keep_ratio", 333, "png", 1, upscale_interpolation=interpolation)
+    ours, theirs = both(how, encoded(photograph(), "PNG"))
+    assert np.array_equal(ours, theirs)

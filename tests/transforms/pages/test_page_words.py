@@ -9,8 +9,7 @@ import pytest
 from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 from alignset.transforms.pages.http_pages import Page
 from alignset.transforms.pages.page_counts import PageTally
-from alignset.transforms.pages.page_images import images_of
-from alignset.transforms.pages.page_words import SILENT, PageWords
+from alignset.transforms.pages.page_images import SILENT, PageWords, images_of
 from alignset.transforms.pages.parse_pages import PageFiles, pairs_of, rows_of
 from tests.support.page_archives import packed
 from tests.support.root import ROOT
@@ -29,48 +28,6 @@ def words_of(head: str, body: str = "", how: OptOutSettings = HOW, header: tuple
 
 
 @pytest.mark.parametrize(
-    ("head", "opt_outs"),
-    [
-        ('<meta name="robots" content="noai">', ("meta_robots",)),
-        ("<META NAME=ROBOTS CONTENT='NOINDEX, NoImageAI'>", ("meta_robots",)),
-        ('<meta content="noimageindex" name="robots">', ("meta_robots",)),
-        ('<meta name="alignset" content="noai">', ("meta_robots",)),
-        ('<meta name="otherbot" content="noai">', ()),
-        ('<meta name="robots" content="noindex, nofollow">', ()),
-        ('<meta name="description" content="noai">', ()),
-        ('<!-- <meta name="robots" content="noai"> -->', ()),
-        ('<script>"<meta name=robots content=noai>"</script>', ()),
-        ('<meta name="tdm-reservation" content="1">', ("tdm_reservation",)),
-        ('<meta name="TDM-Reservation" content=" 1 ">', ("tdm_reservation",)),
-        ('<meta name="tdm-reservation" content="0">', ()),
-        (
-            '<meta name="robots" content="noai"><meta name="tdm-reservation" content="1">',
-            ("meta_robots", "tdm_reservation"),
-        ),
-    ],
-)
-def test_elements(head: str, opt_outs: tuple[str, ...]) -> None:
-    assert words_of(head).opt_outs == opt_outs
-    off = OptOutSettings(disallowed_page_directives="", tdm_reservation=False)
-    assert words_of(head, how=off).opt_outs == ()
-
-
-@pytest.mark.parametrize(
-    ("line", "head", "opt_outs"),
-    [
-        (b"X-Robots-Tag: noai", "", ("x_robots_tag",)),
-        (b"X-Robots-Tag: noindex", "", ()),  # of the page, which is not what is used
-        (b"tdm-reservation: 1", "", ("tdm_reservation",)),
-        (b"tdm-reservation: 1", '<meta name="tdm-reservation" content="0">', ()),
-        (b"tdm-reservation: 0", '<meta name="tdm-reservation" content="1">', ("tdm_reservation",)),
-        (b"Content-Usage: train-ai=n", "", ("content_usage",)),
-    ],
-)
-def test_headers_come_before_no_element(line: bytes, head: str, opt_outs: tuple[str, ...]) -> None:
-    assert words_of(head, header=(line,)).opt_outs == opt_outs
-
-
-@pytest.mark.parametrize(
     ("body", "licence"),
     [
         ('<a rel="license" href="https://l.example/by">CC</a>', "https://l.example/by"),
@@ -86,26 +43,20 @@ def test_licences(body: str, licence: str | None) -> None:
     assert words_of("", body).license == licence
 
 
-def test_a_page_that_says_nothing_is_silent() -> None:
+def test_a_page_is_silent_where_it_says_nothing_or_nothing_is_asked() -> None:
     assert words_of('<meta charset="utf-8"><link rel="icon" href="i">', "<a href=b>c</a>") == SILENT
+    reserved = '<meta name="tdm-reservation" content="1">'
+    both = f'<meta name="robots" content="noai">{reserved}'
+    off = OptOutSettings(disallowed_page_directives="", tdm_reservation=False)
+    assert words_of(both, how=off) == SILENT
+    free = (b"tdm-reservation: 0",)  # a header comes before no element
+    assert words_of(reserved, header=free).opt_outs == ("tdm_reservation",)
 
 
 def test_more_than_is_read_of_what_pages_say() -> None:
     many = '<a rel="license" href="' + "x" * 100 + '">' * 5000
     assert len(words_of("", many).license or "") > 100
     assert words_of("", "<a rel=license href=" + "x" * 70_000 + ">").license is None
-
-
-def test_rows_are_opted_out_or_only_say_so() -> None:
-    head = '<meta name="robots" content="noai"><meta name="tdm-reservation" content="1">'
-    page = Page(URL, f"{head}{IMAGE}<link rel=license href=by>".encode(), "")
-    (image,) = images_of(page, HOW)
-    (batch,) = rows_of([image], HOW)
-    assert batch["malformed"].to_pylist() == ["meta_robots"]
-    (batch,) = rows_of([image], OptOutSettings(opt_outs="report"))
-    assert batch["malformed"].to_pylist() == [None]
-    assert batch["source_opted_out"].to_pylist() == ["meta_robots,tdm_reservation"]
-    assert batch["source_license"].to_pylist() == ["https://p.example/x/by"]
 
 
 def stated(part: PageFiles, how: OptOutSettings) -> dict[str, tuple[str, str | None]]:

@@ -14,19 +14,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from apache_beam.testing.util import assert_that
 
-from alignset.transforms.pages import page_images
+from alignset.transforms.pages import page_images, parse_pages
 from alignset.transforms.pages import parse_pages as pages
 from alignset.transforms.pages.archives import Broken
-from alignset.transforms.pages.http_pages import Page
-from alignset.transforms.pages.page_counts import PageTally
+from alignset.transforms.pages.http_pages import MAX_URL, Page
+from alignset.transforms.pages.page_counts import PageCounts, PageTally, add_page_counts, day_of
 from alignset.transforms.pages.page_files import PAGE_FORMATS, PageFiles
 from alignset.transforms.pages.page_images import Found
-from alignset.transforms.pages.parse_pages import pairs_of, rows_of
+from alignset.transforms.pages.parse_pages import PAGE_PAIRS, FindPairs, pairs_of, rows_of
 from tests.support.command import digests, fates, funnel, run, succeed
+from tests.support.made_batches import run_in_beam
 from tests.support.page_archives import packed, page_record, record, response
 from tests.support.root import ROOT
 from tests.support.serving import serving
@@ -114,7 +117,7 @@ def peak_mib(path: Path) -> tuple[int, float]:
 
 @pytest.mark.slow
 def test_pages_of_many_short_tags_are_parsed_in_pieces(tmp_path: Path):
-    """One of 32 MiB took 2 GB, and 256 pages were held together."""
+    """A page of 32 MiB took 2 GB, and 256 pages were held together."""
     (tmp_path / "small.warc").write_bytes(page_record(url(0), b"<img src=a alt=b>"))
     tags = b"<img src=a alt=b c d e f g>" * 50_000
     records = [page_record(url(n), tags) for n in range(4)]
@@ -136,6 +139,7 @@ def test_a_file_of_pages_that_cannot_be_opened_is_told(tmp_path: Path, kind: str
             "malformed": "gone",
             "page_url": "",
             "source_license": None,
+            "source_rsl": None,
             "source_opted_out": None,
         }
     ]
@@ -340,3 +344,86 @@ def test_a_crawl_by_wget(tmp_path: Path):
     assert pairs(tmp_path / "crawled") == pairs(tmp_path / "mirrored")
     served_pages = {f"{address}/{path.relative_to(mirror)}" for path in mirror.rglob("*.html")}
     assert {row["page_url"] for row in rows(tmp_path / "crawled")} <= served_pages
+
+
+# Pages of a PCollection: the pairs of a page do not depend on the pages beside it.
+
+
+def page(number: int, images: int) -> Page:
+    tags = "".join(f'<img src="{n}.png" alt="picture {n}">' for n in range(images))
+    return Page(f"http://a.example/{number}/", tags.encode())
+
+
+def rows_of_find_pairs(batches: list[pa.RecordBatch]) -> list[dict]:
+    assert all(batch.schema == PAGE_PAIRS and len(batch) for batch in batches)
+    return [row for batch in batches for row in batch.to_pylist()]
+
+
+@pytest.mark.parametrize(
+    ("bad", "fault"),
+    [
+        (Page("http://a.example/".ljust(MAX_URL + 1, "a"), b"<img src=a alt=b>"), "long_url"),
+        (Page("http://a.example/", b"<img src=a alt=b>" + b" " * 20), "too_large"),
+    ],
+)
+def test_what_cannot_be_used_is_a_row_with_its_detail(
+    bad: Page, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if fault == "too_large":
+        monkeypatch.setattr(parse_pages, "MAX_PAGE", len(bad.body) - 1)
+    (row,) = rows_of_find_pairs([*rows_of(pages.pairs_in([bad], PageTally()))])
+    assert row["malformed"] == fault
+    assert row["page_url"] == bad.url
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 100])
+def test_pages_and_files_become_batches(
+    at_once: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(parse_pages, "PAGES_AT_ONCE", at_once)
+    body = page(9, 2).body.decode()
+    (tmp_path / "a.warc").write_bytes(page_record("http://a.example/9/", body))
+    parts = [*(page(n, 2) for n in range(9)), PageFiles("warc", ((f"{tmp_path}/a.warc", ""),))]
+
+    def check(batches: list[pa.RecordBatch]) -> None:
+        urls = {row["url"] for row in rows_of_find_pairs(batches)}
+        assert urls == {f"http://a.example/{n}/{i}.png" for n in range(10) for i in range(2)}
+        assert sum(map(len, batches)) == len(urls)
+
+    run_in_beam(lambda p: assert_that(p | beam.Create(parts) | FindPairs(), check))
+
+
+# The days of a crawl, as archives tell them.
+
+
+@pytest.mark.parametrize(
+    ("value", "day"),
+    [
+        ("2024-05-18T09:52:13Z", "2024-05-18"),
+        ("2024-02-29", "2024-02-29"),
+        ("2023-02-29T00:00:00Z", ""),  # there was no such day
+        ("2024-00-10", ""),
+        ("0000-01-01", ""),
+        ("yesterday", ""),
+        ("", ""),
+        (" 2024-05-18", ""),
+        ("２０２４-05-18", ""),
+    ],
+)
+def test_the_day_of_a_warc_date(value: str, day: str):
+    assert day_of(value) == day
+
+
+def test_the_days_of_parts_span_those_of_the_whole():
+    tally = PageTally()
+    for value in ("2024-05-18T09Z", "no day", "2024-05-20T09Z", "2024-04-30T09Z", ""):
+        tally.note_day(value)
+    assert (tally.first_day, tally.last_day) == ("2024-04-30", "2024-05-20")
+    parts = [
+        PageCounts(pages=2, first_day="2024-05-18", last_day="2024-05-20"),
+        PageCounts(pages=1),
+        PageCounts(pages=1, first_day="2024-04-30", last_day="2024-05-18"),
+    ]
+    whole = PageCounts(pages=4, first_day="2024-04-30", last_day="2024-05-20")
+    assert add_page_counts(parts) == add_page_counts(parts[::-1]) == whole
+    assert add_page_counts(parts[1:2]) == PageCounts(pages=1)

@@ -11,14 +11,12 @@ from typing import Any
 import pytest
 
 from alignset.transforms.pages.archives import Broken, read_records
-from alignset.transforms.pages.http_pages import Page
+from alignset.transforms.pages.http_pages import Page, page_of_wat
 from alignset.transforms.pages.page_counts import PageTally
 from alignset.transforms.pages.page_files import PageFiles
-from alignset.transforms.pages.page_images import Found, images_of
-from alignset.transforms.pages.page_words import PageWords
+from alignset.transforms.pages.page_images import Found, PageWords, images_of
 from alignset.transforms.pages.parse_pages import pairs_in, pairs_of, rows_of
-from alignset.transforms.pages.wat import page_of_wat
-from tests.fuzz.wat import member
+from tests.fuzz.pages import member
 from tests.support.root import ROOT
 
 PAGES = ROOT / "tests" / "wat_pages"

@@ -11,7 +11,7 @@ from alignset.pipeline.datasets.facts import Facts, find_facts
 from alignset.pipeline.report.histograms import charts_of
 from alignset.pipeline.report.sliders import sliders
 from alignset.transforms.rules.catalogue import PRODUCT, steps
-from alignset.transforms.rules.rule import IMAGES, TEXTS, Limit, OfCorpus, Reason, Rows, Rule
+from alignset.transforms.rules.rule import Limit, OfCorpus, Reason, Rows, Rule
 from alignset.transforms.rules.rule_settings import RuleSettings
 from alignset.transforms.rules.verdicts import axes_of
 from tests.support import golden
@@ -28,7 +28,7 @@ CONTRACT = (
     *("image_with_too_many_texts", "rare_token", "fetch_failed", "not_an_image", "undecodable"),
     *("too_small", "too_elongated", "unsafe", "evaluation_overlap", "taken_down"),
 )
-# Of a rule that is off by default, another threshold.
+# A rule that is off by default has another threshold here.
 NUMBERS = dict(run_rules().numbers) | {
     limit.name: limit.threshold(limit.measure.edges[0])
     for limit in PRODUCT.limits.values()
@@ -58,14 +58,8 @@ def test_each_reason_has_one_step_and_no_stage_comes_before_an_earlier_one(
     assert [entry.stage for entry in entries] == sorted(entry.stage for entry in entries)
     in_steps = [reason for of_step in steps(entries).values() for reason in of_step]
     assert in_steps == reasons  # no step is left and entered again
-    assert {PRODUCT.plane_of(entry.step) for entry in entries} == {entries[0].plane}
+    assert {entry.step in PRODUCT.text_steps for entry in entries} == {entries is PRODUCT.texts}
     assert {entry.step for entry in entries} <= STEPS.keys()
-
-
-def test_a_reason_of_both_planes_is_told_with_its_plane() -> None:
-    assert PRODUCT.list_name(TEXTS, "opted_out") == "opted_out (texts)"
-    assert PRODUCT.list_name(IMAGES, "opted_out") == "opted_out (images)"
-    assert PRODUCT.list_name(IMAGES, "too_small") == "too_small"
 
 
 def neighbours(limit: Limit, edge: float) -> list[float]:
@@ -83,7 +77,7 @@ def test_bin_and_verdict_agree_at_each_edge_and_beside_it(limit: Limit) -> None:
         rows = rows_of(limit, values)
         bins = limit.bins(rows, axis)
         kept = ~limit.dropped(rows, {limit.name: limit.threshold(edge)})
-        passed = axis.passes(bins, edge, beyond=limit.beyond)
+        passed = axis.passes(bins, edge, beyond=limit.keeps_above)
         assert passed.tolist() == kept.tolist(), edge
         assert len(set(kept.tolist())) == 2, "both sides of the edge are the same"
 

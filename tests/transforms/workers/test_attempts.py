@@ -111,20 +111,27 @@ class KilledError(BaseException):
     pass
 
 
+def killed_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> list[int]:
+    """Ends each attempt after so many steps; what is left of them."""
+    left = [steps]
+
+    def at_step() -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KilledError
+
+    stepping(monkeypatch, at_step)
+    return left
+
+
 def test_killed_before_each_step(new_set: Callable[[], Set], monkeypatch: pytest.MonkeyPatch):
     """The next worker publishes what is whole, or does it anew and knows what to suspect."""
     seen = set()
     for steps in range(100):
-        own, left = new_set(), [steps]
-
-        def at_step(left: list[int] = left) -> None:
-            left[0] -= 1
-            if left[0] < 0:
-                raise KilledError
-
+        own = new_set()
         with monkeypatch.context() as patch:
             attempt = own.attempt()  # its block, which cleans up, is never left
-            stepping(patch, at_step)
+            killed_after(patch, steps)
             try:
                 own.write("first", attempt)
                 break
@@ -232,15 +239,8 @@ def test_one_of_an_earlier_run_in_the_same_place(
         for path in own.there("_temporary"):
             files.remove(path)
         files.write_atomically(f"{own.out}/_temporary/plan", lambda sink: sink.write(b"plan"))
-        left = [steps]
-
-        def at_step(left: list[int] = left) -> None:
-            left[0] -= 1
-            if left[0] < 0:
-                raise KilledError
-
         with monkeypatch.context() as patch, suppress(KilledError):
-            stepping(patch, at_step)
+            left = killed_after(patch, steps)
             with suppress(RuntimeError, OSError):
                 own.write("old", old)
         own.try_again("new")

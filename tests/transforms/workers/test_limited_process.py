@@ -76,6 +76,12 @@ def leave(body: bytes) -> list[bytes]:
     os._exit(3)
 
 
+def close_pipes(body: bytes) -> list[bytes]:
+    os.closerange(3, 64)
+    signal.pause()
+    return []
+
+
 def crash_once(body: bytes) -> list[bytes]:
     """Dies where its marker file is there, and removes it."""
     path = body.decode()
@@ -109,6 +115,7 @@ def test_parts_and_errors_come_back_from_one_process_that_stays() -> None:
         (fill_by_pages, Limits(30.0, 1 << 26), CostlyError, None),
         (crash, AMPLE, CrashError, "Segmentation fault"),
         (leave, AMPLE, ChildError, "status 3"),
+        (close_pipes, AMPLE, CrashError, "Killed"),
     ],
 )
 def test_what_goes_wrong_costs_only_the_call(
@@ -150,6 +157,14 @@ def test_a_process_that_cannot_start_is_no_fault_of_the_bytes(
         monkeypatch.setattr(sys, "executable", wrong)
         with pytest.raises(ChildError, match=says):
             call_limited(reversed_parts, b"", AMPLE)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    os.close(free := os.open(os.devnull, os.O_RDONLY))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        with pytest.raises(ChildError, match="Too many open files"):
+            call_limited(reversed_parts, b"", AMPLE)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_many_threads_share_a_few_processes() -> None:
@@ -214,7 +229,7 @@ def test_stopped_work_waits_for_no_child() -> None:
         jobs = Jobs(SharedThreads())
         try:
             jobs.begin(call)
-            yield from jobs.until_done()
+            yield from jobs.wait_until_done()
         finally:
             jobs.cancel()
 

@@ -1,33 +1,35 @@
+import importlib.metadata
+import shutil
+import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pytest
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
+from hypothesis import given
+from hypothesis import strategies as st
 
-from alignset.transforms.workers.threaded_dofn import ThreadedDoFn
+from alignset.transforms.storage.documents import Counts, add_counts
+from alignset.transforms.workers.packages import DECIDING, CheckWorker, deciding, package_versions
+from alignset.transforms.workers.stages import ThreadedDoFn
 from alignset.transforms.workers.threads import (
     THREADS,
     Jobs,
     Results,
     SharedThreads,
-    in_threads,
+    map_in_threads,
     stop_work,
 )
-
-
-@pytest.mark.parametrize("size", [0, 1, 20])
-def test_results_come_in_order_whatever_takes_longest(size: int) -> None:
-    def slow_at_first(item: int) -> int:
-        time.sleep(0.05 if item == 0 else 0)
-        return item + 1
-
-    assert list(in_threads(slow_at_first, range(size))) == list(range(1, size + 1))
+from tests.support.root import ROOT
 
 
 def test_items_are_taken_only_a_little_ahead() -> None:
@@ -38,7 +40,7 @@ def test_items_are_taken_only_a_little_ahead() -> None:
             taken.append(item)
             yield item
 
-    results = in_threads(lambda item: item, items(), chunk=2)
+    results = map_in_threads(lambda item: item, items(), chunk=2)
     assert taken == []
     for expected in range(10):
         assert next(results) == expected
@@ -48,9 +50,9 @@ def test_items_are_taken_only_a_little_ahead() -> None:
 
 def test_items_run_at_the_same_time_and_an_error_comes_out_at_its_place() -> None:
     both = threading.Barrier(2, timeout=10)
-    assert len(list(in_threads(lambda _: both.wait(), range(2)))) == 2
+    assert len(list(map_in_threads(lambda _: both.wait(), range(2)))) == 2
     assert THREADS >= 2
-    results = in_threads(lambda item: 6 // (2 - item), range(10))
+    results = map_in_threads(lambda item: 6 // (2 - item), range(10))
     assert [next(results), next(results)] == [3, 6]
     with pytest.raises(ZeroDivisionError):
         next(results)
@@ -60,7 +62,7 @@ def test_items_run_at_the_same_time_and_an_error_comes_out_at_its_place() -> Non
         raise OSError("the disk")
 
     with pytest.raises(OSError, match="the disk"):
-        list(in_threads(lambda item: item, items()))
+        list(map_in_threads(lambda item: item, items()))
 
 
 def test_jobs_are_waited_for_or_cancelled_and_what_one_raises_comes_out() -> None:
@@ -184,7 +186,9 @@ def test_stopped_work_takes_no_further_batch() -> None:
 
     class Slow(ThreadedDoFn):
         def work(self, element: int) -> Iterator[int]:
-            yield from in_threads(lambda batch: taken.append(batch) or time.sleep(0.05), range(200))
+            yield from map_in_threads(
+                lambda batch: taken.append(batch) or time.sleep(0.05), range(200)
+            )
 
     do_fn = Slow()
     do_fn.start_bundle()
@@ -218,3 +222,69 @@ def test_who_waits_for_stopped_work_is_told_but_not_a_bundle_of_beam(is_daemon: 
         thread.join(1.0 if is_daemon else None)
     assert thread.is_alive() == is_daemon
     assert len(told) == (not is_daemon)
+
+
+# A worker without what the launcher has says which package.
+
+
+def test_all_that_decides_is_compared_and_another_worker_ends_with_one_line():
+    here = package_versions()
+    assert here.keys() == {"python", "icu", "alignset", *DECIDING}
+    assert here["numpy"] == importlib.metadata.version("numpy")
+    more = package_versions(deciding("pages", "vote", "langdetect", "exact_resize", ""))
+    assert more.keys() - here.keys() == {
+        *("lxml", "resiliparse", "pycld2", "py3langid", "langdetect", "img2dataset")
+    }
+    check = CheckWorker()
+    check.start_bundle()
+    assert list(check.process("a")) == ["a"]
+    for name, said in (
+        ("numpy", f"numpy {here['numpy']}, and the command was started with 1.0"),
+        ("other", "no package other, and 1.0 is wanted"),
+    ):
+        check.versions = here | {name: "1.0"}
+        with pytest.raises(
+            RuntimeError, match=rf"\A{socket.gethostname()} has {said}: .*base\.txt.*\Z"
+        ):
+            check.start_bundle()
+
+
+@pytest.mark.slow
+def test_other_sources_are_another_project(tmp_path: Path):
+    for room in ("alignset", "pipeline", "transforms"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / room, tmp_path / room, symlinks=True, ignore=ignored)
+    tell = [
+        sys.executable,
+        "-c",
+        "from alignset.transforms.workers.packages import *; print(package_versions()['alignset'])",
+    ]
+    same = subprocess.run(tell, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert same.strip() == package_versions()["alignset"]
+    told = {same}
+    for changed in (
+        "pipeline/settings.py",
+        "pipeline/inputs/readers.py",
+        "transforms/images/examine.py",
+    ):
+        assert (tmp_path / changed).exists()
+        with (tmp_path / changed).open("a") as source:
+            source.write("# another line\n")
+        other = subprocess.run(tell, cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert other.stdout.startswith("sources ")
+        assert other.stdout not in told
+        told.add(other.stdout)
+
+
+dropped = st.dictionaries(st.sampled_from("abcd"), st.integers(0, 9))
+
+
+@given(st.lists(st.builds(Counts, st.integers(0, 9), st.integers(0, 9), dropped)), st.integers(0))
+def test_counts_of_workers_add_up_in_any_grouping(parts: list[Counts], cut: int) -> None:
+    whole = add_counts(parts)
+    assert whole.seen == sum(part.seen for part in parts)
+    assert whole.kept == sum(part.kept for part in parts)
+    names = sorted({name for part in parts for name in part.dropped})
+    totals = {name: sum(part.dropped.get(name, 0) for part in parts) for name in names}
+    assert [*whole.dropped.items()] == [*totals.items()]  # in this order
+    assert add_counts([add_counts(parts[:cut]), add_counts(parts[cut:])]) == whole
