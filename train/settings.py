@@ -17,7 +17,7 @@ FRACTION = between(0, math.nextafter(1, 0), "at least 0 and below 1")
 SHARE = between(math.ulp(0.0), 1, "larger than 0 and at most 1")
 MOMENTUM = between(math.ulp(0.0), math.nextafter(1, 0), "larger than 0 and below 1")
 MOST_TRACED = 100  # steps, whose events are in memory until the last
-# Of texts in a sample: a field of KEY.json, or the extension of a file, as readers have it.
+# Where texts are in a sample: a field of KEY.json, or the extension of a file, as readers have it.
 _PLACE = re.compile(r"json\..+|(?!(?:jpe?g|png|webp|json\.?)$)[^A-Z\s]+", re.DOTALL)
 HOW_IT_IS_RUN = "how it is run, not what is learned"
 free = partial(setting, decides=False)  # may differ when a run is resumed

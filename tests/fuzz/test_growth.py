@@ -126,7 +126,7 @@ IMAGE = b"<img alt=a src=b "
 
 
 class Growing(NamedTuple):
-    """A function of bytes, the tokens of which patterns are made (`growth.py`), how many patterns,
+    """A function of bytes, the tokens that make up patterns (`growth.py`), how many patterns,
     and the bytes of the large ones."""
 
     walk: Callable[[bytes], object]

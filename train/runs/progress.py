@@ -33,7 +33,7 @@ class Tracker(Protocol):
     """The object that `--trackers=module:name` names: called with these arguments, it gives such an
     object.
 
-    Only the first process of a run has trackers. One that raises is told of and left out from then
+    Only the first process of a run has trackers. One that raises is named and left out from then
     on: what watches a run must not end it.
     """
 

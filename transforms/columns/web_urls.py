@@ -77,7 +77,7 @@ _REFUSED = (
 
 
 def request_url(url: str) -> str | None:
-    """Writes a URL in the form that goes on the wire, by the URL standard.
+    """Writes a URL in the form that is sent, by the URL standard.
 
     Spaces and other letters are percent-encoded as UTF-8, the host is in IDNA's ASCII form or an
     address, user name, password, fragment and the scheme's own port are gone.

@@ -36,7 +36,7 @@ FILES = (THUMBNAILS, ROWS, ENTRIES, VECTORS, SEARCH)
 
 # Up to as many entries each is compared with the query, in 0.1 ms: of 350 images.
 MOST_COMPARED = 10_000
-# Beyond, entries are kept in lists of about 600 around centres, of which the nearest are searched.
+# Beyond, entries are kept in lists of about 600 around centres; the nearest lists are searched.
 # More centres than the most take too long to find: 16,384 serve a million images.
 _ENTRIES_A_LIST, _FEWEST_LISTS, _MOST_LISTS = 600, 16, 1 << 14
 _SAMPLES_A_LIST = 40  # what the centres are found from; faiss asks for 39

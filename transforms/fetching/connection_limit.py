@@ -299,7 +299,7 @@ os.register_at_fork(after_in_child=lambda: setattr(TakenBytes, "of_all", 0))  # 
 class BodyMemory:
     """Counts bytes, and holds transfers back where the memory is full.
 
-    One of those that are held back goes on even so, until it ends: so all end in their turn. At
+    One transfer that is held back continues even so, until it ends: so all end in their turn. At
     most `most` bytes are held, and that one's.
 
     Attributes:

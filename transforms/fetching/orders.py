@@ -68,7 +68,7 @@ class Fetched:
         return self.body is None and self.detail is None and self.blocklist is None
 
 
-# Of images that the caller knows, by the numbers of their URLs: the URL that brought each, after
+# Images that the caller knows, by the numbers of their URLs: the URL that brought each, after
 # redirects; None where none did.
 KnownUrls = Mapping[int, str | None]
 # By the numbers of URLs: what pages and, of known images, responses stated, as a ledger records it.

@@ -93,7 +93,7 @@ class _Metered:
 def bound_exif() -> None:
     """Has Pillow take what it has read of EXIF by then for all of it.
 
-    Every value may refer to the same bytes, of which Pillow makes a copy for each: 64 KiB become
+    Every value may refer to the same bytes, and Pillow copies them for each: 64 KiB become
     350 MiB, and a megabyte 65 GB.
     """
     directory = TiffImagePlugin.ImageFileDirectory_v2

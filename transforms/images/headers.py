@@ -88,7 +88,7 @@ def jpeg_segments(body: bytes) -> Segments:
 
 
 def _next_marker(body: bytes, at: int) -> int:
-    """Where it goes on behind what is not a segment: at an 0xFF that is followed by a marker."""
+    """Where to read on behind what is not a segment: at an 0xFF that is followed by a marker."""
     if body[at] != 0xFF:
         next_marker = body.find(b"\xff", at)
         return next_marker if next_marker >= 0 else len(body)

@@ -27,7 +27,7 @@ from alignset.transforms.columns.pair_columns import (
 from alignset.transforms.columns.web_urls import parse_url, request_url
 from alignset.transforms.opt_outs.opt_out_settings import OptOutSettings
 
-# Of a file; further rules are not read. A URL is compared with each.
+# The most in a file; further rules are not read. A URL is compared with each.
 MOST_RULES, _LONGEST_PATTERN, _MOST_WILDCARDS = 1_000, 2_048, 8
 _ENCODED = re.compile(r"%([0-9A-Fa-f]{2})")
 # Letters that need no code, and those that mean themselves in a pattern only by their code.

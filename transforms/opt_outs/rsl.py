@@ -79,7 +79,7 @@ class _Reader:
             case "payment":
                 self._payment = kind
                 self._is_free &= kind in _WITHOUT_PAYMENT
-            # Of a payment; a licence of others in one without a type is often the RSL Collective's,
+            # In a payment; a licence of others in one without a type is often the RSL Collective's,
             # which costs. Nobody sends the reports that a licence asks for (3.12).
             case "amount" | "custom" | "accepts" | "reporting":
                 self._is_free = False

@@ -33,7 +33,7 @@ _PYTHON_NAMES = {
     "iso8859-11": "cp874",
 }
 _UNMAPPED_LABELS = {"x-user-defined": "cp1252", "x-mac-cyrillic": "mac-cyrillic"}
-# The tokens of the standard's prescan. What is not closed goes on to the end.
+# The tokens of the standard's prescan. What is not closed extends to the end.
 _S = rb"\t\n\f\r "
 _TOKEN = re.compile(
     rb"<!--(?:-?>|.*?(?:-->|\Z))|<(?P<meta>meta)(?=[%(s)b/])|<(?P<tag>/?[a-z][^%(s)b>]*+)|<[!/?][^>]*+"

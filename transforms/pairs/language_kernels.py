@@ -76,7 +76,7 @@ for _digit, _byte in enumerate(b"0123456789ABCDEF"):
 
 
 def _c_array(source: bytes, name: bytes, size: int | None) -> npt.NDArray[np.uint32]:
-    """The numbers of an array in C's source; its size is told by its commas where None."""
+    """The numbers of an array in C's source; its commas give its size where that is None."""
     start = source.index(b"{", source.index(name + b"["))
     stop = source.index(b";", start)
     numbers = np.zeros(size or source.count(b",", start, stop) + 1, np.uint32)

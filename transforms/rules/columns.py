@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MIN, MAX, REQUIRED, VERIFIED = "min_column", "max_column", "require_column", "verify_hash"
 KEEP = "keep_column"
 COLUMN_FLAGS = (MIN, MAX, KEEP, REQUIRED, VERIFIED)
-# Of each kind one, for lists of all rules.
+# One of each kind, for lists of all rules.
 OF_ANY_COLUMN = {f"{flag}=NAME": "" if flag == KEEP else 0.0 for flag in COLUMN_FLAGS[:4]}
 HASHES = {"md5": 32, "sha256": 64, "sha512": 128}  # hex digits
 OF_COLUMN = "column="  # before a column's name, its axis

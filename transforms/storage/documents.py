@@ -1,4 +1,4 @@
-"""Small documents of JSON, each of which is one dataclass: how they are written and read; and
+"""Small documents of JSON, each one a dataclass: how they are written and read; and
 counts in them, which add up."""
 
 from __future__ import annotations

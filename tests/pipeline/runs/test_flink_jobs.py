@@ -157,7 +157,7 @@ def test_a_job_that_does_not_end_is_cancelled(fake: FakeFlink):
 def test_a_command_ends_where_flink_has_lost_its_job(
     fake: FakeFlink, monkeypatch: pytest.MonkeyPatch
 ):
-    """A JobManager that starts again knows no job; one that was not there yet is no lost one."""
+    """A JobManager that starts again knows no job; one that was not there yet is not a lost one."""
     signals = list[int]()
     monkeypatch.setattr("_thread.interrupt_main", signals.append)
     watch = JobWatch(Flink(address(fake)), "images-abc", "", lambda: False, 60)

@@ -263,8 +263,8 @@ OTHER_NAMES = {
     "aircraft": "fgvc_aircraft",
     "sst2": "renderedsst2",
 }
-# Of the datasets that clip_benchmark does not have, or has other prompts for: how many, and the
-# last.
+# For datasets that clip_benchmark does not have, or has other prompts for: the number of prompts,
+# and the last.
 NOT_THEIRS = {
     "birdsnap": (1, "a photo of a {}, a type of bird."),
     "ucf101": (48, "a demonstration of the person practicing {}."),

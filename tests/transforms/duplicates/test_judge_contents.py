@@ -166,7 +166,7 @@ ROWS, MOST = 200, 100
 
 
 def put_shards(out: Path, count: int) -> list[int]:
-    """Shards of which the first half of the images look like one, and the largest is in the
+    """Shards: the first half of each one's images look like one, and the largest is in the
     second shard."""
     rng = np.random.default_rng(0)
     one = rng.integers(-127, 128, 64)

@@ -233,7 +233,7 @@ def test_a_process_that_stands_still_loses_nothing() -> None:
         assert max(asked) == 2  # they were late, or nothing was tested here
 
 
-# TLS: certificates are looked at as a browser does, and what is wrong with one is told.
+# TLS: certificates are checked as a browser does, and the message says what is wrong.
 
 
 class _Secure(BadWeb):

@@ -338,7 +338,7 @@ def known_ends(
     known: Mapping[int, str | None],
     listed: FindListed = listed_nowhere,
 ) -> list[Fetched]:
-    """Ends of URLs some of which are known."""
+    """Ends of URLs; some are known."""
     ends = fetch_all(urls, how, find_listed=listed, known=known)
     return sorted(ends, key=lambda one: one.index)
 
