@@ -41,25 +41,33 @@ trap 'again=1; stop "the time runs out"' USR1
 trap 'stop "the job is ended"' TERM
 
 say "${#nodes[@]} nodes; logs on each: $folder/*.log; page: http://$head:$p"
-alignset cluster head --host="$head" --ui="$p" --rpc=$((p + 4)) --blobs=$((p + 5)) \
-	--jobs=$((p + 6)) --artifacts=$((p + 7)) "${worker[@]}" &
+# What is killed, by the kernel for its memory say, is started again on its node.
+keep='trap "kill \$!; wait; exit" TERM
+while "$@" & wait $!; s=$?; [ $s -gt 128 ]; do
+	echo "$(date "+%F %T") slurm.sh: killed on $SLURMD_NODENAME (status $s), and started again: $*"
+	sleep 5
+done
+exit $s'
+bash -c "$keep" keep alignset cluster head --host="$head" --ui="$p" --rpc=$((p + 4)) \
+	--blobs=$((p + 5)) --jobs=$((p + 6)) --artifacts=$((p + 7)) "${worker[@]}" &
 cluster=($!)
 if [ ${#nodes[@]} -gt 1 ]; then
 	srun --overlap --no-kill --kill-on-bad-exit=0 --nodelist="$(IFS=,; echo "${nodes[*]:1}")" \
 		--nodes=$((${#nodes[@]} - 1)) --ntasks=$((${#nodes[@]} - 1)) --ntasks-per-node=1 \
-		alignset cluster worker --head="$head:$p" "${worker[@]}" &
+		bash -c "$keep" keep alignset cluster worker --head="$head:$p" "${worker[@]}" &
 	cluster+=($!)
 fi
 
-# Slots that are lost with their node: the same command again on what is left.
-status=1 before='' wait=(--wait_slots=$((${#nodes[@]} * slots)))
+# Slots or a JobManager that are lost: the same command again on what is there.
+status=1 before='' tries=0 wait=(--wait_slots=$((${#nodes[@]} * slots)))
 while [ $status = 1 ] && [ -z "$stopped" ]; do
 	flags=$(alignset cluster flags --head="$head:$p" --pool=$((p + 3)) "${wait[@]}") ||
-		flags=$(alignset cluster flags --head="$head:$p" --pool=$((p + 3))) || break
+		flags=$(alignset cluster flags --head="$head:$p" --pool=$((p + 3)) --wait_slots=1) || break
 	[ -z "$stopped" ] || break # a trap waits for $(…)
-	[ "$flags" != "$before" ] || break
-	[ -z "$before" ] || say "slots were lost: the same command again on what is left"
-	before=$flags wait=()
+	[ "$flags" = "$before" ] || tries=0
+	[ $((tries += 1)) -le 3 ] || break
+	[ -z "$before" ] || say "the same command again on what is there"
+	before=$flags wait+=(--wait_s=60)
 	# shellcheck disable=SC2086
 	alignset curate "$@" $flags &
 	command=$!

@@ -109,10 +109,11 @@ def test_a_job_outlives_requeue_its_time_a_worker_and_its_first_node(slurm: Slur
             slurm.say(f"scontrol update jobid={job} timelimit=1")
             until(lambda: slurm.state(job) == "PENDING", "job that is queued again")
             slurm.say(f"scontrol update jobid={job} timelimit=30")
-        with run.held(alive):
-            slurm.machines.script("w3", "pkill -KILL -f 'alignset cluster worker'")
-            line = "3 slots are wanted, 2 are there"
-            until(lambda: line in (folder / "job.log").read_text(), line)
+        for name, role in (("w3", "worker"), ("w1", "head")):
+            with run.held(alive):
+                slurm.machines.script(name, f"pkill -KILL -f '[p]ython.*alignset cluster {role}'")
+                line = f"killed on {name} (status 137), and started again: alignset cluster {role}"
+                until(lambda line=line: line in (folder / "job.log").read_text(), line)
         with run.held(alive):
             slurm.machines.lose("w1")
             until(lambda: slurm.state(job) == "PENDING", "job that is queued again")
