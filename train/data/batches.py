@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import accumulate, count, islice
+from itertools import accumulate, count
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -84,13 +84,13 @@ class TrainingData:
         pixels, texts = list[np.ndarray](), list[str]()
         with ThreadPoolExecutor(self.settings.decode_threads) as pool:
 
-            def decode_all() -> Generator[_Decoding, None, None]:
-                for turn in count(position.samples):
-                    of_set = bisect(bounds, turn * _GOLDEN % 1)
-                    cursor, sample = next(streams[of_set])
-                    yield of_set, cursor, sample, pool.submit(self._crop, cursor, sample)
+            def decode(turn: int) -> _Decoding:
+                of_set = bisect(bounds, turn * _GOLDEN % 1)
+                cursor, sample = next(streams[of_set])
+                return of_set, cursor, sample, pool.submit(self._crop, cursor, sample)
 
-            decoding = read_ahead(decode_all(), ahead)
+            turns = (turn for turn in count(position.samples))
+            decoding = prefetch(turns, decode, ahead, lambda item: len(item[2].image or b""))
             try:
                 for of_set, cursor, sample, crop in decoding:
                     cursors[of_set], samples = cursor, samples + 1
@@ -152,55 +152,6 @@ class TrainingData:
             return texts[place]
         lines = caption_lines(texts[place])
         return lines[(zlib.crc32(sample.key.encode()) + epoch) % len(lines)]
-
-
-def read_ahead(items: Iterator[_Decoding], most: int) -> Generator[_Decoding, None, None]:
-    """The items in order, read in a thread meanwhile: so many ahead, or MAX_BYTES_AHEAD of their
-    images; an error in its place. Closing it ends the thread behind the item that it reads."""
-    ready, changed = deque[_Decoding | BaseException | None](), threading.Condition()
-    bytes_ahead, is_closed = 0, False
-
-    def is_due() -> bool:
-        return is_closed or not ready or (len(ready) <= most and bytes_ahead <= MAX_BYTES_AHEAD)
-
-    def read() -> None:
-        nonlocal bytes_ahead
-        last = None
-        try:
-            for item in items:
-                with changed:
-                    ready.append(item)
-                    bytes_ahead += len(item[2].image or b"")
-                    changed.notify_all()
-                    changed.wait_for(is_due)
-                    if is_closed:
-                        return
-        except BaseException as error:
-            last = error
-        with changed:
-            ready.append(last)
-            changed.notify_all()
-
-    thread = threading.Thread(target=read, name="ahead: reading", daemon=True)
-    thread.start()
-    try:
-        while True:
-            with changed:
-                changed.wait_for(lambda: ready)
-                item = ready.popleft()
-                if isinstance(item, tuple):
-                    bytes_ahead -= len(item[2].image or b"")
-                changed.notify_all()
-            if item is None:
-                return
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        with changed:
-            is_closed = True
-            changed.notify_all()
-        thread.join(_LONGEST_CLOSE_S)
 
 
 def check_skipped(
@@ -299,16 +250,55 @@ def move_inputs(inputs: Inputs, device: torch.device) -> Inputs:
 
 
 def prefetch(
-    items: Generator[T, None, None], prepare: Callable[[T], R]
+    items: Generator[T, None, None],
+    prepare: Callable[[T], R],
+    most: int = 0,
+    image_bytes: Callable[[R], int] = lambda _: 0,
 ) -> Generator[R, None, None]:
-    """Results of `prepare` for each item, the next one made in a thread meanwhile; an error in its
-    place. Closing it ends the thread, and closes `items`."""
+    """Results of `prepare` for each item in order, made in a thread meanwhile: the next one, and
+    `most` behind it or MAX_BYTES_AHEAD of their images; an error in its place. Closing it ends the
+    thread behind the item that it makes, and closes `items`."""
+    ready, changed, error = deque[R](), threading.Condition(), list[BaseException]()
+    bytes_ahead, is_over, is_closed = 0, False, False
 
-    def make() -> list[R]:  # empty behind the last one
-        return [prepare(item) for item in islice(items, 1)]
+    def is_due() -> bool:
+        return is_closed or not ready or (len(ready) <= most and bytes_ahead <= MAX_BYTES_AHEAD)
 
-    with closing(items), ThreadPoolExecutor(1, "ahead") as pool:
-        future = pool.submit(make)
-        while results := future.result():
-            future = pool.submit(make)
-            yield from results
+    def make() -> None:
+        nonlocal bytes_ahead, is_over
+        try:
+            with closing(items):
+                for result in map(prepare, items):
+                    with changed:
+                        ready.append(result)
+                        bytes_ahead += image_bytes(result)
+                        changed.notify_all()
+                        changed.wait_for(is_due)
+                        if is_closed:
+                            return
+        except BaseException as raised:
+            error.append(raised)
+        finally:
+            with changed:
+                is_over = True
+                changed.notify_all()
+
+    thread = threading.Thread(target=make, name="ahead", daemon=True)
+    thread.start()
+    try:
+        while True:
+            with changed:
+                changed.wait_for(lambda: ready or is_over)
+                if not ready:
+                    break
+                result = ready.popleft()
+                bytes_ahead -= image_bytes(result)
+                changed.notify_all()
+            yield result
+        if error:
+            raise error[0]
+    finally:
+        with changed:
+            is_closed = True
+            changed.notify_all()
+        thread.join(_LONGEST_CLOSE_S)
