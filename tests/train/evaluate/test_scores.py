@@ -17,7 +17,9 @@ from alignset.train.evaluate.tasks.probe import STRENGTHS, choose_strength, fit,
 from alignset.train.evaluate.tasks.retrieval import (
     WAYS,
     find_both,
+    hits_of_images,
     make_captioned,
+    recall_samples,
     recall_scores,
     scores,
 )
@@ -95,7 +97,8 @@ def test_intervals_of_recalls_are_of_images_with_all_their_captions():
     images, noise = RNG.normal(size=(60, 8)), RNG.normal(size=(180, 8))
     captions = [[f"{i} {j}" for j in range(3)] for i in range(60)]
     pairs = make_captioned(unit(images), unit(images.repeat(3, axis=0) + noise), captions)
-    result = scores(pairs, find_both(pairs))
+    found = find_both(pairs)
+    result = scores(found, recall_samples(hits_of_images(pairs, found)))
     low, high = result["intervals"]["text_to_image"]["R@5"]
     assert low < result["text_to_image"]["R@5"] < high
     width = 100 * 1.96 * 2 * (0.25 / 180) ** 0.5
