@@ -69,9 +69,14 @@ class Embedding:
         Raises:
           TrainingError: an embedding is not finite. SettingsError: the cache can't be written to.
         """
-        path = self._path("images", dataset)
-        keys, kept = self._read(path)
-        row_of = {key.tobytes(): row for row, key in enumerate(keys)}
+        path, width = self._path("images", dataset), self.embedder.width
+        arrays = read_arrays(path)
+        forms = {name: (array.dtype.str, array.shape[1:]) for name, array in arrays.items()}
+        if forms != {"keys": ("|u1", (32,)), "vectors": ("<f4", (width,))}:
+            arrays = {"keys": np.zeros((0, 32), np.uint8)}
+            arrays["vectors"] = np.zeros((0, width), np.float32)
+        kept: Vectors = arrays["vectors"]
+        row_of = {key.tobytes(): row for row, key in enumerate(arrays["keys"])}  # by SHA-256
         vectors, seen, skipped = [kept], list[Item](), 0
 
         def prepared(item: Item) -> torch.Tensor | None:
@@ -130,14 +135,6 @@ class Embedding:
             )
         digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
         return folder / f"{kind}-{digest[:32]}.npz"
-
-    def _read(self, path: Path) -> tuple[npt.NDArray[np.uint8], Vectors]:
-        """The SHA-256 of each image, and the vectors; none where there is no such file."""
-        width, arrays = self.embedder.width, read_arrays(path)
-        forms = {name: (array.dtype.str, array.shape[1:]) for name, array in arrays.items()}
-        if forms == {"keys": ("|u1", (32,)), "vectors": ("<f4", (width,))}:
-            return arrays["keys"], arrays["vectors"]
-        return np.zeros((0, 32), np.uint8), np.zeros((0, width), np.float32)
 
 
 def _bar(unit: str) -> tqdm:

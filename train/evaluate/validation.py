@@ -10,7 +10,7 @@ on.
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -207,21 +207,18 @@ class Validation:
             scores = validation_scores(model, self.held_out, self.tokenizer, self.settings)
             better = scores["validation/R1"] > self._best_score  # of equal ones, the first
             if better:
-                self._keep(step, model, scores)
+                record = {"step": step, "pairs": self._digest, **scores}
+
+                def write(folder: Path) -> None:
+                    (folder / "validation.json").write_text(json.dumps(record, indent=2) + "\n")
+
+                export_model(model, self.tokenizer, self.settings, self.best, write)
+                self._best_score = scores["validation/R1"]
             seconds = time.perf_counter() - start
             self.progress.show_validation(step, scores, seconds=seconds, best=better)
             loss, recall = (read_points(self.progress.metrics, name) for name in CURVES)
             draw_curve(loss, recall, self.best.with_name(CURVE))
         processes.wait_for_all()
-
-    def _keep(self, step: int, model: DualEncoder, scores: dict[str, float]) -> None:
-        record = json.dumps({"step": step, "pairs": self._digest, **scores}, indent=2) + "\n"
-
-        def write(folder: Path) -> None:
-            (folder / "validation.json").write_text(record)
-
-        export_model(model, self.tokenizer, self.settings, self.best, write)
-        self._best_score = scores["validation/R1"]
 
     def _resume(self) -> None:
         """The score is kept beside the weights it is of, not in the checkpoint.
@@ -302,18 +299,13 @@ def _embed(
     device, of_images, of_texts = model.log_temperature.device, [], []
     size = settings.micro_batch_size
     with torch.autocast(device.type, torch.bfloat16, enabled=model.bf16):
-        for rows in _parts(len(pixels), size):
-            of_images.append(model.embed_images(torch.from_numpy(pixels[rows]).to(device)))
-        for rows in _parts(len(texts), size):
-            part = encode_texts(texts[rows], tokenizer, settings)
-            buckets = part.map(lambda tensor: tensor.to(device))
-            of_texts.append(model.embed_texts(buckets))
+        for part in torch.from_numpy(pixels).split(size):
+            of_images.append(model.embed_images(part.to(device)))
+        for first in range(0, len(texts), size):
+            encoded = encode_texts(texts[first : first + size], tokenizer, settings)
+            of_texts.append(model.embed_texts(encoded.map(lambda tensor: tensor.to(device))))
     images, vectors = (F.normalize(torch.cat(of).float(), dim=-1) for of in (of_images, of_texts))
     return images, vectors
-
-
-def _parts(n: int, size: int) -> Iterator[slice]:
-    return (slice(first, first + size) for first in range(0, n, size))
 
 
 def validation_loss(
@@ -327,8 +319,9 @@ def validation_loss(
     target = torch.arange(size, device=images.device)  # int64[size]
     cross_entropy = partial(F.cross_entropy, label_smoothing=settings.label_smoothing)
     losses = []
-    for rows in _parts(len(images) // size * size, size):
+    whole = len(images) // size * size
+    for some, own in zip(images[:whole].split(size), texts[:whole].split(size), strict=True):
         with full_precision():
-            scores = images[rows] @ texts[rows].T / temperature  # float[size, size]
+            scores = some @ own.T / temperature  # float[size, size]
         losses.append((cross_entropy(scores, target) + cross_entropy(scores.T, target)) / 2)
     return torch.stack(losses).mean().item()

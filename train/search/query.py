@@ -145,27 +145,6 @@ class SearchQuery:
                 f"max_side must be at least min_side; got {self.max_side} and {self.min_side}"
             )
 
-    def row_mask(self, rows: pa.Table) -> np.ndarray:
-        """bool[n] of the rows that may be found.
-
-        Args:
-          rows: has the columns host, caption, width, height and unsafe_score.
-        """
-        mask = np.ones(len(rows), bool)
-        if self.host:
-            host = self.host.lower().strip(".")
-            below = pc.ends_with(rows["host"], f".{host}")
-            mask &= pc.or_(pc.equal(rows["host"], host), below).to_numpy()
-        if self.caption:
-            has = pc.match_substring(rows["caption"], self.caption, ignore_case=True)
-            mask &= has.to_numpy()
-        if self.min_side or self.max_side:
-            shorter = pc.min_element_wise(rows["width"], rows["height"]).to_numpy()
-            mask &= (shorter >= self.min_side) & (shorter <= (self.max_side or shorter))
-        if self.safe:
-            mask &= ~(rows["unsafe_score"].to_numpy() > UNSAFE_SCORE)  # null: NaN
-        return mask
-
 
 class OpenedIndex:
     """Finds rows and shows what they hold. Several threads may use it at once.
@@ -277,7 +256,19 @@ class OpenedIndex:
         return self._row_mask(replace(query, terms=(), fold=True))
 
     def _find_rows(self, filters: SearchQuery) -> np.ndarray | None:
-        mask = self._present & filters.row_mask(self.rows)
+        rows, mask = self.rows, self._present.copy()
+        if filters.host:
+            host = filters.host.lower().strip(".")
+            below = pc.ends_with(rows["host"], f".{host}")
+            mask &= pc.or_(pc.equal(rows["host"], host), below).to_numpy()
+        if filters.caption:
+            has = pc.match_substring(rows["caption"], filters.caption, ignore_case=True)
+            mask &= has.to_numpy()
+        if filters.min_side or filters.max_side:
+            shorter = pc.min_element_wise(rows["width"], rows["height"]).to_numpy()
+            mask &= (shorter >= filters.min_side) & (shorter <= (filters.max_side or shorter))
+        if filters.safe:
+            mask &= ~(rows["unsafe_score"].to_numpy() > UNSAFE_SCORE)  # null: NaN
         return None if mask.all() else mask
 
     def row_of(self, key: str) -> int | None:

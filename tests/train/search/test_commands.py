@@ -196,11 +196,6 @@ WRONG = [
     (["query", "INDEX", "--text", "red", "--model", "other"], "was made by the model colours"),
     (["query", "DATA", "--text", "red"], "holds no index: make one"),
     (["query", "INDEX", "--texts", "red"], "unknown flag --texts: did you mean --text?"),
-    (["index", "--model=colours", "--data=EMPTY", "--index=NEW"], "neither shards (.tar) nor ima"),
-    (
-        ["index", "--model=colours", "--data=MISSING", "--index=NEW"],
-        "has 1 caption of what is not among the images",
-    ),
     (["index", "--model=colours", "--data=nothing/here", "--index=NEW"], "no shards at"),
     (["serve", "INDEX", "--port=99999"], "port must be from 0 to 65535"),
     (["serve", "INDEX", "--host=192.0.2.1", "--port=0"], "nothing can listen at 192.0.2.1"),
@@ -212,17 +207,10 @@ WRONG = [
 def test_what_is_wrong_is_told_in_one_line(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "empty").mkdir()
-    missing = tmp_path / "missing"
-    missing.mkdir()
-    (missing / "a.png").write_bytes((folder / "blue.png").read_bytes())
-    (missing / "captions.csv").write_text("file,caption\na.png,blue\nb.png,red\n")
     places = {
         "INDEX": folder / "index",
         "DATA": folder / "data",
         "BROKEN": folder / "broken.jpg",
-        "EMPTY": tmp_path / "empty",
-        "MISSING": missing,
         "NEW": tmp_path / "new",
     }
     for arguments, text in WRONG:

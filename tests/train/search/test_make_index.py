@@ -449,7 +449,10 @@ def test_shards_as_parquet_and_as_npy(tmp_path: Path, capsys):
     assert result["left_out"] == {"no_image": 1, "undecodable": 1}
     table = pq.read_table(out)
     assert table.schema.metadata[b"sha256"].decode() == result["sha256"]
+    vectors = ["image_embedding", "text_embedding"]
+    assert table.column_names == ["key", "caption", "url", "image_sha256", *vectors]
     assert table["key"].to_pylist() == [f"{i:016x}" for i in range(20)]
+    assert table["image_sha256"][1].as_py() == hashlib.sha256(files[f"{1:016x}.png"]).hexdigest()
     assert table["caption"][1].as_py() == "a green picture"
     images, texts = (
         np.array(table[f"{tower}_embedding"].to_pylist(), np.float32) for tower in ("image", "text")
@@ -487,16 +490,6 @@ def test_keys_of_one_run_are_never_beside_rows_of_another(tmp_path: Path, capsys
         assert not Path(f"{npy}.keys").exists()
     embedded(capsys, *flags)
     assert Path(f"{npy}.keys").read_text() == keys
-
-
-def test_a_folder(tmp_path: Path, capsys):
-    data = picture_folder(tmp_path / "data", each=1)
-    embedded(capsys, f"--data={data}", f"--out={tmp_path / 'a.parquet'}")
-    table = pq.read_table(tmp_path / "a.parquet")
-    assert table.column_names == ["key", "caption", "url", "image_sha256", "image_embedding"]
-    row = table.slice(6, 1).to_pylist()[0]
-    assert (row["key"], row["caption"]) == ("white/0.jpg", "a white picture, number 0")
-    assert row["image_sha256"] == hashlib.sha256((data / row["key"]).read_bytes()).hexdigest()
 
 
 def test_of_a_grown_dataset_what_is_new_alone_is_embedded(tmp_path: Path, capsys) -> None:

@@ -46,11 +46,6 @@ class Captioned:
     image_of: Ints
     words: list[str]
 
-    def select(self, texts: npt.NDArray[np.bool_]) -> "Captioned":
-        """Some of the texts, and the images that have one."""
-        words = [*compress(self.words, texts.tolist())]
-        return Captioned(self.images, self.texts[texts], self.image_of[texts], words)
-
 
 class Found(NamedTuple):
     """The ranks of one direction.
@@ -98,16 +93,19 @@ def evaluate(flags: RetrievalSettings, open_embedding: Callable[[], Embedding]) 
     captioned_set = find_captioned(flags)
     field = flags.caption_field
     images, everything = embed_captioned(captioned_set, open_embedding(), flags.data, field)
+    vectors = everything.images
     said = np.array([caption.language for item in images.items for caption in item.about])
     rows, languages = np.unique(everything.image_of), np.unique(said).tolist()
     results, hits, sections = dict[str, dict[str, Any]](), [], list[Section]()
     samples = dict[str, Any]()
     for language in languages:
-        pairs = everything.select(said == language)
+        own = said == language
+        words = [*compress(everything.words, own.tolist())]
+        pairs = Captioned(vectors, everything.texts[own], everything.image_of[own], words)
         found = find_both(pairs)
-        results[language] = scores(pairs, found)
         own_hits = hits_of_images(pairs, found)
         samples[language] = recall_samples(own_hits)
+        results[language] = scores(found, samples[language])
         hits.append(np.zeros((len(images.items), 8)))  # of an image without a caption in it
         hits[-1][np.unique(pairs.image_of)] = own_hits
         title = f": {language}" if len(languages) > 1 else ""
@@ -136,9 +134,10 @@ def evaluate(flags: RetrievalSettings, open_embedding: Callable[[], Embedding]) 
     )
 
 
-def scores(pairs: Captioned, found: Mapping[str, Found]) -> dict[str, Any]:
-    """R@1, 5 and 10, their mean, the median rank (1 is first), with intervals over images."""
-    samples, result = recall_samples(hits_of_images(pairs, found)), recall_scores(found)
+def scores(found: Mapping[str, Found], samples: dict[str, Any]) -> dict[str, Any]:
+    """R@1, 5 and 10, their mean, the median rank (1 is first), with intervals over images, by
+    `recall_samples`."""
+    result = recall_scores(found)
     recalls = [recall for way in WAYS for recall in result[way].values()]
     ranks = {way: np.sort(found[way].ranks) for way in WAYS}
     result["mean_recall"] = round(float(np.mean(recalls)), 3)
