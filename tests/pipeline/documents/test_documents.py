@@ -13,8 +13,8 @@ import pytest
 from huggingface_hub import DatasetCard
 from msgspec import UNSET
 
+from alignset.pipeline.datasets.contents import Contents
 from alignset.pipeline.datasets.funnel import funnel as steps_of
-from alignset.pipeline.datasets.sizes_and_days import Contents
 from alignset.pipeline.documents.card import WIDTH, dataset_card, funnel_svg, tar_pattern
 from alignset.pipeline.documents.croissant import MOST_TARS, TO_BE_FILLED, croissant
 from alignset.pipeline.inputs.splits import InputFile
