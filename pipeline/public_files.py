@@ -231,5 +231,6 @@ def copy_file_to(source: str, target: str, file: PublicFile) -> None:
 
 def sha256_of(path: str) -> str:
     """The SHA-256 of a file of any file system, in hex."""
+    source: Any  # has `readinto`, which BinaryIO does not tell
     with open_to_read(path) as source:
         return hashlib.file_digest(source, "sha256").hexdigest()
