@@ -6,9 +6,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,7 +15,6 @@ from alignset.pipeline.datasets.funnel import FOLDER as HISTORY
 from alignset.pipeline.datasets.set_files import read_set
 from alignset.pipeline.errors import UsageError
 from alignset.pipeline.inputs.earlier_sets import TAKEN_DOWN_KEYS
-from alignset.pipeline.runs.documents import Manifest
 from alignset.pipeline.runs.work_folder import WorkFolder
 from alignset.transforms.corpus.corpus_documents import NAME as VOCABULARY
 from alignset.transforms.shards.shard_places import ShardPlaces
@@ -78,7 +76,12 @@ def public_files(out: str) -> list[PublicFile]:
     if funnel is None:
         raise UsageError(f"{out}/funnel.json is missing: the command that made it writes it")
     WorkFolder(f"{out}/_temporary").refuse_stopped(out)
-    hashes = dict(_shard_files(out, manifest))
+    places, hashes = ShardPlaces(out), dict[str, str | None]()
+    for number, shard in manifest.entries.items():
+        files: dict[str, str | None] = {places.stats(number): None}
+        if shard.pairs:
+            files = {places.tar(number): shard.sha256, places.sidecar(number): None} | files
+        hashes |= {path.removeprefix(f"{out}/"): digest for path, digest in files.items()}
     vocabulary = manifest.vocabulary.file
     names = [*_PAGES, TAKEN_DOWN_KEYS]
     names += [VOCABULARY] if vocabulary and vocabulary.path == VOCABULARY else []
@@ -87,16 +90,6 @@ def public_files(out: str) -> list[PublicFile]:
         below = (path.removeprefix(f"{out}/") for path, _ in match(f"{out}/{folder}"))
         paths += filter(_IN_FOLDERS.fullmatch, below)
     return [_public_file(out, path, hashes.get(path)) for path in (*paths, MANIFEST)]
-
-
-def _shard_files(out: str, manifest: Manifest) -> Iterator[tuple[str, str | None]]:
-    """The files of the shards that hold something, each with the hash that the manifest has."""
-    places = ShardPlaces(out)
-    for number, shard in manifest.entries.items():
-        files: list[tuple[str, str | None]] = [(places.stats(number), None)]
-        if shard.pairs:
-            files = [(places.tar(number), shard.sha256), (places.sidecar(number), None), *files]
-        yield from ((path.removeprefix(f"{out}/"), digest) for path, digest in files)
 
 
 def _public_file(out: str, path: str, sha256: str | None) -> PublicFile:
@@ -221,23 +214,23 @@ def copy_file_to(source: str, target: str, file: PublicFile) -> None:
     digest = file.sha256 or sha256_of(source)
     if exists(target) and not os.path.islink(target) and sha256_of(target) == digest:
         return
-    with open_to_read(source) as opened:
-        write_atomically(target, partial(_write, opened, digest, source))
 
+    def copy(sink: BinaryIO) -> None:
+        found = hashlib.sha256()
+        with open_to_read(source) as opened:
+            while piece := opened.read(PIECE):
+                found.update(piece)
+                sink.write(piece)
+        if found.hexdigest() != digest:
+            raise RuntimeError(
+                f"{source} is not the file that the manifest names, or is being changed"
+            )
 
-def _write(source: BinaryIO, digest: str, path: str, sink: BinaryIO) -> None:
-    found = hashlib.sha256()
-    while piece := source.read(PIECE):
-        found.update(piece)
-        sink.write(piece)
-    if found.hexdigest() != digest:
-        raise RuntimeError(f"{path} is not the file that the manifest names, or is being changed")
+    write_atomically(target, copy)
 
 
 def sha256_of(path: str) -> str:
     """The SHA-256 of a file of any file system, in hex."""
-    digest = hashlib.sha256()
+    source: Any  # has `readinto`, which BinaryIO does not tell
     with open_to_read(path) as source:
-        while piece := source.read(PIECE):
-            digest.update(piece)
-    return digest.hexdigest()
+        return hashlib.file_digest(source, "sha256").hexdigest()

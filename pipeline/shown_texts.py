@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from itertools import accumulate
 
 LONGEST = 1000  # characters; what is behind is not looked at
 MOST_MARKS = 3  # accents on one letter; a terminal keeps a thousand in one place
 ELLIPSIS = "…"
+_MARKS = ("Mn", "Me")  # categories of characters that take no column of a terminal
 
 
 def escape_controls(text: str) -> str:
@@ -27,7 +29,7 @@ def printable(text: str) -> str:
     short = text if len(text) <= LONGEST else text[:LONGEST] + ELLIPSIS
     characters, marks = [], 0
     for character in short:
-        marks = 0 if _cells(character) else marks + 1
+        marks = marks + 1 if unicodedata.category(character) in _MARKS else 0
         if marks <= MOST_MARKS:
             characters.append(character if character.isprintable() else ascii(character)[1:-1])
     return "".join(characters)
@@ -35,28 +37,20 @@ def printable(text: str) -> str:
 
 def cells(text: str) -> int:
     """How many columns of a terminal a printable text takes."""
-    return sum(map(_cells, text))
-
-
-def _cells(character: str) -> int:
-    if unicodedata.category(character) in ("Mn", "Me"):
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
+    return sum(
+        1 + (unicodedata.east_asian_width(character) in ("W", "F"))
+        for character in text
+        if unicodedata.category(character) not in _MARKS
+    )
 
 
 def fitted(text: str, width: int) -> str:
     """A text in so many columns: cut with an ellipsis, or filled up with spaces."""
     text = printable(text)
-    used = cells(text)
-    if used > width:
-        characters, used = [], 0
-        for character in text:
-            if used + _cells(character) > width - 1:
-                break
-            characters.append(character)
-            used += _cells(character)
-        text, used = "".join(characters) + ELLIPSIS, used + 1
-    return text + " " * (width - used)
+    if cells(text) > width:
+        ends = accumulate(map(cells, text))
+        text = "".join(c for c, end in zip(text, ends, strict=True) if end < width) + ELLIPSIS
+    return text + " " * (width - cells(text))
 
 
 def text_table(names: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> str:

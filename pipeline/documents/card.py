@@ -21,9 +21,9 @@ import jinja2
 import pyarrow as pa
 
 from alignset.pipeline.command_line import REMOVAL_REASONS
+from alignset.pipeline.datasets.contents import QUANTILES, Contents
 from alignset.pipeline.datasets.funnel import all_stages
 from alignset.pipeline.datasets.reproduce import commands, open_flag
-from alignset.pipeline.datasets.sizes_and_days import QUANTILES, Contents
 from alignset.pipeline.datasets.summary import copies_text, render_funnel
 from alignset.pipeline.inputs.earlier_sets import OF_SETS
 from alignset.pipeline.inputs.splits import ROWS

@@ -11,8 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from alignset.pipeline.datasets.contents import LICENCES, is_licence
 from alignset.pipeline.datasets.reproduce import open_flag
-from alignset.pipeline.datasets.sizes_and_days import LICENCES, is_licence
 from alignset.pipeline.documents.card import Earlier, limits, statements
 from alignset.pipeline.runs.documents import Funnel, Manifest, ShardEntry
 from alignset.pipeline.shown_texts import counted

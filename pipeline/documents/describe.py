@@ -8,6 +8,7 @@ The manifest has what no other file of a dataset says.
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -22,6 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from msgspec import UNSET, UnsetType
 
+from alignset.pipeline.datasets.contents import look_into
 from alignset.pipeline.datasets.funnel import (
     drops_of,
     earlier_manifests,
@@ -31,7 +33,6 @@ from alignset.pipeline.datasets.funnel import (
 )
 from alignset.pipeline.datasets.numbers import PairCounts, compare_near, count_pairs
 from alignset.pipeline.datasets.set_files import read_set, shard_entries
-from alignset.pipeline.datasets.sizes_and_days import look_into, times_in
 from alignset.pipeline.documents.card import dataset_card, funnel_svg
 from alignset.pipeline.documents.croissant import croissant
 from alignset.pipeline.documents.eu_summary import EU_PAGE, write_eu_summary
@@ -74,6 +75,7 @@ from alignset.transforms.storage.files import (
     write_atomically,
 )
 from alignset.transforms.storage.parquet_files import read_rows
+from alignset.transforms.storage.stores import list_remote
 from alignset.transforms.workers.packages import ICU, deciding, package_versions
 from alignset.transforms.workers.unexpected import tell_once
 from alignset.version import commit, version
@@ -156,9 +158,14 @@ def days_of(
         and (not known or folder.work.asked().fetched)
         and any(file.format != "webdataset" for file in folder.description.input)
     ):
-        times, work = times_in(folder.work.path), folder.work
+        work = folder.work
         for path in (work.text_summary, work.image_summary):
-            days.append(datetime.fromtimestamp(times[path], UTC).date().isoformat())
+            if is_local(path):
+                ended_s = os.path.getmtime(path)
+            else:  # only a listing has times
+                files = list_remote(f"{work.path}/*")
+                ended_s = next(of.modified_s for of in files if of.path == path)
+            days.append(datetime.fromtimestamp(ended_s, UTC).date().isoformat())
     return Days(min(days), max(days)) if days else UNSET
 
 

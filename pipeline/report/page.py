@@ -7,9 +7,8 @@ import io
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
@@ -24,10 +23,9 @@ from alignset.pipeline.datasets.numbers import PairCounts, Place
 from alignset.pipeline.datasets.page_numbers import NEAREST, NEVER_PICTURED, Example
 from alignset.pipeline.datasets.sample import thumbnails_in
 from alignset.pipeline.datasets.set_files import SetFiles
-from alignset.pipeline.datasets.sizes_and_days import times_in
 from alignset.pipeline.report import tables
 from alignset.pipeline.report.histograms import charts_of
-from alignset.pipeline.report.render import Chart, draw, render, size_of
+from alignset.pipeline.report.render import draw, render, size_of
 from alignset.pipeline.report.sliders import command, command_note, is_open, near_lists, sliders
 from alignset.pipeline.shown_texts import printable
 from alignset.transforms.columns.records import (
@@ -46,7 +44,6 @@ from alignset.transforms.storage.files import write_atomically
 from alignset.transforms.workers.threads import map_in_threads
 
 REPORT = "report.html"
-_BARS, _LEAST_S = 40, 60.0  # of the chart of times: at most, and of a run that has one
 
 
 def write_report(out: str, path: str = "", counts: PairCounts | None = None) -> str:
@@ -103,34 +100,9 @@ def render_page(facts: Facts, place: str = "") -> str:
         sampled=len(data["lists"].get(KEPT, [])),
         copies=tables.copies(facts),
         copy_groups=[(images, pictures.get(two[0])) for images, _, two in groups],
-        times=list(_times_chart(facts)),
         near=near_lists(facts, data["lists"]),
         axes={axis: of.short for axis, of in facts.catalogue.measures.items()},
         data=Markup(encode_for_page(data)),
-    )
-
-
-def _times_chart(facts: Facts) -> Iterator[Chart]:
-    """How fetching went over time: the pairs of the shards that ended in each part of the run's
-    time, if it took a while. By when their stats were written, since shards hold no clock."""
-    ended = times_in(f"{facts.out}/shards") | times_in(f"{facts.out}/holdout")
-    ended_at = [(ended[path], of) for path, of in facts.stats.items() if of and ended.get(path)]
-    times = np.array([at for at, _ in ended_at])
-    if len(times) < 2 or times.max() - times.min() < _LEAST_S:
-        return
-    counts = [(of.count - of.failed_to_download, of.failed_to_download) for _, of in ended_at]
-    bars = min(_BARS, len(times))
-    fetched, failed = (np.histogram(times, bars, weights=of)[0] for of in zip(*counts, strict=True))
-    starts = np.linspace(times.min(), times.max(), bars, endpoint=False)
-    form = "%d %b %H:%M" if times.max() - times.min() > 86_400 else "%H:%M"
-    labels = [datetime.fromtimestamp(at, UTC).strftime(form) for at in starts]
-    yield Chart(
-        "Fetches by when their shard ended, UTC",
-        labels,
-        labels,
-        fetched.astype(int).tolist(),
-        failed.astype(int).tolist(),
-        note="A shard counts where its _stats.json was written; blue were fetched, orange failed.",
     )
 
 

@@ -146,10 +146,6 @@ DOCUMENTS = frozenset(
 )
 # The days of a fetch, which these name and nothing else does.
 _FETCHED = re.compile(rb"(?m)^.*The images were fetched .*$")
-# Drawn where a minute and more lies between shards, as on a busy machine.
-_FETCHES_BY_WHEN = re.compile(
-    rb'(?s)<div class="charts">\s*<figure>\s*<figcaption>Fetches by when.*?</figure>\s*</div>'
-)
 _DAYS = re.compile(rb'(?m)^.*("\d{4}-\d\d-\d\d"|The images were fetched ).*$')
 FETCH_DAYS = {
     "README.md": _FETCHED,
@@ -160,8 +156,6 @@ FETCH_DAYS = {
 
 def _without_days(path: Path) -> bytes:
     body = path.read_bytes()
-    if path.name == "report.html":
-        return _FETCHES_BY_WHEN.sub(b"", body)
     return FETCH_DAYS[path.name].sub(b"", body) if path.name in FETCH_DAYS else body
 
 

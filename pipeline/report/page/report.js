@@ -89,12 +89,9 @@ function waysTo(pair) {
   const [kind, shard] = (pair.shard || "").split("-");
   const folder = { images: "shards", holdout: "holdout" }[kind];
   if (!folder && kind !== "text") return [];
-  if (pair.reason || kind === "text") {
-    const file = kind === "text" && !pair.reason ? `pairs/${shard}` : `rejected/${pair.shard}`;
-    const path = `${OUT}/${file}.parquet`;
-    return [["DuckDB", `select * from ${quoted(path)} where key = '${pair.key}';`]];
-  }
-  const stem = `${OUT}/${folder}/${shard}`;
+  const stem = `${OUT}/${pair.reason ? `rejected/${pair.shard}` : `${folder || "pairs"}/${shard}`}`;
+  const query = ["DuckDB", `select * from ${quoted(`${stem}.parquet`)} where key = '${pair.key}';`];
+  if (pair.reason || !folder) return [query];
   const tar = JSON.stringify(`${stem}.tar`);
   const opened = OUT.includes("://") ? `fsspec.open(${tar}).open()` : `open(${tar}, "rb")`;
   const python = [
@@ -104,10 +101,7 @@ function waysTo(pair) {
     `print(parts.pop("txt").decode(), parts.pop("json").decode())`,
     `Image.open(io.BytesIO(parts.popitem()[1])).show()`,
   ];
-  return [
-    ["DuckDB", `select * from ${quoted(`${stem}.parquet`)} where key = '${pair.key}';`],
-    ["Python", python.join("; ")],
-  ];
+  return [query, ["Python", python.join("; ")]];
 }
 
 function copyButton(text, label) {

@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from alignset.pipeline.datasets.contents import format_example, look_into
 from alignset.pipeline.datasets.sample import ENOUGH_FILES, LONGEST, Pair, take_sample
 from alignset.pipeline.datasets.set_files import find_set
-from alignset.pipeline.datasets.sizes_and_days import format_example, look_into
 from alignset.pipeline.datasets.stored_images import (
     CHUNK,
     Headers,

@@ -13,8 +13,8 @@ import pytest
 from huggingface_hub import DatasetCard
 from msgspec import UNSET
 
+from alignset.pipeline.datasets.contents import Contents
 from alignset.pipeline.datasets.funnel import funnel as steps_of
-from alignset.pipeline.datasets.sizes_and_days import Contents
 from alignset.pipeline.documents.card import WIDTH, dataset_card, funnel_svg, tar_pattern
 from alignset.pipeline.documents.croissant import MOST_TARS, TO_BE_FILLED, croissant
 from alignset.pipeline.inputs.splits import InputFile
@@ -378,22 +378,12 @@ def test_of_very_many_tars_none_is_named() -> None:
         assert document["license"] == TO_BE_FILLED
 
 
-@pytest.mark.parametrize(
-    ("numbers", "pattern"),
-    [
-        ([0], "shards/{00000..00000}.tar"),
-        ([0, 1, 2], "shards/{00000..00002}.tar"),
-        (
-            [1, 2, 5, 7],
-            "shards/{00001..00002}.tar::shards/{00005..00005}.tar::shards/{00007..00007}.tar",
-        ),
-    ],
-)
-def test_the_tars_that_open_clip_is_given(numbers: list[int], pattern: str) -> None:
+def test_the_tars_that_open_clip_is_given() -> None:
     from webdataset.shardlists import expand_urls
 
-    assert tar_pattern(numbers) == pattern
-    assert expand_urls(pattern) == [f"shards/{number:05d}.tar" for number in numbers]
+    for numbers in ([0], [0, 1, 2], [1, 2, 5, 7]):
+        tars = expand_urls(tar_pattern(numbers))
+        assert tars == [f"shards/{number:05d}.tar" for number in numbers]
 
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -4,11 +4,9 @@ from a few of them, however many there are."""
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -22,9 +20,8 @@ from alignset.pipeline.datasets.funnel import most_first
 from alignset.pipeline.runs.documents import Manifest
 from alignset.transforms.columns.pair_columns import LANGUAGE_COLUMNS, OF_PAGES
 from alignset.transforms.rules.personal_data import KINDS, LONGEST, personal_data
-from alignset.transforms.storage.files import is_local, match, open_to_read
+from alignset.transforms.storage.files import match, open_to_read
 from alignset.transforms.storage.parquet_files import batches_of, read_columns, schema_of
-from alignset.transforms.storage.stores import list_remote
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _MOST_SHARDS, _EXAMPLES = 16, 5
@@ -147,19 +144,6 @@ def _shown_licences(counts: Mapping[str | None, int]) -> dict[str, int]:
     most = dict([*values.items()][:_MOST_LICENCES])
     rest = sum(values.values()) - sum(most.values())
     return most | ({"": rest} if rest else {})
-
-
-def times_in(folder: str) -> dict[str, float]:
-    """When the files in a folder were written, by path: seconds since 1970, or 0 where that is not
-    known; none where there is no such folder."""
-    if not is_local(folder):
-        return {file.path: file.modified_s for file in list_remote(f"{folder}/*")}
-    times = dict[str, float]()
-    with suppress(FileNotFoundError, NotADirectoryError):
-        for entry in os.scandir(folder):
-            with suppress(FileNotFoundError):  # moved meanwhile, as a lock that is renewed is
-                times[f"{folder}/{entry.name}"] = entry.stat().st_mtime
-    return times
 
 
 def _examples(paths: Iterable[str]) -> list[str]:
