@@ -219,12 +219,11 @@ class Slot:
 
     def outcome(self, error: int) -> EndedTransfer:
         """Outcome of the job, given curl's error."""
-        took_s = time.monotonic() - self.start_s
         status = self.curl.getinfo(pycurl.RESPONSE_CODE)
         if status in _REDIRECTS and self._is_refused():
-            return EndedTransfer(self.job, detail=self._opt_outs()[0], took_s=took_s)
+            return EndedTransfer(self.job, detail=self._opt_outs()[0])
         if status in _REDIRECTS and (location := self.curl.getinfo_raw(pycurl.REDIRECT_URL)):
-            return self._redirected(location.decode("utf-8", "replace"), took_s)
+            return self._redirected(location.decode("utf-8", "replace"))
         if status >= 200 and status != 200:
             retry_after_s = self.curl.getinfo(pycurl.RETRY_AFTER) if status in (429, 503) else 0
             detail = f"http_{status // 100}xx" if 200 <= status < 600 else "http_other"
@@ -232,22 +231,17 @@ class Slot:
                 detail = "challenge"
             elif status in NAMED_STATUSES:
                 detail = f"http_{status}"
-            return EndedTransfer(
-                *(self.job, None, detail),
-                took_s=took_s,
-                retry_after_s=float(retry_after_s),
-                status=status,
-            )
+            retry_after_s = float(retry_after_s)
+            return EndedTransfer(self.job, None, detail, retry_after_s=retry_after_s, status=status)
         was_cut = bool(self.job.file) and self.size == self._limit
         if was_cut or (error == pycurl.E_OK and not (self.size == 0 and self._is_refused())):
-            return self._came(status, took_s)
+            return self._came(status)
         silent = not status and not self.curl.getinfo(pycurl.HEADER_SIZE)
         # On a kept connection too: curl takes none that nobody used for two minutes.
         was_begun = self.curl.getinfo(pycurl.PRETRANSFER_TIME) > 0
         return EndedTransfer(
             self.job,
             detail=self._detail(error),
-            took_s=took_s,
             silent=silent,
             was_asked=was_begun and not self._was_held,
         )
@@ -265,22 +259,21 @@ class Slot:
             return _DETAIL_OF_VERIFYING.get(code, "tls")
         return _DETAIL_OF_ERROR.get(error, "bad_answer")
 
-    def _redirected(self, location: str, took_s: float) -> EndedTransfer:
+    def _redirected(self, location: str) -> EndedTransfer:
         target = request_url(location)
         if target is None:
-            return EndedTransfer(self.job, detail="bad_redirect", took_s=took_s)
+            return EndedTransfer(self.job, detail="bad_redirect")
         most = self._settings.max_redirects
         if self.job.redirects >= (max(most, _REDIRECTS_OF_ROBOTS) if self.job.file else most):
-            return EndedTransfer(self.job, detail="too_many_redirects", took_s=took_s)
-        opted_out = self._opt_outs()
-        return EndedTransfer(self.job, redirect=target, took_s=took_s, opted_out=opted_out)
+            return EndedTransfer(self.job, detail="too_many_redirects")
+        return EndedTransfer(self.job, redirect=target, opted_out=self._opt_outs())
 
-    def _came(self, status: int, took_s: float) -> EndedTransfer:
+    def _came(self, status: int) -> EndedTransfer:
         body = b"".join(self._parts)
         if self.job.file:
-            return EndedTransfer(self.job, body, took_s=took_s, status=status)
+            return EndedTransfer(self.job, body, status=status)
         opted_out, answer = self._opt_outs(), self._answer(status)
-        return EndedTransfer(self.job, body, took_s=took_s, opted_out=opted_out, answer=answer)
+        return EndedTransfer(self.job, body, opted_out=opted_out, answer=answer)
 
     def _answer(self, status: int) -> ImageResponse:
         """The header of the last response; 1xx responses may have come before it."""
@@ -441,11 +434,17 @@ class Transfers:
         self._multi.remove_handle(curl)
         slot = self._busy.pop(curl)
         self._idle.append(slot)
-        end = _outcome(slot, error)
-        if end.was_asked and slot.start_s <= self._paused_until:
-            # While this process stood still its hosts were not asked in earnest.
-            return end._replace(was_asked=False)
-        return end
+        took_s = time.monotonic() - slot.start_s
+        try:
+            end = slot.outcome(error)
+        except Exception as raised:
+            tell_once("reading an answer", raised)
+            return EndedTransfer(slot.job, None, "bad_answer")
+        finally:
+            slot.drop()
+        # While this process stood still its hosts were not asked in earnest.
+        was_asked = end.was_asked and slot.start_s > self._paused_until
+        return end._replace(took_s=took_s, was_asked=was_asked, lines=slot.lines)
 
     def remove(self, is_meant: Callable[[FetchJob], bool]) -> list[FetchJob]:
         """Ends the jobs that are under way; returns them."""
@@ -490,14 +489,3 @@ class Transfers:
         self.names.close()
         self._epoll.close()
         os.close(self._bell)
-
-
-def _outcome(slot: Slot, error: int) -> EndedTransfer:
-    try:
-        end = slot.outcome(error)
-        return end._replace(lines=slot.lines) if slot.lines else end
-    except Exception as raised:
-        tell_once("reading an answer", raised)
-        return EndedTransfer(slot.job, None, "bad_answer")
-    finally:
-        slot.drop()

@@ -282,20 +282,6 @@ _LOCK = Lock()
 os.register_at_fork(after_in_child=_FETCHERS.clear)  # their threads are the parent's
 
 
-def begin(order: Order, settings: FetchSettings) -> Fetcher:
-    """Has this process's fetcher of these settings fetch an order's URLs."""
-    order.begin()
-    with _LOCK:
-        fetcher = _FETCHERS.get(settings)
-        if fetcher is None or not fetcher.add(order):
-            fetcher = _FETCHERS[settings] = Fetcher(settings)
-            fetcher.add(order)
-            Thread(target=fetcher.run, name="fetcher", daemon=True).start()
-        for old in [old for old, one in _FETCHERS.items() if one.is_over]:
-            del _FETCHERS[old]
-    return fetcher
-
-
 def forget_hosts() -> None:
     """Forgets all hosts, for another run."""
     with _LOCK:
@@ -350,7 +336,15 @@ def fetch_all(
     """
     how = nearly_taken, find_listed, known, note_answer, records
     order = Order(urls, settings.shard_timeout_s, *how, by_head=by_head)
-    fetcher = begin(order, settings)
+    order.begin()
+    with _LOCK:
+        fetcher = _FETCHERS.get(settings)
+        if fetcher is None or not fetcher.add(order):
+            fetcher = _FETCHERS[settings] = Fetcher(settings)
+            fetcher.add(order)
+            Thread(target=fetcher.run, name="fetcher", daemon=True).start()
+        for old in [old for old, one in _FETCHERS.items() if one.is_over]:
+            del _FETCHERS[old]
     try:
         yield from order.results()
     finally:

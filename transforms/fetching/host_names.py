@@ -178,10 +178,6 @@ class NameQuestions:
     def __contains__(self, name: str) -> bool:
         return name in self._questions
 
-    def ask(self, name: str) -> None:
-        """Asks for the addresses of a host, HOST[:PORT]."""
-        self._ask(name)
-
     def forget(self, name: str) -> None:
         """Nobody waits for a name any more."""
         self._questions.pop(name, None)
@@ -199,7 +195,8 @@ class NameQuestions:
         self._answer(name, question.ipv6, _LEAST_KEPT_S)
         return True
 
-    def _ask(self, name: str, family: Family = socket.AF_UNSPEC, slow: bool = False) -> None:
+    def ask(self, name: str, family: Family = socket.AF_UNSPEC, slow: bool = False) -> None:
+        """Asks for the addresses of a host, HOST[:PORT]."""
         number = next(self._numbers)
         question = self._questions.setdefault(name, _Asked())
         question.number, question.family = number, family
@@ -238,10 +235,10 @@ class NameQuestions:
         elif error in _UNHEARD:
             self._ask_later(name, _AGAIN_S * slow)
         elif error == pycares.errno.ARES_ENODATA and question.family in _NEXT_FAMILY:
-            self._ask(name, _NEXT_FAMILY[question.family], slow=True)
+            self.ask(name, _NEXT_FAMILY[question.family], slow=True)
         elif error is None and _lacks_ipv4(question.family, result):
             question.ipv6, question.ttl_s = tuple(result.nodes), _ttl_s(result)
-            self._ask(name, socket.AF_INET, slow=True)
+            self.ask(name, socket.AF_INET, slow=True)
         elif error is None:
             self._answer(name, result.nodes, _ttl_s(result))
         elif error != pycares.errno.ARES_ECANCELLED:
@@ -288,7 +285,7 @@ class NameQuestions:
             name = heapq.heappop(self._again)[1]
             if name in names:
                 question = self._questions.get(name)
-                self._ask(name, question.family if question else socket.AF_UNSPEC, slow=True)
+                self.ask(name, question.family if question else socket.AF_UNSPEC, slow=True)
             else:
                 self._questions.pop(name, None)
 

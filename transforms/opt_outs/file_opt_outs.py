@@ -192,25 +192,26 @@ _DATA_MINING = re.compile(
 _PROHIBITED = re.compile(rb"\bDMI-PROHIBITED(?![A-Za-z])")
 
 
-class XmpTerms(NamedTuple):
-    """Terms: whether mining or training is prohibited, and the statements of the licence."""
+class FileOptOuts(NamedTuple):
+    """Attributes:
+    opt_outs: details of `opted_out`, in their order.
+    web_statement, usage_terms: where and how the licence is stated, in XMP.
+    """
 
-    prohibited: bool = False
+    opt_outs: tuple[str, ...] = ()
     web_statement: str | None = None
     usage_terms: str | None = None
 
 
-NO_TERMS = XmpTerms()
-
-
-def xmp_terms(packet: bytes) -> XmpTerms:
+def xmp_terms(packet: bytes) -> FileOptOuts:
     """The terms in an XMP packet of UTF-8, looked for without an XML parser, which hostile packets
     could keep busy: as attributes, as elements, or as the first text of a list of languages."""
     packet = packet[:MOST_BYTES]
     prohibited = b"DataMining" in packet and any(
         _PROHIBITED.search(match[0]) for match in _DATA_MINING.finditer(packet)
     )
-    return XmpTerms(prohibited, _text(packet, b"WebStatement"), _text(packet, b"UsageTerms"))
+    opt_outs = (XMP_DATA_MINING,) if prohibited else ()
+    return FileOptOuts(opt_outs, _text(packet, b"WebStatement"), _text(packet, b"UsageTerms"))
 
 
 def _text(packet: bytes, name: bytes) -> str | None:
@@ -248,37 +249,19 @@ _XMP_TYPE = b"rdf+xml"
 _PACKETS = (b"<x:xmpmeta", b"<?xpacket begin", b"<rdf:RDF")
 
 
-class FileOptOuts(NamedTuple):
-    """Attributes:
-    opt_outs: details of `opted_out`, in their order.
-    web_statement, usage_terms: where and how the licence is stated, in XMP.
-    """
-
-    opt_outs: tuple[str, ...] = ()
-    web_statement: str | None = None
-    usage_terms: str | None = None
-
-
-_NONE = FileOptOuts()
-
-
 def file_opt_outs(look: FileLook, settings: OptOutSettings) -> FileOptOuts:
     """Opt-outs and licence of a file. Raises nothing, whatever it is; may be called by many
     threads."""
     try:
         parts = embedded(look)
-        if not parts.xmp and not parts.c2pa:
-            return _NONE
-        terms = xmp_terms(parts.xmp) if parts.xmp else NO_TERMS
-        opt_outs = []
-        if terms.prohibited and settings.xmp_data_mining:
-            opt_outs.append(XMP_DATA_MINING)
-        if settings.c2pa and parts.c2pa and forbids_training(parts.c2pa):
-            opt_outs.append(C2PA)
-        return FileOptOuts(tuple(opt_outs), terms.web_statement, terms.usage_terms)
+        stated = xmp_terms(parts.xmp)
+        opt_outs = stated.opt_outs if settings.xmp_data_mining else ()
+        if settings.c2pa and forbids_training(parts.c2pa):
+            opt_outs += (C2PA,)
+        return stated._replace(opt_outs=opt_outs)
     except Exception as error:
         tell_once("looking for opt-outs in a file", error)
-        return _NONE
+        return FileOptOuts()
 
 
 class Embedded(NamedTuple):
