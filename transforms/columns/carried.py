@@ -248,7 +248,8 @@ def _unwritable(values: pa.Array) -> Bools:
         try:
             values.validate(full=True)
         except pa.ArrowInvalid:
-            return np.array([not _is_utf8(text) for text in values.view(pa.binary()).to_pylist()])
+            texts = [text or b"" for text in values.view(pa.binary()).to_pylist()]
+            return np.array([text.decode(errors="ignore").encode() != text for text in texts])
     elif pa.types.is_temporal(kind):
         days = 1 if pa.types.is_date(kind) else _TICKS[kind.unit] * 86_400
         # The local day may be the one before or after.
@@ -256,11 +257,3 @@ def _unwritable(values: pa.Array) -> Bools:
         counts = pc.fill_null(values.view(pa.int32() if days == 1 else pa.int64()), 0).to_numpy()
         return (counts < _FIRST_DAY * days + margin) | (counts >= _DAY_10000 * days - margin)
     return np.zeros(len(values), np.bool_)
-
-
-def _is_utf8(text: bytes | None) -> bool:
-    try:
-        (text or b"").decode()
-    except UnicodeDecodeError:
-        return False
-    return True

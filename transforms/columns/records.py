@@ -176,7 +176,6 @@ EVIDENCE = pa.schema(
         *(("sha256", pa.string()), ("body", pa.binary())),
     ]
 )
-_FIRST_FURTHER = REJECTED.get_field_index("detail") + 1
 
 
 def key_column(keys: npt.NDArray[np.uint64]) -> pa.StringArray:
@@ -244,32 +243,29 @@ def rejected_rows(
         (string[n]).
       reasons: string[n], null for the kept. details: string[n] or null.
       steps: of the stage, by reason.
-      measures: further columns by name, n rows each; those that are not here are null.
+      measures: further columns by name, n rows each; those that are not here are null. The
+        columns above go before what has their names.
       schema: REJECTED, or that `extend_schema` of rules of users.
     """
     is_dropped = reasons.is_valid()
-    rows = pairs.filter(is_dropped)
-    why = reasons.filter(is_dropped)
-    further = {PAGE_URL: pages_of(pairs), **(measures or {})}
-    names = pc.dictionary_encode(why)
+    rows, why = pairs.filter(is_dropped), reasons.filter(is_dropped)
+    names = why.dictionary_encode()
     of_reasons = pa.array([steps[reason] for reason in names.dictionary.to_pylist()], pa.string())
-    return pa.record_batch(
-        [
-            key_column(rows["key"].to_numpy()),
-            rows["url"],
-            rows["caption"],
-            of_reasons.take(names.indices),
-            why,
-            details.filter(is_dropped),
-            *(
-                pa.nulls(len(rows), field.type)
-                if (column := further.get(field.name)) is None
-                else column.filter(is_dropped)
-                for field in list(schema)[_FIRST_FURTHER:]
-            ),
-        ],
-        schema=schema,
-    )
+    further = {PAGE_URL: pages_of(pairs), **(measures or {})}
+    columns = {
+        name: column.filter(is_dropped)
+        for name, column in further.items()
+        if name in schema.names and column is not None
+    } | {
+        "key": key_column(rows["key"].to_numpy()),
+        "url": rows["url"],
+        "caption": rows["caption"],
+        "step": of_reasons.take(names.indices),
+        "reason": why,
+        "detail": details.filter(is_dropped),
+    }
+    arrays = [columns.get(of.name, pa.nulls(len(rows), of.type)) for of in schema]
+    return pa.record_batch(arrays, schema=schema)
 
 
 def clear_contents(rows: pa.RecordBatch, which: pa.BooleanArray) -> pa.RecordBatch:

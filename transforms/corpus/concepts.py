@@ -65,9 +65,9 @@ def named_file(path: str) -> str:
     Raises:
       ValueError: it cannot be read, or is not a list of concepts; says why.
     """
-    data = _file_bytes(path)
+    name, data = _named_bytes(path)
     _ngrams_in(data)
-    return _name_with_digest(path, data)
+    return name
 
 
 def listed_concepts(name: str, language: RuleSettings) -> UInt64s:
@@ -77,8 +77,8 @@ def listed_concepts(name: str, language: RuleSettings) -> UInt64s:
       ValueError: it is another file now, or has too many.
     """
     path, _, _ = name.rpartition("@")
-    data = _file_bytes(path)
-    if _name_with_digest(path, data) != name:
+    found, data = _named_bytes(path)
+    if found != name:
         raise ValueError(f"{path} has changed since the command began")
     hashes = _ngrams_in(data)
     if not language.has_vote:
@@ -96,15 +96,12 @@ def listed_concepts(name: str, language: RuleSettings) -> UInt64s:
     return np.unique(copies)
 
 
-def _name_with_digest(path: str, data: bytes) -> str:
-    return f"{path}@{hashlib.sha256(data).hexdigest()[:16]}"
-
-
-def _file_bytes(path: str) -> bytes:
+def _named_bytes(path: str) -> tuple[str, bytes]:
     try:
-        return Path(path).read_bytes()
+        data = Path(path).read_bytes()
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+    return f"{path}@{hashlib.sha256(data).hexdigest()[:16]}", data
 
 
 def _ngrams_in(data: bytes) -> UInt64s:

@@ -363,30 +363,17 @@ class _Judge(ThreadedDoFn):
             block = next((block for block in parts["measured"] if is_there(block)), None)
             judge = JudgeBatch(self.rules, corpus, repeats, languages, self.blocking)
             batches = self.read(split) if block is None else unpack_each(block)
-            counts = _Counting()
+            judged = _Judged(map_in_threads(judge, numbered(batches)))
             path = f"{self.out}/rejected/text-{split_id:05d}.parquet"
             with parquet_file(path, judge.schema, self.scratch) as rejects:
-                kept_batches = self._judge_batches(batches, judge, rejects, counts)
-                yield from self._keep(split_id, kept_batches)
+                yield from self._keep(split_id, judged.kept_rows(rejects))
             if block is not None:
                 remove(block)  # 200 bytes a pair of cached pages, for the next file to have
-            _PROGRESS.add(counts.kept, counts.seen)
-            yield beam.pvalue.TaggedOutput("counts", counts.total())
-            for file in counts.broken_files:
+            _PROGRESS.add(judged.kept, judged.seen)
+            counts = Counts(judged.seen, judged.kept, dict(judged.dropped))
+            yield beam.pvalue.TaggedOutput("counts", counts)
+            for file in judged.broken_files:
                 yield beam.pvalue.TaggedOutput("broken", file)
-
-    def _judge_batches(
-        self,
-        batches: Iterator[pa.RecordBatch],
-        judge: JudgeBatch,
-        rejects: RowWriter,
-        counts: _Counting,
-    ) -> Iterator[pa.RecordBatch]:
-        """The kept rows of each batch; the others are written down, and all are counted."""
-        for size, keep, drop in map_in_threads(judge, numbered(batches)):
-            rejects.write(drop)
-            counts.add(size, keep, drop)
-            yield keep
 
     def _keep(self, split_id: int, batches: Iterator[pa.RecordBatch]) -> Iterator[Bucket]:
         if self.plan:
@@ -412,25 +399,26 @@ class _Judge(ThreadedDoFn):
                 file.write(pa.record_batch(columns, schema=schema))
 
 
-class _Counting:
-    """Outcomes of the pairs of a split, as they are judged."""
+class _Judged:
+    """The judged batches of a split, as `JudgeBatch` gives them, and what came of its pairs."""
 
-    def __init__(self) -> None:
+    def __init__(self, batches: Iterator[tuple[int, pa.RecordBatch, pa.RecordBatch]]) -> None:
+        self._batches = batches
         self.seen = self.kept = 0
         self.dropped: Counter[str] = Counter()
         self.broken_files: list[BrokenFile] = []
 
-    def add(self, size: int, keep: pa.RecordBatch, drop: pa.RecordBatch) -> None:
-        self.seen, self.kept = self.seen + size, self.kept + len(keep)
-        for count in pc.value_counts(drop["reason"]).to_pylist():
-            self.dropped[count["values"]] += count["counts"]
-            if count["values"] == BROKEN_INPUT:
-                rows = drop.filter(pc.equal(drop["reason"], BROKEN_INPUT))
-                columns = (rows[name].to_pylist() for name in ("url", "detail", "caption"))
-                self.broken_files += map(BrokenFile, *columns)
-
-    def total(self) -> Counts:
-        return Counts(self.seen, self.kept, dict(self.dropped))
+    def kept_rows(self, rejects: RowWriter) -> Iterator[pa.RecordBatch]:
+        """The kept rows of each batch; the others are written down, and all are counted."""
+        for size, keep, drop in self._batches:
+            rejects.write(drop)
+            self.seen, self.kept = self.seen + size, self.kept + len(keep)
+            for of_reason in pc.value_counts(drop["reason"]).to_pylist():
+                self.dropped[of_reason["values"]] += of_reason["counts"]
+            broken = drop.filter(pc.equal(drop["reason"], BROKEN_INPUT))
+            columns = (broken[name].to_pylist() for name in ("url", "detail", "caption"))
+            self.broken_files += map(BrokenFile, *columns)
+            yield keep
 
 
 def _open_sets(paths: Mapping[str, str], rules: RuleSettings) -> CorpusSets:

@@ -248,8 +248,8 @@ class BuildVocabulary(beam.PTransform):
         if self.texts is not None:
             sides.append(beam.pvalue.AsSingleton(self.texts))
 
-        def parts(
-            buckets: list[OfBucketByLanguage], texts: Mapping[int, int] | None = None
+        def by_language(
+            _: None, buckets: list[OfBucketByLanguage], texts: Mapping[int, int] | None = None
         ) -> tuple[Mapping[int, Histograms], dict[int, int]]:
             histograms: dict[int, dict[int, tuple[Int64s, Int64s]]] = {}
             for bucket, by_number in buckets:
@@ -257,24 +257,17 @@ class BuildVocabulary(beam.PTransform):
                     histograms.setdefault(number, {})[bucket] = histogram
             return histograms, vocabulary_sizes(histograms, size, texts or {})
 
-        def cuts(_: None, *inputs: Any) -> dict[int, VocabularyCut]:
-            histograms, sizes = parts(*inputs)
-            buckets = [bucket for bucket, _ in inputs[0]]
-            cuts = {n: vocabulary_cut(of, sizes[n]) for n, of in histograms.items()}
-            # With a quota of each bucket.
-            return {
-                number: cut._replace(quotas=dict.fromkeys(buckets, 0) | cut.quotas)
-                for number, cut in cuts.items()
-            }
-
-        def describe(_: None, *inputs: Any) -> VocabularySummary:
-            return describe_languages(*parts(*inputs))
+        def cuts(
+            histograms: Mapping[int, Histograms], sizes: Mapping[int, int]
+        ) -> dict[int, VocabularyCut]:
+            return {n: vocabulary_cut(of, sizes[n]) for n, of in histograms.items()}
 
         start = ngrams.pipeline | "Once" >> beam.Create([None])
-        cut = start | "Cut" >> beam.Map(cuts, *sides)
+        sized = start | "ByLanguage" >> beam.Map(by_language, *sides)
+        cut = sized | "Cut" >> beam.MapTuple(cuts)
         keep = beam.ParDo(_Keep(self.blocks), beam.pvalue.AsSingleton(cut))
         return {
             "counted": sums["counted"],
             "members": sums["counted"] | "Keep" >> keep.with_output_types(BUCKET),
-            "summary": start | "Describe" >> beam.Map(describe, *sides),
+            "summary": sized | "Describe" >> beam.MapTuple(describe_languages),
         }

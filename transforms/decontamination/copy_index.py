@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import faiss
@@ -69,9 +69,13 @@ def build_copy_index(thumbnails: Iterable[npt.NDArray[np.uint8]], folder: Path) 
         open(folder / VECTORS, "wb") as vector_file,
     ):
         for pairs in _evenly(thumbnails):
-            thumbnails_written += _write_thumbnails(
-                pairs, thumbnails_written, thumbnail_file, row_file
-            )
+            is_trimmed = (pairs[:, 0] != pairs[:, 1]).any(axis=(1, 2))
+            ends = thumbnails_written + np.cumsum(1 + is_trimmed)
+            thumbnails_written = int(ends[-1])
+            places = np.stack([ends - 1 - is_trimmed, ends - 1], axis=1)
+            row_file.write(places.astype("<i4").tobytes())
+            is_stored = np.stack([np.ones_like(is_trimmed), is_trimmed], axis=1)
+            thumbnail_file.write(pairs[is_stored].tobytes())
             variants = [variants_of(pair) for pair in pairs]
             for row, (numbers, _) in enumerate(variants, images):
                 entry = np.stack([np.full_like(numbers, row), numbers], axis=1)
@@ -100,23 +104,6 @@ def _evenly(arrays: Iterable[npt.NDArray[np.uint8]]) -> Iterable[npt.NDArray[np.
                 waiting = waiting[_DESCRIBED_AT_ONCE:]
     if len(waiting):
         yield waiting
-
-
-def _write_thumbnails(
-    pairs: npt.NDArray[np.uint8], earlier: int, thumbnail_file: BinaryIO, row_file: BinaryIO
-) -> int:
-    """Writes the thumbnails of some images, and where they stand; returns how many there are."""
-    is_trimmed = (pairs[:, 0] != pairs[:, 1]).any(axis=(1, 2))
-    counts = 1 + is_trimmed
-    rows = np.empty((len(pairs), 2), "<i4")
-    rows[:, 0] = earlier + np.cumsum(counts) - counts
-    rows[:, 1] = rows[:, 0] + is_trimmed
-    for (whole, trimmed), differs in zip(pairs, is_trimmed, strict=True):
-        thumbnail_file.write(whole.tobytes())
-        if differs:
-            thumbnail_file.write(trimmed.tobytes())
-    row_file.write(rows.tobytes())
-    return int(counts.sum())
 
 
 def _search_of(vectors: npt.NDArray[np.int8]) -> Any:
@@ -164,22 +151,21 @@ class Variant(NamedTuple):
         return left, self.y_px
 
 
-def _crops(side_px: int, down: dict[str, int], across: dict[str, int]) -> list[Variant]:
-    size = side_px / SIDE_PX
-    return [
-        Variant(f"crop_{round(100 * size)}_{y_name}_{x_name}", True, size, x, y, False)
-        for y_name, y in down.items()
-        for x_name, x in across.items()
-    ]
-
-
 def _all_variants() -> tuple[Variant, ...]:
     upright = [
         Variant("whole", False, 1.0, 0, 0, False),
         Variant("trimmed", True, 1.0, 0, 0, False),
-        *_crops(56, {"top": 0, "bottom": 8}, {"left": 0, "right": 8}),
-        *_crops(48, {"top": 0, "middle": 8, "bottom": 16}, {"left": 0, "centre": 8, "right": 16}),
     ]
+    for side, rows, columns in (
+        (56, ("top", "bottom"), ("left", "right")),
+        (48, ("top", "middle", "bottom"), ("left", "centre", "right")),
+    ):
+        size = side / SIDE_PX
+        upright += [
+            Variant(f"crop_{round(100 * size)}_{row}_{column}", True, size, 8 * x, 8 * y, False)
+            for y, row in enumerate(rows)
+            for x, column in enumerate(columns)
+        ]
     mirrored = [v._replace(name=f"{v.name}_mirrored", is_mirrored=True) for v in upright]
     return *upright, *mirrored
 

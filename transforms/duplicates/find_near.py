@@ -210,49 +210,36 @@ def cluster(nodes: Nodes) -> Clusters:
     Args:
       nodes: of the cell, the best first.
     """
-    cell = _Cell(nodes)
-    for first in range(0, len(nodes), AT_ONCE):
-        some = np.arange(first, min(first + AT_ONCE, len(nodes)))
-        rows = cell.note(*cell.find_better(some, np.flatnonzero(cell.represents)))
-        free = some[~np.isin(some, rows)]
-        cell.represents[free] = True
-        cell.note(*_greedy(cell.represents, *cell.find_better(free, free)))
-    home = nodes["home"]
-    bins = np.clip((1 - cell.nearest[home]) * BINS, 0, BINS - 1).astype(np.int64)
-    edges, graphics = (
-        np.concatenate([np.zeros(0, EDGE), *cell.edges]),
-        cell.is_graphic & cell.represents,
-    )
-    distances = np.bincount(bins, minlength=BINS)
-    return Clusters(nodes[cell.represents], edges, int((graphics & home).sum()), distances)
+    represents, is_graphic = np.zeros((2, len(nodes)), np.bool_)
+    nearest = np.zeros(len(nodes), np.float32)  # the largest of each one's cosines
+    edges = [np.zeros(0, EDGE)]
 
-
-class _Cell:
-    """Facts about the images of a cell: whether each represents a cluster, whether it is near
-    one that does and a graphic, and the largest of its cosines."""
-
-    def __init__(self, nodes: Nodes) -> None:
-        self.nodes = nodes
-        self.represents, self.is_graphic = np.zeros((2, len(nodes)), np.bool_)
-        self.nearest = np.zeros(len(nodes), np.float32)
-        self.edges: list[Edges] = []
-
-    def find_better(self, some: Ints, others: Ints) -> tuple[Ints, Ints]:
+    def find_better(some: Ints, others: Ints) -> tuple[Ints, Ints]:
         """The images that leave, each with a better one of the others."""
-        result = compare(self.nodes[some], self.nodes[others])
+        result = compare(nodes[some], nodes[others])
         if some is others:
             np.fill_diagonal(result.cosines, 0)
         if len(some) and len(others):
-            self.nearest[some] = np.maximum(self.nearest[some], result.cosines.max(axis=1))
-            self.nearest[others] = np.maximum(self.nearest[others], result.cosines.max(axis=0))
+            nearest[some] = np.maximum(nearest[some], result.cosines.max(axis=1))
+            nearest[others] = np.maximum(nearest[others], result.cosines.max(axis=0))
         rows, columns = some[result.rows], others[result.columns]
         is_better = columns < rows
-        self.is_graphic[rows[is_better & ~result.leaves]] = True
+        is_graphic[rows[is_better & ~result.leaves]] = True
         return rows[is_better & result.leaves], columns[is_better & result.leaves]
 
-    def note(self, rows: Ints, columns: Ints) -> Ints:
-        self.edges.append(_edges(self.nodes[rows], self.nodes[columns]))
-        return rows
+    for first in range(0, len(nodes), AT_ONCE):
+        some = np.arange(first, min(first + AT_ONCE, len(nodes)))
+        rows, columns = find_better(some, np.flatnonzero(represents))
+        edges.append(_edges(nodes[rows], nodes[columns]))
+        free = some[~np.isin(some, rows)]
+        represents[free] = True
+        rows, columns = _greedy(represents, *find_better(free, free))
+        edges.append(_edges(nodes[rows], nodes[columns]))
+    home = nodes["home"]
+    bins = np.clip((1 - nearest[home]) * BINS, 0, BINS - 1).astype(np.int64)
+    distances = np.bincount(bins, minlength=BINS)
+    graphics = int((is_graphic & represents & home).sum())
+    return Clusters(nodes[represents], np.concatenate(edges), graphics, distances)
 
 
 def _greedy(represents: Bools, rows: Ints, columns: Ints) -> tuple[Ints, Ints]:

@@ -110,17 +110,6 @@ def _readable(values: pa.Array) -> tuple[pa.StringArray, npt.NDArray[np.bool_]]:
     )
 
 
-def _is_empty(strings: pa.StringArray) -> Bools:
-    return np.diff(string_buffers(strings)[1]) == 0
-
-
-def _pages(batch: pa.RecordBatch) -> pa.StringArray | None:
-    if PAGE_URL not in batch.schema.names:
-        return None
-    pages = _readable(batch[PAGE_URL])[0]
-    return pc.if_else(pc.equal(pages, ""), pa.scalar(None, pa.string()), pages)
-
-
 def measure(batch: pa.RecordBatch) -> Pairs:
     """Measures a batch of pairs as they were read.
 
@@ -137,13 +126,17 @@ def measure(batch: pa.RecordBatch) -> Pairs:
     faults = first_of(
         {
             NOT_UTF8: bad_url | bad_text,
-            NO_URL: _is_empty(url),
+            NO_URL: np.diff(string_buffers(url)[1]) == 0,
             NOT_HTTP: ~usable,
-            NO_TEXT: _is_empty(text.kept_texts),
+            NO_TEXT: np.diff(string_buffers(text.kept_texts)[1]) == 0,
         }
     )
     if "malformed" in batch.schema.names:
         faults = pc.coalesce(batch["malformed"], faults)
+    page = None
+    if PAGE_URL in batch.schema.names:
+        page = _readable(batch[PAGE_URL])[0]
+        page = pc.if_else(pc.equal(page, ""), pa.scalar(None, pa.string()), page)
     # A pair without an identity still needs a key to be named by.
     unusable = np.flatnonzero(~usable)
     url_hash[unusable] = string_hashes(url.take(pa.array(unusable)))
@@ -157,7 +150,7 @@ def measure(batch: pa.RecordBatch) -> Pairs:
         key=key,
         own_url=own_url,
         word_count=text.word_count,
-        page=_pages(batch),
+        page=page,
         ngrams=NGrams(text.ngrams, text.first_ngram),
     )
 

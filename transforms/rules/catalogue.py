@@ -79,12 +79,15 @@ def steps(entries: Iterable[Reason]) -> dict[str, tuple[str, ...]]:
     return reasons
 
 
+def step_of(entries: Iterable[Reason]) -> dict[str, str]:
+    """The step of each reason."""
+    return {entry.reason: entry.step for entry in entries}
+
+
 # What was done to a dataset after its run; in the funnel of such a dataset alone.
 TAKEDOWN_STEPS = steps(given.AFTER_RUN)
-STEP_OF_TAKEDOWNS = {entry.reason: entry.step for entry in given.AFTER_RUN}
-STEPS_OF_COPIES = {
-    entry.reason: entry.step for entry in (TEXTS_OF_CONTENT, *given.OF_DATASET, given.LESS_SIMILAR)
-}
+STEP_OF_TAKEDOWNS = step_of(given.AFTER_RUN)
+STEPS_OF_COPIES = step_of((TEXTS_OF_CONTENT, *given.OF_DATASET, given.LESS_SIMILAR))
 
 
 @dataclass(frozen=True)
@@ -210,8 +213,3 @@ def _cached_catalogue(files: tuple[RuleFile, ...], settings: Settings) -> Catalo
 def column_numbers(numbers: Numbers) -> Settings:
     """The numbers that are of rules on columns of the input."""
     return tuple((name, of) for name, of in numbers.items() if "=" in name or name == VERIFIED)
-
-
-def step_of(entries: Sequence[Reason]) -> Mapping[str, str]:
-    """The step of each reason."""
-    return {entry.reason: entry.step for entry in entries}

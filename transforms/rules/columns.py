@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from alignset.transforms.rules.given import HASH_MISMATCH
@@ -63,19 +64,39 @@ def column_rules(numbers: Mapping[str, Any]) -> tuple[Reason, ...]:
     """The rules on input columns among the numbers of a run."""
     rules: list[Reason] = [OF_HASHES] if numbers.get(VERIFIED) else []
     entries = [(*name.partition("=")[::2], bound) for name, bound in numbers.items() if "=" in name]
-    numeric = [entry for entry in entries if isinstance(entry[2], int | float)]
-    measures = {
-        column: _measure(column, [bound for _, of, bound in numeric if of == column])
-        for kind, column, _ in numeric
-        if kind in (MIN, MAX)
-    }
+    thresholds: dict[str, list[float]] = {}
     for kind, column, bound in entries:
-        if kind == REQUIRED:
-            rules.append(_required(column))
-        elif kind == KEEP and isinstance(bound, str):
-            rules.append(_kept(column, bound))
+        if isinstance(bound, int | float) and kind in (MIN, MAX):
+            thresholds.setdefault(column, []).append(bound)
+    measures = {column: _measure(column, bounds) for column, bounds in thresholds.items()}
+    in_columns = partial(dict[str, Any], help="", step="columns", stage=Stage.TEXT)
+    for kind, column, bound in entries:
+        own = in_columns(name=f"{kind}={column}", column=column)
+        if kind == REQUIRED or (kind == KEEP and isinstance(bound, str)):
+            values = tuple(bound.split("|")) if kind == KEEP else ()
+            fault = "another" if values else "no"
+            rule = RequiredColumn(
+                **own,
+                default=True,
+                reason=f"{'other' if values else 'no'}_{column}",
+                means=f"the input's column `{column}` has {fault} value",
+                values=values,
+            )
+            rules.append(rule)
         elif kind in (MIN, MAX) and column in measures:
-            rules.append(_limit(kind, column, bound, measures[column]))
+            low, end = ("low", "least") if kind == MIN else ("high", "most")
+            limit = ColumnLimit(
+                **own,
+                default=bound,
+                words=f"Column {column}, at {end}",
+                keeps=">=" if kind == MIN else "<=",
+                measure=measures[column],
+                reason=f"{low}_{column}",
+                means=f"the input's column `{column}` is too {low}",
+                range=(-MOST, MOST),
+                allows=f"a number of at most {MOST:g}",
+            )
+            rules.append(limit)
     return tuple(rules)
 
 
@@ -99,48 +120,6 @@ def edges_around(bound: float) -> Iterator[float]:
     power, sign = math.floor(math.log10(abs(bound))) if bound else -1, -1 if bound < 0 else 1
     for tens in (*range(-10, 101), 200, 500, 1000):
         yield sign * float(f"{tens}e{power - 1}") + 0.0  # not -0.0
-
-
-def _limit(kind: str, column: str, bound: float, measure: Measure) -> ColumnLimit:
-    low = kind == MIN
-    return ColumnLimit(
-        name=f"{kind}={column}",
-        default=bound,
-        help="",
-        words=f"Column {column}, at {'least' if low else 'most'}",
-        keeps=">=" if low else "<=",
-        measure=measure,
-        reason=f"{'low' if low else 'high'}_{column}",
-        step="columns",
-        stage=Stage.TEXT,
-        means=f"the input's column `{column}` is too {'low' if low else 'high'}",
-        range=(-MOST, MOST),
-        allows=f"a number of at most {MOST:g}",
-        column=column,
-    )
-
-
-def _required(column: str) -> RequiredColumn:
-    return RequiredColumn(
-        name=f"{REQUIRED}={column}",
-        default=True,
-        help="",
-        reason=f"no_{column}",
-        step="columns",
-        stage=Stage.TEXT,
-        means=f"the input's column `{column}` has no value",
-        column=column,
-    )
-
-
-def _kept(column: str, values: str) -> RequiredColumn:
-    return replace(
-        _required(column),
-        name=f"{KEEP}={column}",
-        reason=f"other_{column}",
-        means=f"the input's column `{column}` has another value",
-        values=tuple(values.split("|")),
-    )
 
 
 def verified_column(numbers: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -78,20 +78,17 @@ def read_rule_files(words: str) -> tuple[RuleFile, ...]:
         one = _WORD.fullmatch(word)
         path, flag = one.groups() if one else (word, "")
         flags.setdefault(path, set()).add(flag)
-    return tuple(
-        RuleFile(Path(path).name, _bytes_of(path), frozenset() if "" in names else frozenset(names))
-        for path, names in flags.items()
-    )
-
-
-def _bytes_of(path: str) -> bytes:
-    file = Path(path)
-    if file.exists() and not (file.is_file() or file.is_dir()):  # a pipe may never end
-        raise RuleFileError(f"{path} is neither a file nor a folder: pass a file of Python")
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise RuleFileError(f"{path} cannot be read: {error.strerror}") from error
+    files = []
+    for path, names in flags.items():
+        file = Path(path)
+        if file.exists() and not (file.is_file() or file.is_dir()):  # a pipe may never end
+            raise RuleFileError(f"{path} is neither a file nor a folder: pass a file of Python")
+        try:
+            source = file.read_bytes()
+        except OSError as error:
+            raise RuleFileError(f"{path} cannot be read: {error.strerror}") from error
+        files.append(RuleFile(file.name, source, frozenset(() if "" in names else names)))
+    return tuple(files)
 
 
 def limits_in(files: Sequence[RuleFile]) -> tuple[Limit, ...]:

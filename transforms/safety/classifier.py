@@ -220,20 +220,19 @@ class Classifier:
     def cpu_s_an_image(self) -> float:
         """The cost of a score here, CPU-seconds, without the decode."""
         pictures = [np.zeros((self._form.size, self._form.size, 3), np.uint8)] * self.batch
+
+        def cost_s(scores: Callable[[list[Pixels]], list[float]], count: int) -> float:
+            runs_s = []
+            for _ in range(2):  # the first also allocates memory
+                start_s = time.process_time()
+                scores(pictures[:count])
+                runs_s.append((time.process_time() - start_s) / count)
+            return min(runs_s)
+
         if self.integer is None:
-            return least_cpu_s(self.whole.scores, pictures)
-        whole_s = least_cpu_s(self.whole.scores, pictures[:1])  # as what is left to it is scored
-        return least_cpu_s(self.integer.scores, pictures) + USUALLY_LEFT * whole_s
-
-
-def least_cpu_s(scores: Callable[[list[Pixels]], list[float]], pictures: list[Pixels]) -> float:
-    """CPU-seconds an image, of the better of two runs: the first also allocates memory."""
-    runs_s = []
-    for _ in range(2):
-        start_s = time.process_time()
-        scores(pictures)
-        runs_s.append((time.process_time() - start_s) / len(pictures))
-    return min(runs_s)
+            return cost_s(self.whole.scores, self.batch)
+        left_s = cost_s(self.whole.scores, 1)  # as what is left to it is scored
+        return cost_s(self.integer.scores, self.batch) + USUALLY_LEFT * left_s
 
 
 def _one_line(error: Exception) -> str:

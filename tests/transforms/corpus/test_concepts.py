@@ -95,12 +95,6 @@ def test_a_pair_stays_with_the_probability_of_the_formula(
     assert "| `max_pairs_per_concept` | 60 |" in (tmp_path / "set" / "README.md").read_text()
 
 
-def test_without_the_flag_there_is_no_such_step(texts: tuple[Path, list[str]], tmp_path: Path):
-    succeed(texts[0], tmp_path / "set", *FLAGS)
-    assert "balance" not in (tmp_path / "set" / "funnel.json").read_text()
-    assert len(kept_texts(tmp_path / "set")) == PAIRS
-
-
 def test_a_list_is_in_each_wanted_language(tmp_path: Path):
     (tmp_path / "list").write_text("dog\nred dog\n")
     named = named_file(str(tmp_path / "list"))

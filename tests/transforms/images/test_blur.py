@@ -11,7 +11,6 @@ import pyarrow as pa
 import pytest
 from PIL import Image as PillowImage
 
-from alignset.transforms.images import blur
 from alignset.transforms.images.blur import blurred, joined_boxes, read_boxes, turned_boxes
 from alignset.transforms.images.decode import TURNS
 from alignset.transforms.images.examine import Image, examine
@@ -137,22 +136,27 @@ def test_all_boxes_of_several_lists_count_once() -> None:
     assert len(both) == 2
 
 
-def test_cost_is_bound_by_the_pixels_around_boxes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither by the number of boxes, nor by their size times the pixels."""
-    calls: list[int] = []  # multiplications of a blur
-    plain = cv2.GaussianBlur
+@pytest.fixture
+def blurs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """The samples and the kernel of each blur."""
+    calls, plain = list[tuple[int, int]](), cv2.GaussianBlur
 
     def counting(values: np.ndarray, kernel: tuple[int, int], sigma: float) -> np.ndarray:
-        calls.append(values.size * kernel[0])
+        calls.append((values.size, kernel[0]))
         return plain(values, kernel, sigma)
 
-    monkeypatch.setattr(blur.cv2, "GaussianBlur", counting)
+    monkeypatch.setattr(cv2, "GaussianBlur", counting)
+    return calls
+
+
+def test_cost_is_bound_by_the_pixels_around_boxes(blurs: list[tuple[int, int]]) -> None:
+    """Neither by the number of boxes, nor by their size times the pixels."""
 
     def cost(width: int, height: int, boxes: list[list[float]]) -> int:
-        calls.clear()
+        blurs.clear()
         pixels = np.zeros((height, width, 3), np.uint8)
         assert blurred(pixels, np.array(boxes)).shape == pixels.shape
-        return sum(calls)
+        return sum(size * kernel for size, kernel in blurs)  # multiplications
 
     assert cost(900, 600, BOXES["many"] * 10) == cost(900, 600, BOXES["many"])
     corners = [[0, 0, 0.1, 0.1], [0.9, 0.9, 1, 1]]
@@ -160,25 +164,20 @@ def test_cost_is_bound_by_the_pixels_around_boxes(monkeypatch: pytest.MonkeyPatc
     huge = [[-1.0, -1.0, 2.0, 2.0]]
     assert cost(2000, 4000, huge) <= 255 * 4 * 2000 * 4000
     assert cost(4000, 4000, huge) <= 2.1 * cost(2000, 4000, huge)
-    monkeypatch.undo()
+
+
+def test_a_blur_wider_than_the_kernel_that_is_exact_is_near_img2datasets() -> None:
     face = np.asarray(photograph(4, 1500, 1500))
-    few = [[0.02, 0.02, 0.98, 0.98]]  # of more than the kernel that is exact
+    few = [[0.02, 0.02, 0.98, 0.98]]
     difference = np.abs(blurred(face, np.array(few)).astype(int) - theirs()(face, few))
     assert difference.mean() < 1
 
 
 @pytest.mark.parametrize("side", [2048, 4096])
-def test_nested_diagonals_cost_no_more_than_the_image(side: int, monkeypatch) -> None:
+def test_nested_diagonals_cost_no_more_than_the_image(side: int, blurs: list) -> None:
     """Of 1 px boxes: the regions around them lie in each other."""
-    areas, smooth = list[int](), cv2.GaussianBlur
-
-    def count(values: Any, *how: Any) -> Any:
-        areas.append(values.size)
-        return smooth(values, *how)
-
-    monkeypatch.setattr(cv2, "GaussianBlur", count)
     ends = range(320, side, 320)  # in cells that are no neighbours
     corners = [(at, end - at) for end in ends for at in range(0, end, 8)]
     boxes = np.array([[x / side, y / side, (x + 1) / side, (y + 1) / side] for x, y in corners])
     blurred(np.zeros((side, side), np.uint8), boxes)
-    assert sum(areas) <= 2 * side * side
+    assert sum(size for size, _ in blurs) <= 2 * side * side

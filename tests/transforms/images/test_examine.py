@@ -134,7 +134,6 @@ def test_orientation_turns_what_is_seen_and_not_the_size(kind: str, orientation:
         ((489, 700), (245, 350)),
         ((1000, 896), (250, 224)),
         ((1792, 1793), (224, 225)),
-        ((4000, 1999), (500, 250)),
     ],
 )
 def test_a_jpeg_is_seen_at_the_smallest_scale_that_leaves_224_px(

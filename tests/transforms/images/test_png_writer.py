@@ -12,7 +12,7 @@ from PIL import Image as PillowImage
 
 from alignset.transforms.images.examine import Image, examine
 from alignset.transforms.images.resize import png_of
-from alignset.transforms.images.thumbnail import pdq_words, words_of_bits
+from alignset.transforms.images.thumbnail import pdq_words
 from tests.support.picture_files import encoded, photograph
 
 RNG = np.random.default_rng(11)
@@ -53,12 +53,6 @@ def test_the_bytes_follow_from_the_pixels():
 # PDQ by the package `pdqhash`, for which a function that gives made bits stands in here.
 
 
-def test_bits_are_read_as_the_digits_of_lists() -> None:
-    digits = "0123456789abcdef" * 4
-    bits = [int(bit) for digit in digits for bit in f"{int(digit, 16):04b}"]
-    assert [f"{word:016x}" for word in words_of_bits(bits)] == ["0123456789abcdef"] * 4
-
-
 def test_what_the_package_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     image = examine(encoded(photograph(1, 1600, 1200), "JPEG"), keep_picture=True)
     assert isinstance(image, Image)
@@ -66,11 +60,13 @@ def test_what_the_package_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def compute(pixels: np.ndarray) -> tuple[np.ndarray, int]:
         shown.append(pixels)
-        return np.arange(256) % 2, 48 + len(shown)
+        digits = "0123456789abcdef" * 4  # as lists write them
+        bits = [int(bit) for digit in digits for bit in f"{int(digit, 16):04b}"]
+        return np.array(bits), 48 + len(shown)
 
     monkeypatch.setitem(sys.modules, "pdqhash", SimpleNamespace(compute=compute))
     assert pdq_words(image) is None  # it has too little detail
-    assert pdq_words(image).tolist() == [0x5555555555555555] * 4
+    assert pdq_words(image).tolist() == [0x0123456789ABCDEF] * 4
     assert [pixels.shape for pixels in shown] == [(300, 400, 3)] * 2
     monkeypatch.setitem(sys.modules, "pdqhash", None)
     with pytest.raises(ModuleNotFoundError):
