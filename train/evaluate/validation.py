@@ -299,7 +299,8 @@ def _embed(
     device, of_images, of_texts = model.log_temperature.device, [], []
     size = settings.micro_batch_size
     with torch.autocast(device.type, torch.bfloat16, enabled=model.bf16):
-        for part in torch.from_numpy(pixels).split(size):
+        for first in range(0, len(pixels), size):
+            part = torch.from_numpy(pixels[first : first + size])
             of_images.append(model.embed_images(part.to(device)))
         for first in range(0, len(texts), size):
             encoded = encode_texts(texts[first : first + size], tokenizer, settings)
@@ -319,9 +320,9 @@ def validation_loss(
     target = torch.arange(size, device=images.device)  # int64[size]
     cross_entropy = partial(F.cross_entropy, label_smoothing=settings.label_smoothing)
     losses = []
-    whole = len(images) // size * size
-    for some, own in zip(images[:whole].split(size), texts[:whole].split(size), strict=True):
+    for first in range(0, len(images) // size * size, size):
+        rows = slice(first, first + size)
         with full_precision():
-            scores = some @ own.T / temperature  # float[size, size]
+            scores = images[rows] @ texts[rows].T / temperature  # float[size, size]
         losses.append((cross_entropy(scores, target) + cross_entropy(scores.T, target)) / 2)
     return torch.stack(losses).mean().item()
