@@ -2,7 +2,7 @@
 notebook's page is left alone, and logs of workers have the form of this process.
 
 Nothing here changes what a pipeline does. `ALIGNSET_WITHOUT_PATCHES` leaves some out, by their
-names with commas between: `imports`, `workers`, `options`, `states`, `notebook`; or all: `all`. The
+names with commas between: `imports`, `workers`, `options`, `notebook`; or all of them: `all`. The
 times are CPU time of a run on 10 photographs, on 2 cores of an Intel Xeon, medians of 5.
 """
 
@@ -90,13 +90,11 @@ def beam_patches() -> Iterator[None]:
     7.8 s of 17.3 with two; they end with it, and ignore the Control-C of a terminal.
     `options`: Beam makes a parser of arguments for each step, 592 in a run: 0.4 of 3.3 s
     (busy AMD EPYC).
-    `states`: Beam looks for the states of a step's function eight times: 0.15 of 0.81 s.
     `notebook`: in a notebook Beam tracks pipelines to show their data, for which it has the page
     load scripts from two other hosts. Nobody looks at data of ours so.
     """
     from apache_beam import pipeline  # not before `quick_imports`
     from apache_beam.options.pipeline_options import PipelineOptions
-    from apache_beam.transforms import userstate
     from apache_beam.transforms.environments import SubprocessSDKEnvironment as Environment
 
     make = Environment.from_command_string
@@ -109,7 +107,6 @@ def beam_patches() -> Iterator[None]:
             lambda command_string: make(f"trap '' INT; exec {python}"),
         ),
         ("options", PipelineOptions, "view_as", lru_cache(PipelineOptions.view_as)),
-        ("states", userstate, "get_dofn_specs", lru_cache(None)(userstate.get_dofn_specs)),
         ("notebook", pipeline, "is_in_ipython", lambda: False),
         ("notebook", pipeline, "alter_label_if_ipython", lambda *_: None),
     ]

@@ -16,7 +16,6 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability.api import beam_fn_api_pb2 as fn_api
 from apache_beam.portability.api import beam_job_api_pb2 as api
 from apache_beam.runners.portability.local_job_service import LocalJobServicer
-from apache_beam.transforms import userstate
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from alignset.pipeline.errors import UsageError
@@ -156,7 +155,6 @@ def patched() -> dict[str, object]:
     return {
         "workers": vars(SubprocessSDKEnvironment)["from_command_string"],
         "options": PipelineOptions.view_as,
-        "states": userstate.get_dofn_specs,
         "notebook": apache_beam.pipeline.alter_label_if_ipython,
     }
 
