@@ -13,12 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from alignset.signals import PATIENCE_S
 from tests.support.root import ROOT
 
 LONG_S = 60  # for what takes less than a second
 COMMAND = """
 import os, sys, threading, time
+import alignset.signals
 from alignset.signals import end_with_parent, run_main
+alignset.signals.PATIENCE_S = {patience_s}
 def main(arguments, name):
     assert (arguments, name) == (["a"], "it")
     {body}
@@ -34,8 +37,8 @@ SLEEP = "sys.stdout.flush(); time.sleep(600)"
 def start() -> Callable[..., subprocess.Popen[str]]:
     processes = []
 
-    def started(body: str, *prefix: str) -> subprocess.Popen[str]:
-        code = COMMAND.format(body=body)
+    def started(body: str, *prefix: str, patience_s: float = PATIENCE_S) -> subprocess.Popen[str]:
+        code = COMMAND.format(body=body, patience_s=patience_s)
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         command = [*prefix, sys.executable, "-c", code, "a"]
@@ -77,7 +80,7 @@ def test_a_signal_for_which_a_command_has_its_own_handler_is_left_to_it(start: C
 
 
 def test_a_command_that_does_not_end_is_ended(start: Callable):
-    process = start(f"\n    try: {RUN}\n    finally: {SLEEP}")
+    process = start(f"\n    try: {RUN}\n    finally: {SLEEP}", patience_s=1)
     assert process.stdout.readline() == "runs\n"
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=LONG_S)

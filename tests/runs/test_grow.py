@@ -93,10 +93,11 @@ CASES = {
 
 
 # What make test has, in 2 s for each run; the others are slow.
-QUICK = [("dirty rows", GROW), ("dirty rows", ROWS), ("stricter", ALONE), ("looser", ALONE)]
-QUICK += [("texts alone", way) for way in CASES["texts alone"].ways]
-QUICK += [(name, CASES[name].ways[0]) for name in ("scores, each image once", "no scores")]
-QUICK += [(f"opt-outs {mode} now", ALONE) for mode in ("reported", "rejected")]
+QUICK = [
+    *(("dirty rows", GROW), ("stricter", ALONE), ("looser", ALONE)),
+    *(("opt-outs rejected now", ALONE), ("texts alone", GROW), ("texts alone", ROWS)),
+    ("scores, each image once", CASES["scores, each image once"].ways[0]),
+]
 
 
 @pytest.fixture(scope="module")
