@@ -30,7 +30,7 @@ search: .venv/ready
 	@$(BIN)/alignset search serve out/demo/index
 
 test: .venv/ready
-	@echo "the tests: about 9 minutes on 2 cores, a dot for each that passes"
+	@echo "the tests: 5 to 9 minutes on 2 cores, a dot for each that passes"
 	@$(BIN)/python -m pytest -m "not slow"
 
 test-slow: .venv/ready
